@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The log line writer; the tag and threshold are the process's, set once before threads start. */
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static char log_tag[64] = "pangea";
+static enum log_level log_threshold = LOG_INFO;
+
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+void log_init(const char *tag, enum log_level threshold)
+{
+	snprintf(log_tag, sizeof(log_tag), "%s", tag);
+	log_threshold = threshold;
+}
+
+int log_level_parse(const char *name)
+{
+	for (int i = LOG_ERROR; i <= LOG_DEBUG; i++)
+		if (strcmp(name, level_names[i]) == 0)
+			return i;
+	return -EINVAL;
+}
+
+static void line_write(enum log_level level, const char *fmt, va_list ap)
+{
+	char line[1024];
+	struct timespec now;
+	struct tm tm;
+	size_t used, room = sizeof(line) - 1;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	used = strftime(line, room, "%H:%M:%S", &tm);
+	used += (size_t)snprintf(line + used, room - used, ".%03ld %s %s: ", now.tv_nsec / 1000000,
+				 log_tag, level_names[level]);
+	int n = vsnprintf(line + used, room - used, fmt, ap);
+	if (n > 0)
+		used = used + (size_t)n < room ? used + (size_t)n : room - 1;
+	line[used++] = '\n';
+	if (write(STDERR_FILENO, line, used) < 0) {
+		/* Nowhere left to say it. */
+	}
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (level > log_threshold)
+		return;
+	va_start(ap, fmt);
+	line_write(level, fmt, ap);
+	va_end(ap);
+}
+
+void invariant_failed(const char *cond, const char *file, int line)
+{
+	log_line(LOG_ERROR, "broken invariant: %s (%s:%d)", cond, file, line);
+	abort();
+}

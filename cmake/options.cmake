@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# Warnings, sanitizers and version constants that every target of Pangea shares.
+option(PANGEA_ASAN "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+option(PANGEA_TSAN "ThreadSanitizer" OFF)
+
+# -fno-strict-aliasing: guest memory is read through pointers of every width.
+add_compile_options(-Wall -Wextra -Werror -Wimplicit-fallthrough -Wshadow -Wstrict-prototypes
+  -Wmissing-prototypes -Wvla -fno-strict-aliasing -fno-omit-frame-pointer)
+add_compile_definitions(_GNU_SOURCE PANGEA_VERSION="${PROJECT_VERSION}")
+
+if(PANGEA_ASAN)
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=address,undefined)
+endif()
+if(PANGEA_TSAN)
+  add_compile_options(-fsanitize=thread)
+  add_link_options(-fsanitize=thread)
+endif()
+
+# pangea_unit_test(NAME SOURCES... LIBS...): one Criterion program, one ctest entry "unit.NAME".
+function(pangea_unit_test name)
+  cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS" ${ARGN})
+  if(NOT CRITERION_FOUND)
+    message(FATAL_ERROR "Criterion is needed for the tests: run deploy/setup --tests")
+  endif()
+  if(NOT T_TIMEOUT)
+    set(T_TIMEOUT 120)
+  endif()
+  add_executable(unit_${name} ${T_SOURCES})
+  target_link_libraries(unit_${name} PRIVATE ${T_LIBS} PkgConfig::CRITERION)
+  add_test(NAME unit.${name} COMMAND unit_${name} -j1)
+  set_tests_properties(unit.${name} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS unit SKIP_RETURN_CODE 77)
+endfunction()

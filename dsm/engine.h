@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The DSM engine of one slice: guest memory, and the thread that keeps it coherent. */
+#ifndef DSM_ENGINE_H
+#define DSM_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "transport/wire.h"
+
+struct engine;
+
+/* All callbacks run on the engine thread and must not block or touch guest memory. */
+struct engine_callbacks {
+	void *ctx;
+	/* Every peer is connected: the machine may start. */
+	void (*on_ready)(void *ctx);
+	/* A machine message (type >= MSG_MACHINE_FIRST); payload is valid during the call. Returns
+	 * 0 or a negative code, which closes the connection to the peer. */
+	int (*on_machine_msg)(void *ctx, unsigned from, const struct wire_msg *msg,
+			      const void *payload);
+	/* The peer is gone (why is a sentence). The engine serves on, but pages may be lost. */
+	void (*on_peer_lost)(void *ctx, unsigned peer, int err, const char *why);
+};
+
+/* A slice's memory: [start, end) of guest physical addresses, multiples of HOME_CHUNK_SIZE. */
+struct engine_range {
+	unsigned slice;
+	uint64_t start, end;
+};
+
+struct engine_config {
+	unsigned self, slices;
+	uint64_t vm_key; /* the data connections' shared secret */
+	uint32_t epoch;
+	uint64_t ram_end; /* one past the last guest physical address of RAM */
+	const struct engine_range *ranges;
+	unsigned ranges_count; /* must tile RAM: no gap but the hole, no overlap */
+	const char *bind_host; /* numeric address to listen on */
+	unsigned bind_port;    /* 0: any */
+	unsigned connect_timeout_ms;
+	unsigned faulters_max; /* threads of this process that touch guest memory */
+	uint64_t hold_ns;
+	bool poll; /* spin instead of sleeping (needs a CPU of its own) */
+	struct engine_callbacks callbacks;
+};
+
+/* Counters; a snapshot that any thread may take. */
+struct engine_stats {
+	uint64_t faults_read, faults_write, faults_local;
+	uint64_t requests_read, requests_write, requests_upgrade;
+	uint64_t msgs_sent, msgs_received, bytes_sent, bytes_received;
+	uint64_t pages_received, pages_sent, zero_pages, invalidations, deferred;
+	uint64_t pages_shared, pages_exclusive;	     /* held now, of other homes */
+	uint64_t pages_home;			     /* homed here and ever touched (frames) */
+	uint64_t metadata_bytes;		     /* protocol state: resident bytes */
+	uint64_t fault_ns_total, fault_count_remote; /* service time of remote faults seen here */
+};
+
+/*
+ * Makes the memory and the listening socket; no thread yet. *port_out: the port bound. The
+ * sentence of a failure is logged. Errors: -EINVAL (configuration), -ENOMEM, -EPERM (userfaultfd
+ * refused), -ENOSYS (kernel too old), -EADDRINUSE, ...
+ */
+int engine_create(const struct engine_config *config, unsigned *port_out, struct engine **out);
+/* Starts the thread. With one slice on_ready comes at once. */
+int engine_start(struct engine *engine);
+/* Connects to the peers; addresses[slice] "host:port"; any thread, once, after engine_start. */
+int engine_connect(struct engine *engine, const char *const *addresses);
+
+/*
+ * Guest memory as the vCPUs use it: gpa is at engine_ram() + gpa for RAM below the hole and above
+ * it. Reads and writes block until coherent. Only threads that hold no lock the engine thread or
+ * a fault's progress needs may touch it; never the engine thread itself. System calls must not be
+ * given these addresses (the kernel's own access is not resolved for an unprivileged userfaultfd).
+ */
+uint8_t *engine_ram(struct engine *engine);
+
+/*
+ * Sends a machine message to a slice (itself included: it loops back through the engine thread).
+ * Any thread; never blocks. payload (at most WIRE_PAYLOAD_MAX) is copied. -ENOBUFS when the
+ * queue's limit is reached, -ENOTCONN if the peer is gone.
+ */
+int engine_post(struct engine *engine, unsigned to, const struct wire_msg *msg,
+		const void *payload);
+
+/* Any thread. */
+void engine_stats(struct engine *engine, struct engine_stats *out);
+
+/* Stops and joins the thread, closes connections, frees memory. vCPU threads must be gone. */
+void engine_destroy(struct engine *engine);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The coherence protocol as a pure function: (state, event) -> actions. No I/O, clock or malloc. */
+#ifndef DSM_PROTOCOL_H
+#define DSM_PROTOCOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "transport/wire.h" /* struct wire_msg and the message types; wire.h does no I/O */
+
+/*
+ * One slice's part of the protocol: the state of every guest page here (slice side) and the
+ * directory of the pages homed here (home side). MSI, directory at the home, forwarding owner;
+ * docs/protocol.md is its description, protocol_table.c the transition table as data.
+ *
+ * Memory: the caller provides one zeroed region of protocol_size() bytes, which may be lazily
+ * backed (mmap of anonymous memory): pages never touched cost nothing.
+ * Threads: none; one owner at a time.
+ */
+struct protocol;
+
+/*
+ * Homes: home_of_chunk[gpa >> HOME_CHUNK_SHIFT] is the slice whose memory holds that address
+ * (SLICE_NONE in the hole and beyond RAM). Borrowed: it outlives the protocol.
+ */
+#define SLICE_NONE 0xffu
+
+struct protocol_config {
+	unsigned self;	 /* this slice's index, < slices */
+	unsigned slices; /* 1..SLICES_MAX */
+	uint32_t epoch;
+	uint64_t gfns;		      /* one past the last gfn; the hole is included */
+	const uint8_t *home_of_chunk; /* see above */
+	uint64_t hold_ns;	      /* minimum hold time after a grant that others contend for */
+	unsigned requests_max;	      /* outstanding requests of this slice (vCPUs + 1, say) */
+	/*
+	 * Requests that may be outstanding in the whole VM (sum of all slices' requests_max), which
+	 * bounds the home's transactions and queues; 0: slices * requests_max.
+	 */
+	unsigned requests_total;
+};
+
+enum protocol_event_type {
+	EVENT_FAULT_READ,  /* a vCPU here wants to read gfn */
+	EVENT_FAULT_WRITE, /* a vCPU here wants to write gfn */
+	EVENT_MESSAGE,	   /* msg came from slice `from` (its page, if any, is in the frame) */
+	EVENT_HOLD_END,	   /* the timer that ACTION_HOLD_TIMER asked for has come */
+	EVENT_EVICT,	   /* give up this slice's copy of gfn (ignored while busy or at home) */
+	EVENT_PEER_LOST,   /* slice `from` is gone; the epoch is raised to msg.epoch */
+};
+
+struct protocol_event {
+	enum protocol_event_type type;
+	unsigned from;	 /* EVENT_MESSAGE, EVENT_PEER_LOST */
+	uint64_t gfn;	 /* faults, hold end, evict */
+	uint64_t now_ns; /* the caller's monotonic clock */
+	struct wire_msg msg;
+};
+
+/*
+ * What the engine must do, in this order, before it steps the next event. "The mapping" is what
+ * vCPUs see (G); "the frame" is the page's bytes in the alias mapping (A).
+ */
+enum protocol_action_type {
+	ACTION_SEND,	   /* msg to slice `to`; no page */
+	ACTION_SEND_PAGE,  /* msg to slice `to` with the frame (sets MSG_FLAG_ZERO if all zero) */
+	ACTION_ZERO_FRAME, /* make the frame all zeroes (a zero page arrived or is born) */
+	ACTION_MAP_SHARED, /* invalid -> readable, write-protected; wakes waiting vCPUs */
+	ACTION_MAP_EXCLUSIVE, /* invalid -> writable; wakes */
+	ACTION_MAP_UPGRADE,   /* readable -> writable; wakes */
+	ACTION_PROTECT,	      /* writable -> readable */
+	ACTION_UNMAP,	      /* any -> invalid: when it returns no CPU can use the page */
+	ACTION_WAKE,	   /* the fault needs no change (it was satisfied meanwhile): wake only */
+	ACTION_HOLD_TIMER, /* step EVENT_HOLD_END for gfn at deadline_ns */
+	ACTION_DROP_FRAME, /* the frame's bytes are no longer needed here (memory may go) */
+	ACTION_PAGE_LOST,  /* gfn's only copy was on the lost slice */
+	ACTION_VIOLATION,  /* slice `to` broke the protocol: log `why`, close the connection */
+};
+
+struct protocol_action {
+	enum protocol_action_type type;
+	unsigned to;
+	uint64_t gfn;
+	uint64_t deadline_ns;
+	const char *why; /* static text */
+	struct wire_msg msg;
+};
+
+/* An event causes at most: an INV to each other slice, and a handful of steps through messages to
+ * ourselves, each with a few actions. */
+#define ACTIONS_MAX (SLICES_MAX + 64)
+
+struct protocol_actions {
+	unsigned count;
+	struct protocol_action list[ACTIONS_MAX];
+};
+
+/* Counters, readable at any time by the owner. */
+struct protocol_stats {
+	uint64_t faults_read, faults_write; /* EVENT_FAULT_... that were not already satisfied */
+	uint64_t faults_local;		    /* of these: answered without a message */
+	uint64_t requests_read, requests_write, requests_upgrade; /* sent to another slice */
+	uint64_t data_received, data_sent;			  /* pages with bytes */
+	uint64_t zero_pages;					  /* pages that came as a flag */
+	uint64_t invalidations;					  /* INVs obeyed */
+	uint64_t stale_epoch; /* messages dropped for their epoch */
+	uint64_t deferred;    /* FWD/INV that waited for the hold time */
+	uint64_t violations;
+	uint64_t pages_shared, pages_exclusive; /* pages of other homes held here now */
+};
+
+/* Bytes that protocol_init needs; 0 if the configuration is out of its limits. */
+size_t protocol_size(const struct protocol_config *config);
+/* Lays the state out in mem (zeroed, 64-byte aligned, protocol_size bytes). Returns NULL if the
+ * configuration is out of its limits. The protocol is all in mem: forget mem to destroy it. */
+struct protocol *protocol_init(void *mem, const struct protocol_config *config);
+
+/*
+ * Takes one event; fills actions (count reset first). Never fails: bad messages become
+ * ACTION_VIOLATION. -EAGAIN: the fault cannot start now since requests_max are outstanding;
+ * step it again after the next event. A fault on a page whose request is under way joins it.
+ */
+int protocol_step(struct protocol *p, const struct protocol_event *event,
+		  struct protocol_actions *actions);
+
+/*
+ * May the payload of msg from slice `from` be received straight into gfn's frame? True exactly if
+ * protocol_step would take the page: then nothing here reads or writes the frame until that step.
+ */
+bool protocol_awaits_page(const struct protocol *p, unsigned from, const struct wire_msg *msg);
+
+const struct protocol_stats *protocol_stats(const struct protocol *p);
+/* The slice that is gfn's home, or SLICE_NONE. */
+unsigned protocol_home(const struct protocol *p, uint64_t gfn);
+/* Slice-side state of gfn as text ("I", "S", "M", "IS", ...), for traces. */
+const char *protocol_page_state(const struct protocol *p, uint64_t gfn);
+
+#endif

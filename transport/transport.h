@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The transport's interface: ordered messages between the slices of one VM, behind an ops table. */
+#ifndef TRANSPORT_TRANSPORT_H
+#define TRANSPORT_TRANSPORT_H
+
+#include <uv.h>
+
+#include "base/limits.h"
+#include "transport/wire.h"
+
+struct transport;
+
+/*
+ * What the owner of a transport (the DSM engine) gives it. All callbacks run on the loop's thread,
+ * in which every transport function must be called too.
+ */
+struct transport_callbacks {
+	void *ctx;
+	/*
+	 * A header with a payload has arrived: where do its payload_len bytes go? Returns a buffer
+	 * of at least msg->payload_len bytes that stays valid until on_msg or on_lost for this
+	 * peer: the frame in the alias mapping if the page is awaited, else a scratch buffer. NULL
+	 * refuses the message; the connection is then closed with -PANGEA_EPROTOCOL.
+	 */
+	void *(*payload_buffer)(void *ctx, unsigned peer, const struct wire_msg *msg);
+	/*
+	 * A whole message has arrived; payload is what payload_buffer returned, or NULL. Returns 0,
+	 * or a negative code that closes the connection (on_lost follows with that code).
+	 */
+	int (*on_msg)(void *ctx, unsigned peer, const struct wire_msg *msg, void *payload);
+	/* Hellos were exchanged with this peer; messages may be sent to it. */
+	void (*on_up)(void *ctx, unsigned peer);
+	/*
+	 * The connection to the peer ended or could not be made; err is why, and why is a sentence
+	 * for people. Called once a peer; nothing more arrives from it.
+	 */
+	void (*on_lost)(void *ctx, unsigned peer, int err, const char *why);
+};
+
+/* Counters since creation; owned by the loop's thread, read by others with relaxed loads. */
+struct transport_stats {
+	uint64_t msgs_sent, msgs_received;
+	uint64_t bytes_sent, bytes_received; /* headers and payloads */
+	uint64_t sends_queued;		     /* the socket was full: the rest waited in the queue */
+};
+
+struct transport_config {
+	uv_loop_t *loop;	 /* borrowed; outlives the transport */
+	struct wire_hello hello; /* ours; slice and slices say who we are among how many */
+	struct transport_callbacks callbacks;
+	unsigned connect_timeout_ms; /* from transport_connect to on_up, for all peers */
+};
+
+struct transport_ops {
+	const char *name;
+	/*
+	 * Tells where the peers are and starts to make the connections: this slice connects to
+	 * every lower slice and accepts from every higher one. addresses[slice] is "host:port"
+	 * (own entry unused), copied. Each peer ends in on_up or, within connect_timeout_ms, in
+	 * on_lost. Returns 0 or a negative code (-EINVAL: an address does not parse).
+	 */
+	int (*connect)(struct transport *t, const char *const *addresses);
+	/*
+	 * Sends one message; payload is msg->payload_len bytes or NULL. The header is copied. The
+	 * payload is not copied unless copy_payload: it must stay unchanged until it has gone,
+	 * which the protocol guarantees for page frames (docs/protocol.md, "Frames in flight").
+	 * Order to one peer is kept. Returns 0; -ENOTCONN if the peer is not up; -ENOBUFS when
+	 * the peer's queue is over its limit (the peer does not read: the connection is closed and
+	 * on_lost follows from the loop, never from within send).
+	 */
+	int (*send)(struct transport *t, unsigned peer, const struct wire_msg *msg,
+		    const void *payload, bool copy_payload);
+	const struct transport_stats *(*stats)(const struct transport *t);
+	/* Closes every connection; the memory is freed when the loop has run the close callbacks.
+	 * No callback after this returns. */
+	void (*close)(struct transport *t);
+};
+
+/* Every implementation's struct begins with this. */
+struct transport {
+	const struct transport_ops *ops;
+};
+
+/*
+ * TCP (tcp.c). Listens on bind_host at port (0: any free); *port_out gets the port. Errors:
+ * -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL (host is not a numeric address), -ENOMEM.
+ */
+int transport_tcp_create(const struct transport_config *config, const char *bind_host,
+			 unsigned port, unsigned *port_out, struct transport **out);
+
+/*
+ * In-process (inproc.c), for tests and benchmarks: transports on one hub, each in any thread with
+ * its own loop, reach each other by slice index; addresses are ignored. The hub outlives them.
+ */
+struct inproc_hub;
+int inproc_hub_create(unsigned slices, struct inproc_hub **out);
+void inproc_hub_destroy(struct inproc_hub *hub);
+int transport_inproc_create(const struct transport_config *config, struct inproc_hub *hub,
+			    struct transport **out);
+
+#endif

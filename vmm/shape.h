@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shape of a VM: its slices, their CPUs and memory ranges, and the distances between them. */
+#ifndef VMM_SHAPE_H
+#define VMM_SHAPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+
+/* The hole at 3 GiB can cut one slice's memory in two. */
+#define SHAPE_RANGES_MAX 2
+
+struct shape_range {
+	uint64_t start, end; /* guest physical; multiples of HOME_CHUNK_SIZE */
+};
+
+struct shape_slice {
+	unsigned first_vcpu, vcpus;
+	uint64_t mem_bytes;
+	unsigned ranges_count; /* 0 for a slice without memory */
+	struct shape_range ranges[SHAPE_RANGES_MAX];
+};
+
+struct vm_shape {
+	unsigned slices;
+	unsigned vcpus;
+	uint64_t ram_end; /* one past the last RAM address */
+	struct shape_slice slice[SLICES_MAX];
+	uint8_t distance[SLICES_MAX][SLICES_MAX]; /* ACPI SLIT: 10 to itself, 11..254 else */
+};
+
+/*
+ * Lays the slices out: CPUs and memory in slice order, memory around the hole. vcpus[i] and
+ * mem_bytes[i] describe slice i. Errors: -EINVAL (no slices or too many, no CPU at all, no memory
+ * at all, a size that is no multiple of HOME_CHUNK_SIZE, slice 0 without a CPU), -E2BIG (beyond
+ * VCPUS_MAX or GUEST_MEM_MAX).
+ */
+int shape_init(struct vm_shape *shape, unsigned slices, const unsigned *vcpus,
+	       const uint64_t *mem_bytes);
+/* The slice of a vCPU (by x2APIC id); SLICES_MAX if there is none such. */
+unsigned shape_slice_of_vcpu(const struct vm_shape *shape, unsigned vcpu);
+
+#endif
