@@ -228,7 +228,11 @@ struct soft_cpu {
 		uint32_t error;
 		uint64_t rip; /* of the faulting instruction, or the next for traps */
 	} exception;
-	int pending_irq; /* vector injected by the machine, -1: none */
+	int delivering;		/* vector whose delivery is under way (faults combine), -1: none */
+	uint8_t delivering_hw;	/* it is an exception: a fault may make #DF of it */
+	uint8_t delivering_ext; /* it is no INT n: EXT of error codes is set */
+	uint8_t irq_window;	/* the machine wants VCPU_EXIT_IRQ_WINDOW */
+	int pending_irq;	/* vector injected by the machine, -1: none */
 	struct vcpu_exit exit;
 	unsigned pause_count;
 
@@ -236,6 +240,13 @@ struct soft_cpu {
 	struct vcpu_config config;
 	struct soft_cache *cache; /* block cache (soft_block.c) */
 	struct soft_tlb tlb_bank[2];
+	/* By bank and array: which slots hold something, and which of them a global page; so that
+	 * a flush touches filled slots alone. */
+	uint64_t tlb_filled[2][3][SOFT_TLB_SIZE / 64];
+	uint64_t tlb_global[2][3][SOFT_TLB_SIZE / 64];
+	/* Hash of the 2 MiB regions entered from large pages; a page of 1 GiB was entered. */
+	uint64_t tlb_large[16];
+	bool tlb_huge;
 };
 
 /* rip of the instruction i of the running block, and of the one after it. */
