@@ -1,0 +1,287 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks the tree's own rules: include directions, purity of the protocol, headers, lengths, format."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+FUNCTION_LINES_MAX = 70
+
+# What a folder may include from others. The longest matching prefix speaks for a file.
+ARROWS = {
+    "base": set(),
+    "transport": {"base"},
+    "dsm": {"transport", "base"},
+    "vmm": {"dsm", "transport", "base"},
+    "vmm/main": {"vmm", "dsm", "transport", "control", "base"},
+    "control": {"base"},
+    "node": {"control", "base"},
+    "coordinator": {"control", "base"},
+    "cli": {"control", "base"},
+    "guests": set(),
+    "tests": None,  # None: everything
+    "bench": None,
+}
+
+# The protocol core is a pure function: no sockets, clock, malloc, libuv, threads. Headers of types
+# and of memory copies only; base/log.h for invariant().
+PURE_PREFIX = "dsm/protocol"
+PURE_HEADERS = {
+    "<stdbool.h>", "<stddef.h>", "<stdint.h>", "<string.h>", "<limits.h>", "<stdalign.h>",
+    "<assert.h>", "<errno.h>", '"base/log.h"', '"base/limits.h"', '"base/error.h"',
+    '"transport/wire.h"',
+}
+# Calls that would be I/O, time or allocation even without their header's include.
+PURE_CALLS = re.compile(
+    r"\b(malloc|calloc|realloc|free|printf|fprintf|open|read|write|send|recv|socket|mmap|madvise|"
+    r"ioctl|clock_gettime|time|gettimeofday|usleep|nanosleep|pthread_\w+|uv_\w+|log_line|log_error|"
+    r"log_warn|log_info|log_debug|getenv|rand|random)\s*\(")
+
+SKIPPED_FOLDERS = {"build", ".git", ".cache"}
+
+
+def tree_files(top):
+    """Every source file below top, relative to it, sorted."""
+    found = []
+    for folder, folders, names in os.walk(top):
+        folders[:] = sorted(f for f in folders if f not in SKIPPED_FOLDERS)
+        found += [os.path.relpath(os.path.join(folder, n), top) for n in names]
+    return sorted(found)
+
+
+def text_of(top, path):
+    with open(os.path.join(top, path), encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def is_c(path):
+    return path.endswith((".c", ".h"))
+
+
+def is_script(top, path):
+    if path.endswith((".sh", ".py")):
+        return True
+    if "." in os.path.basename(path) or not os.path.isfile(os.path.join(top, path)):
+        return False
+    with open(os.path.join(top, path), "rb") as file:
+        return file.read(2) == b"#!"
+
+
+def is_cmake(path):
+    return os.path.basename(path) == "CMakeLists.txt" or path.endswith(".cmake")
+
+
+def owner_of(path, table):
+    """The longest key of table that is a folder above path, or None."""
+    keys = [k for k in table if path == k or path.startswith(k + "/")]
+    return max(keys, key=len) if keys else None
+
+
+def includes_of(text):
+    for number, line in enumerate(text.split("\n"), 1):
+        match = re.match(r'\s*#\s*include\s+(<[^>]+>|"[^"]+")', line)
+        if match:
+            yield number, match.group(1)
+
+
+def check_includes(top):
+    for path in filter(is_c, tree_files(top)):
+        folder = owner_of(path, ARROWS)
+        allowed = ARROWS.get(folder, None)
+        if folder is None or allowed is None:
+            continue
+        for number, header in includes_of(text_of(top, path)):
+            target = owner_of(header.strip('"<>'), ARROWS)
+            if target is None or not header.startswith('"'):
+                continue
+            # The program's main folder stands above its library: the library may not look up.
+            if target != folder and target not in allowed:
+                yield f"{path}:{number}: {folder}/ may not include {header}"
+
+
+def check_pure(top):
+    for path in filter(is_c, tree_files(top)):
+        if not path.startswith(PURE_PREFIX):
+            continue
+        text = text_of(top, path)
+        for number, header in includes_of(text):
+            if header not in PURE_HEADERS and not header.startswith(f'"{PURE_PREFIX}'):
+                yield f"{path}:{number}: the protocol core may not include {header}"
+        for number, line in enumerate(code_only(text).split("\n"), 1):
+            if PURE_CALLS.search(line):
+                yield f"{path}:{number}: the protocol core does no I/O: {line.strip()}"
+
+
+def header_problem(lines, comment):
+    """What is wrong with a file's first lines, given the start of a comment; None if nothing."""
+    if lines and lines[0].startswith("#!"):
+        lines = lines[1:]
+    if not lines or "SPDX-License-Identifier: Apache-2.0" not in lines[0]:
+        return "the first line must be the SPDX line"
+    rest = [line for line in lines[1:4] if line.strip() not in ("", "/*")]
+    job = rest[0].strip() if rest else ""
+    if not job.startswith(comment) or len(job.strip("/*#\" .")) < 20:
+        return "the second line must be a comment that says the file's job"
+    return None
+
+
+def check_headers(top):
+    for path in tree_files(top):
+        if is_c(path):
+            comment = ("/*", "*", "//")
+        elif is_script(top, path) or is_cmake(path):
+            comment = ("#", '"""')
+        else:
+            continue
+        problem = header_problem(text_of(top, path).split("\n")[:5], comment)
+        if problem:
+            yield f"{path}:1: {problem}"
+
+
+def code_only(text):
+    """The text with comments, strings and preprocessor lines blanked out; its lines stay."""
+    def blank(match):
+        return re.sub(r"[^\n]", " ", match.group(0))
+    tokens = r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
+    text = re.sub(tokens, blank, text, flags=re.S)
+    return re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", blank, text, flags=re.M)
+
+
+def functions_of(text):
+    """(name, first line, lines) of each function: from its opening brace to its closing one."""
+    code, depth, start = code_only(text), 0, None
+    for match in re.finditer(r"[{}]", code):
+        if match.group() == "{":
+            before = code[:match.start()].rstrip()
+            if depth == 0 and before.endswith(")"):
+                start = match.start()
+            depth += 1
+            continue
+        depth -= 1
+        if depth == 0 and start is not None:
+            head = re.split(r"[;}]", code[:start])[-1]
+            name = re.search(r"(\w+)\s*\(", head)
+            first = code.count("\n", 0, start) + 1
+            lines = code.count("\n", start, match.start()) + 1
+            yield name.group(1) if name else "?", first, lines
+            start = None
+
+
+def check_length(top):
+    for path in filter(is_c, tree_files(top)):
+        for name, first, lines in functions_of(text_of(top, path)):
+            if lines > FUNCTION_LINES_MAX:
+                yield f"{path}:{first}: {name}() has {lines} lines, more than {FUNCTION_LINES_MAX}"
+
+
+def check_format(top):
+    files = list(filter(is_c, tree_files(top)))
+    if not files:
+        return
+    done = subprocess.run(["clang-format-14", "--dry-run", "-Werror", "--ferror-limit=1", *files],
+                          cwd=top, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=300, check=False)
+    if done.returncode != 0:
+        complaints = [line for line in done.stderr.split("\n") if ": error:" in line]
+        yield from complaints or [done.stderr.strip() or "clang-format-14 failed"]
+
+
+def check_scripts(top):
+    for path in tree_files(top):
+        if not is_script(top, path):
+            continue
+        if path.endswith(".py"):
+            try:
+                compile(text_of(top, path), path, "exec")
+            except SyntaxError as error:
+                yield f"{path}:{error.lineno}: {error.msg}"
+            continue
+        shell = "sh" if text_of(top, path).startswith("#!/bin/sh") else "bash"
+        done = subprocess.run([shell, "-n", path], cwd=top, capture_output=True, text=True,
+                              timeout=60, check=False)
+        if done.returncode != 0:
+            yield done.stderr.strip()
+
+
+CHECKS = {
+    "includes": check_includes,
+    "pure": check_pure,
+    "headers": check_headers,
+    "length": check_length,
+    "format": check_format,
+    "scripts": check_scripts,
+}
+
+GOOD = "/* SPDX-License-Identifier: Apache-2.0 */\n/* A file that keeps every rule there is. */\n"
+
+# Each seed is a tree that breaks one rule: (check, path, content, what the complaint says).
+SEEDS = [
+    ("includes", "base/a.c", GOOD + '#include "dsm/engine.h"\n', "base/ may not include"),
+    ("includes", "transport/a.c", GOOD + '#include "dsm/protocol.h"\n', "transport/ may not"),
+    ("includes", "dsm/a.h", GOOD + '#include "vmm/vcpu.h"\n', "dsm/ may not include"),
+    ("includes", "vmm/soft/a.c", GOOD + '#include "control/codec.h"\n', "vmm/ may not include"),
+    ("includes", "cli/a.c", GOOD + '#include "vmm/shape.h"\n', "cli/ may not include"),
+    ("includes", "guests/g/a.c", GOOD + '#include "base/log.h"\n', "guests/ may not include"),
+    ("pure", "dsm/protocol_a.c", GOOD + "#include <stdlib.h>\n", "may not include <stdlib.h>"),
+    ("pure", "dsm/protocol_a.h", GOOD + '#include "base/clock.h"\n', "may not include"),
+    ("pure", "dsm/protocol_a.c", GOOD + "int f(void)\n{\n\treturn malloc(1);\n}\n", "does no I/O"),
+    ("headers", "base/a.c", "int a;\n", "SPDX"),
+    ("headers", "base/a.c", "/* SPDX-License-Identifier: Apache-2.0 */\nint a;\n", "job"),
+    ("headers", "deploy/a", "#!/bin/sh\necho\n", "SPDX"),
+    ("headers", "x/CMakeLists.txt", "project(x)\n", "SPDX"),
+    ("length", "base/a.c", GOOD + "int f(void)\n{\n" + "\tg();\n" * 69 + "}\n", "f() has 71 lines"),
+    ("length", "base/a.c", GOOD + "#define X {\nint f(int a,\n      int b)\n{\n"
+     + "\tif (a) { /* } */ g('}', \"}\"); }\n" * 70 + "}\n", "f() has 72 lines"),
+    ("format", "base/a.c", GOOD + "int   a;\n", "error"),
+    ("scripts", "deploy/a", "#!/usr/bin/env bash\nif true\n", "syntax error"),
+    ("scripts", "tests/a.py", "def f(:\n", "tests/a.py:1"),
+]
+
+# Trees that break nothing, though a careless check would say so.
+CLEAN = [
+    ("includes", "vmm/main/a.c", GOOD + '#include "control/codec.h"\n#include "vmm/vcpu.h"\n'),
+    ("includes", "tests/unit/a.c", GOOD + '#include "vmm/soft/soft.h"\n'),
+    ("pure", "dsm/engine.c", GOOD + "#include <uv.h>\n"),
+    ("pure", "dsm/protocol_a.c", GOOD + '#include "transport/wire.h"\n/* malloc( */\n'),
+    ("length", "base/a.c", GOOD + "int f(void)\n{\n" + "\tg();\n" * 68 + "}\n"),
+    ("length", "base/a.c", GOOD + "int t[] = {\n" + "\t1,\n" * 100 + "};\n"),
+]
+
+
+def complaints_about(check, path, content):
+    with tempfile.TemporaryDirectory() as top:
+        os.makedirs(os.path.join(top, os.path.dirname(path)))
+        with open(os.path.join(top, path), "w", encoding="utf-8") as file:
+            file.write(content)
+        return list(CHECKS[check](top))
+
+
+def check_self(_top):
+    """The checks see what is wrong, and only that."""
+    for check, path, content, word in SEEDS:
+        found = complaints_about(check, path, content)
+        if not any(word in line for line in found):
+            yield f"tidy.{check} does not see a seeded fault in {path} ({word}): {found}"
+    for check, path, content in CLEAN:
+        found = complaints_about(check, path, content)
+        if found:
+            yield f"tidy.{check} complains of a clean {path}: {found}"
+
+
+def main():
+    checks = dict(CHECKS, self=check_self)
+    if len(sys.argv) != 3 or sys.argv[2] not in checks:
+        sys.exit(f"usage: tidy.py TOP {'|'.join(checks)}")
+    complaints = list(checks[sys.argv[2]](sys.argv[1]))
+    for line in complaints:
+        print(line)
+    if sys.argv[2] != "self" and not any(map(is_c, tree_files(sys.argv[1]))):
+        sys.exit("no sources found")
+    sys.exit(1 if complaints else 0)
+
+
+if __name__ == "__main__":
+    main()
