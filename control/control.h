@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control protocol: what coordinator, daemons, slices and CLI say to each other, and how. */
+#ifndef CONTROL_CONTROL_H
+#define CONTROL_CONTROL_H
+
+#include <jansson.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/limits.h"
+
+/*
+ * A frame: u32 json_len, u32 blob_len (little endian), json_len bytes of one JSON object with a
+ * string "type", blob_len raw bytes (console bytes, a piece of a file). The first frame each way is
+ *   {"type":"hello","magic":"pangea","version":1,"role":"node|cli|coordinator|vmm","token":TEXT}
+ * A side that will not go on says {"type":"refused","reason":SENTENCE} and closes.
+ */
+#define CONTROL_MAGIC	"pangea"
+#define CONTROL_VERSION 1
+
+/* The longest message is the list of VMs: 64 VMs of 64 slices at about 150 bytes each. */
+#define CONTROL_JSON_MAX (1u << 20)
+/* One piece of an uploaded file; a whole console ring (64 KiB) fits too. */
+#define CONTROL_BLOB_MAX (256u << 10)
+/* Bytes waiting for a slow peer: a dozen uploads with their whole window, and then some. */
+#define CONTROL_QUEUE_MAX (16u << 20)
+/* Console output is dropped, not queued, for a peer that is this far behind. */
+#define CONTROL_CONSOLE_QUEUE_MAX (1u << 20)
+/* Connections one listener holds; each may cost JSON_MAX + BLOB_MAX of memory. */
+#define CONTROL_CONNS_MAX 512
+/* A peer has this long to connect and say hello. */
+#define CONTROL_HELLO_TIMEOUT_MS 5000
+/* A closing connection has this long to send what is queued and see the peer's end. */
+#define CONTROL_FLUSH_TIMEOUT_MS 2000
+/* The longest sentence about an error, with its zero. */
+#define CONTROL_WHY_MAX 384
+/* The longest token (a shared secret), with its zero. */
+#define CONTROL_TOKEN_MAX 129
+
+enum control_role {
+	CONTROL_ROLE_NODE,
+	CONTROL_ROLE_CLI,
+	CONTROL_ROLE_COORDINATOR,
+	CONTROL_ROLE_VMM,
+};
+
+/* ---- codec (codec.c): no I/O ---- */
+
+#define CONTROL_HEAD_BYTES 8
+
+/* Takes one frame: msg is an object with a string "type"; all is valid only during the call.
+ * Returning false stops the decoder (control_decoder_feed returns 0 at once). */
+typedef bool control_frame_fn(void *arg, json_t *msg, const uint8_t *blob, size_t len);
+
+struct control_decoder {
+	uint8_t head[CONTROL_HEAD_BYTES];
+	size_t head_used;
+	uint8_t *body; /* json_len + blob_len bytes while a frame's body is coming in */
+	size_t body_used;
+	uint32_t json_len, blob_len;
+};
+
+void control_decoder_init(struct control_decoder *dec);
+void control_decoder_free(struct control_decoder *dec);
+/*
+ * Feeds bytes in pieces of any size; calls fn for each whole frame. Returns 0, -PANGEA_EWIRELEN (a
+ * length beyond the limit), -PANGEA_ECONTROL (not a JSON object with a type) or -ENOMEM, with a
+ * sentence in why (CONTROL_WHY_MAX bytes). After an error the decoder may only be freed.
+ */
+int control_decoder_feed(struct control_decoder *dec, const void *data, size_t len,
+			 control_frame_fn *fn, void *arg, char *why);
+/* The stream has ended: 0 between frames, else -PANGEA_ECONTROL and a sentence. */
+int control_decoder_end(const struct control_decoder *dec, char *why);
+/*
+ * Encodes one frame into memory that the caller frees. Errors: -EINVAL (msg is null, no object, or
+ * cannot be written as JSON), -PANGEA_EWIRELEN, -ENOMEM.
+ */
+int control_frame_encode(const json_t *msg, const void *blob, size_t len, uint8_t **frame,
+			 size_t *frame_len);
+/* Checks a hello: 0, -PANGEA_ECONTROL, -PANGEA_EPEERMAGIC, -PANGEA_EPEERVERSION, or -EACCES when
+ * expect_token is not null and the token differs; the sentence is for both sides' users. */
+int control_hello_check(const json_t *msg, const char *expect_token, enum control_role *role,
+			char *why);
+/* The name of a role in hello; static storage. */
+const char *control_role_name(enum control_role role);
+
+/* ---- fields of a message (fields.c) ----
+ * Each returns 0, or -PANGEA_ECONTROL with a sentence in why that names the message and field.
+ */
+int control_get_string(const json_t *msg, const char *key, const char **out, char *why);
+/* A name of a node or VM: see control_name_valid. */
+int control_get_name(const json_t *msg, const char *key, const char **out, char *why);
+int control_get_u64(const json_t *msg, const char *key, uint64_t min, uint64_t max, uint64_t *out,
+		    char *why);
+/* The same for what fits an unsigned. */
+int control_get_uint(const json_t *msg, const char *key, unsigned min, unsigned max, unsigned *out,
+		     char *why);
+int control_get_bool(const json_t *msg, const char *key, bool *out, char *why);
+/* An array of at most max entries; borrowed from msg. */
+int control_get_array(const json_t *msg, const char *key, size_t max, json_t **out, char *why);
+/* The message's type, "" if it has none. */
+const char *control_type(const json_t *msg);
+bool control_is(const json_t *msg, const char *type);
+
+/* ---- words people write (text.c) ---- */
+
+/* [a-z0-9-]{1,63}, not beginning with '-': safe in file names, tables and sentences. */
+bool control_name_valid(const char *name);
+/* "4096", "512K", "512M", "1G", "2T" (also "MiB" etc.); 0, -EINVAL, or -ERANGE beyond 64 bits. */
+int control_size_parse(const char *text, uint64_t *bytes);
+/* "1 GiB", "1536 MiB", "4095 B": the largest unit that is exact. */
+void control_size_format(uint64_t bytes, char *out, size_t size);
+/* A decimal number within [min, max]; 0, -EINVAL or -ERANGE. */
+int control_uint_parse(const char *text, unsigned min, unsigned max, unsigned *out);
+/* "127.0.0.1:7420" or "[::1]:7420", numeric only; 0 or -EINVAL. */
+int control_address_parse(const char *text, struct sockaddr_storage *out);
+/* The same backwards. */
+void control_address_format(const struct sockaddr *addr, char *out, size_t size);
+/* Reads a token (one line) from a file of mode 0600 or stricter. 0, -errno, -EPERM when others can
+ * read it, -EINVAL when it is empty or too long. */
+int control_token_read(const char *path, char token[CONTROL_TOKEN_MAX]);
+
+/* ---- connections (uv_conn.c, uv_listen.c) ----
+ * Everything runs in the loop's thread; nothing here may be called from another one.
+ */
+struct control_conn;
+struct control_listener;
+
+struct control_ops {
+	/* The peer has said a good hello. May be null. */
+	void (*on_open)(struct control_conn *conn, enum control_role peer);
+	/* One message; msg and blob are valid only during the call. */
+	void (*on_msg)(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len);
+	/*
+	 * The end, exactly once for each connection made, always from the loop; conn is freed after
+	 * the return. err is 0 after control_close, else -errno or -PANGEA_E...; why is a sentence.
+	 * -EACCES: the peer refused us, why is its reason.
+	 */
+	void (*on_closed)(struct control_conn *conn, int err, const char *why);
+};
+
+struct control_options {
+	uv_loop_t *loop;
+	const struct control_ops *ops;
+	void *user;		  /* first value of control_user of every connection */
+	enum control_role role;	  /* what our hello says */
+	const char *token;	  /* what our hello carries; null: none. Copied. */
+	const char *expect_token; /* what the peer's must carry; null: anything. Copied. */
+};
+
+/*
+ * Connects to a numeric address. Errors at once: -EINVAL (address), -ENOMEM, -errno; later ones
+ * come to on_closed.
+ */
+int control_connect(const struct control_options *opts, const char *address,
+		    struct control_conn **out);
+/* Takes a connected AF_UNIX stream socket (inherited from the parent); owns fd on success. */
+int control_open_fd(const struct control_options *opts, int fd, struct control_conn **out);
+/*
+ * Listens on a numeric address; connections come to ops->on_open once they said hello. port may be
+ * null. Errors: -EINVAL, -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, other -errno.
+ */
+int control_listen(const struct control_options *opts, const char *address,
+		   struct control_listener **out, unsigned *port);
+/* Stops accepting; the connections live on. */
+void control_listener_close(struct control_listener *listener);
+/*
+ * Sends one message; msg stays the caller's. Allowed from the first moment (queued behind our
+ * hello). Errors: -EINVAL, -PANGEA_EWIRELEN, -ENOMEM as control_frame_encode; -ENOBUFS (the
+ * queue's limit; nothing is sent); -EPIPE (closing).
+ */
+int control_send(struct control_conn *conn, const json_t *msg, const void *blob, size_t len);
+/* control_send of json_pack(fmt, ...), without a blob. */
+int control_sendf(struct control_conn *conn, const char *fmt, ...);
+/* Bytes accepted by control_send and not yet taken by the kernel. */
+size_t control_queued(const struct control_conn *conn);
+/* Sends what is queued (for at most CONTROL_FLUSH_TIMEOUT_MS) and closes; then on_closed(0, why).
+ */
+void control_close(struct control_conn *conn, const char *why);
+/* Says {"type":"refused","reason":why} and closes; then on_closed(err, why). */
+void control_refuse(struct control_conn *conn, int err, const char *why);
+/* Closes without sending anything more; then on_closed(0, "aborted"). */
+void control_abort(struct control_conn *conn);
+void *control_user(const struct control_conn *conn);
+void control_set_user(struct control_conn *conn, void *user);
+
+/* ---- deadlines (uv_deadline.c) ---- */
+
+struct control_deadline;
+typedef void control_deadline_fn(void *arg);
+/* Calls fn(arg) once after ms; null without memory. Ends by firing or by cancel. */
+struct control_deadline *control_deadline_start(uv_loop_t *loop, uint64_t ms,
+						control_deadline_fn *fn, void *arg);
+/* Cancels *deadline if not null and sets it to null. The callback itself must set its owner's
+ * pointer to null instead. */
+void control_deadline_cancel(struct control_deadline **deadline);
+
+#endif

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One control connection on libuv: hello, messages, a bounded queue, and an orderly end.
+ *
+ * Timers: one a connection. CONTROL_HELLO_TIMEOUT_MS from its making until the peer's hello;
+ * CONTROL_FLUSH_TIMEOUT_MS from our end, or a failed write, until the peer's end.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "control/uv_internal.h"
+
+struct conn_write {
+	uv_write_t req;
+	struct control_conn *conn;
+	uint8_t *frame;
+	size_t len;
+};
+
+static void handle_closed(uv_handle_t *handle)
+{
+	struct control_conn *conn = handle->data;
+
+	if (--conn->handles_open > 0)
+		return;
+	conn->ops->on_closed(conn, conn->err, conn->why);
+	if (conn->listener)
+		listener_conn_gone(conn->listener);
+	control_decoder_free(&conn->dec);
+	free(conn);
+}
+
+static void why_set(struct control_conn *conn, int err, const char *why)
+{
+	if (conn->why[0])
+		return;
+	conn->err = err;
+	snprintf(conn->why, sizeof(conn->why), "%s", why);
+}
+
+void conn_end(struct control_conn *conn, int err, const char *why)
+{
+	if (conn->state == CONN_CLOSING)
+		return;
+	why_set(conn, err, why);
+	conn->state = CONN_CLOSING;
+	uv_close(&conn->h.handle, handle_closed);
+	uv_close((uv_handle_t *)&conn->timer, handle_closed);
+}
+
+static void timer_fired(uv_timer_t *timer)
+{
+	struct control_conn *conn = timer->data;
+
+	if (conn->state == CONN_FLUSHING)
+		conn_end(conn, conn->err, "closed");
+	else if (conn->write_failed)
+		conn_end(conn, -PANGEA_EPEERLOST, "connection lost while sending");
+	else if (conn->state == CONN_CONNECTING)
+		conn_end(conn, -ETIMEDOUT, "no connection within the deadline");
+	else
+		conn_end(conn, -ETIMEDOUT, "the peer said no hello within the deadline");
+}
+
+static void shutdown_done(uv_shutdown_t *req, int status)
+{
+	struct control_conn *conn = req->data;
+
+	/* The peer's end of stream, or the timer, ends it: closing now could reset the
+	 * connection and lose our last words if the peer had sent something unread. */
+	if (status < 0 && conn->state == CONN_FLUSHING)
+		conn_end(conn, conn->err, "closed");
+}
+
+static void conn_flush(struct control_conn *conn, int err, const char *why)
+{
+	if (conn->state >= CONN_FLUSHING)
+		return;
+	why_set(conn, err, why);
+	if (conn->state == CONN_CONNECTING) {
+		conn_end(conn, err, why);
+		return;
+	}
+	conn->state = CONN_FLUSHING;
+	conn->shutdown_req.data = conn;
+	uv_timer_start(&conn->timer, timer_fired, CONTROL_FLUSH_TIMEOUT_MS, 0);
+	if (uv_shutdown(&conn->shutdown_req, &conn->h.stream, shutdown_done) < 0)
+		conn_end(conn, err, why);
+}
+
+void control_close(struct control_conn *conn, const char *why)
+{
+	conn_flush(conn, 0, why);
+}
+
+void control_abort(struct control_conn *conn)
+{
+	conn_end(conn, 0, "aborted");
+}
+
+void control_refuse(struct control_conn *conn, int err, const char *why)
+{
+	if (conn->state >= CONN_FLUSHING)
+		return;
+	control_sendf(conn, "{s:s, s:s}", "type", "refused", "reason", why);
+	conn_flush(conn, err, why);
+}
+
+static void write_done(uv_write_t *req, int status)
+{
+	struct conn_write *write = req->data;
+	struct control_conn *conn = write->conn;
+
+	conn->queued_bytes -= write->len;
+	free(write->frame);
+	free(write);
+	if (status < 0 && status != UV_ECANCELED && conn->state < CONN_FLUSHING) {
+		/* The peer's last words may still wait to be read: the read side ends this. */
+		conn->write_failed = true;
+		uv_timer_start(&conn->timer, timer_fired, CONTROL_FLUSH_TIMEOUT_MS, 0);
+	}
+}
+
+int control_send(struct control_conn *conn, const json_t *msg, const void *blob, size_t len)
+{
+	struct conn_write *write;
+	uv_buf_t buf;
+	int err;
+
+	if (conn->state >= CONN_FLUSHING || conn->write_failed)
+		return -EPIPE;
+	write = calloc(1, sizeof(*write));
+	if (!write)
+		return -ENOMEM;
+	err = control_frame_encode(msg, blob, len, &write->frame, &write->len);
+	if (err)
+		goto fail;
+	err = -ENOBUFS;
+	if (conn->queued_bytes + write->len > CONTROL_QUEUE_MAX)
+		goto fail_frame;
+	write->conn = conn;
+	write->req.data = write;
+	buf = uv_buf_init((char *)write->frame, (unsigned)write->len);
+	/* While connecting libuv queues the write itself. */
+	err = uv_write(&write->req, &conn->h.stream, &buf, 1, write_done);
+	if (err < 0)
+		goto fail_frame;
+	conn->queued_bytes += write->len;
+	return 0;
+
+fail_frame:
+	free(write->frame);
+fail:
+	free(write);
+	return err;
+}
+
+int control_sendf(struct control_conn *conn, const char *fmt, ...)
+{
+	va_list ap;
+	json_t *msg;
+	int err;
+
+	va_start(ap, fmt);
+	msg = json_vpack_ex(NULL, 0, fmt, ap);
+	va_end(ap);
+	err = control_send(conn, msg, NULL, 0);
+	json_decref(msg);
+	return err;
+}
+
+size_t control_queued(const struct control_conn *conn)
+{
+	return conn->queued_bytes;
+}
+
+void *control_user(const struct control_conn *conn)
+{
+	return conn->user;
+}
+
+void control_set_user(struct control_conn *conn, void *user)
+{
+	conn->user = user;
+}
+
+static void refused_take(struct control_conn *conn, const json_t *msg)
+{
+	const char *reason = json_string_value(json_object_get(msg, "reason"));
+
+	conn_end(conn, -EACCES, reason && reason[0] ? reason : "refused without a reason");
+}
+
+static void hello_take(struct control_conn *conn, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	enum control_role peer;
+	int err =
+		control_hello_check(msg, conn->has_expect ? conn->expect_token : NULL, &peer, why);
+
+	if (err) {
+		control_refuse(conn, err, why);
+		return;
+	}
+	conn->state = CONN_OPEN;
+	uv_timer_stop(&conn->timer);
+	if (conn->ops->on_open)
+		conn->ops->on_open(conn, peer);
+}
+
+static bool frame_take(void *arg, json_t *msg, const uint8_t *blob, size_t len)
+{
+	struct control_conn *conn = arg;
+
+	if (control_is(msg, "refused"))
+		refused_take(conn, msg);
+	else if (conn->state == CONN_HELLO)
+		hello_take(conn, msg);
+	else
+		conn->ops->on_msg(conn, msg, blob, len);
+	return conn->state == CONN_OPEN;
+}
+
+static void stream_ended(struct control_conn *conn, int status)
+{
+	char why[CONTROL_WHY_MAX];
+
+	if (status != UV_EOF) {
+		snprintf(why, sizeof(why), "connection lost: %s", error_text(status));
+		conn_end(conn, -PANGEA_EPEERLOST, why);
+		return;
+	}
+	int err = conn->state == CONN_FLUSHING ? 0 : control_decoder_end(&conn->dec, why);
+	if (err)
+		conn_end(conn, err, why);
+	else
+		conn_end(conn, -PANGEA_EPEERLOST, "connection closed by the peer");
+}
+
+static void read_done(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct control_conn *conn = stream->data;
+	char why[CONTROL_WHY_MAX];
+	int err;
+
+	if (n < 0) {
+		stream_ended(conn, (int)n);
+		return;
+	}
+	if (conn->state != CONN_HELLO && conn->state != CONN_OPEN)
+		return; /* flushing: what still comes is thrown away */
+	err = control_decoder_feed(&conn->dec, buf->base, (size_t)n, frame_take, conn, why);
+	if (err)
+		control_refuse(conn, err, why);
+}
+
+static void read_alloc(uv_handle_t *handle, size_t size, uv_buf_t *buf)
+{
+	struct control_conn *conn = handle->data;
+
+	(void)size;
+	*buf = uv_buf_init(conn->read_buf, sizeof(conn->read_buf));
+}
+
+struct control_conn *conn_new(const struct control_options *opts)
+{
+	struct control_conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn)
+		return NULL;
+	conn->ops = opts->ops;
+	conn->user = opts->user;
+	conn->role = opts->role;
+	conn->has_expect = opts->expect_token != NULL;
+	snprintf(conn->token, sizeof(conn->token), "%s", opts->token ? opts->token : "");
+	snprintf(conn->expect_token, sizeof(conn->expect_token), "%s",
+		 opts->expect_token ? opts->expect_token : "");
+	control_decoder_init(&conn->dec);
+	uv_timer_init(opts->loop, &conn->timer);
+	conn->timer.data = conn;
+	conn->h.handle.data = conn;
+	conn->handles_open = 2;
+	uv_timer_start(&conn->timer, timer_fired, CONTROL_HELLO_TIMEOUT_MS, 0);
+	return conn;
+}
+
+int conn_begin(struct control_conn *conn)
+{
+	conn->state = CONN_HELLO;
+	return uv_read_start(&conn->h.stream, read_alloc, read_done);
+}
+
+static int hello_send(struct control_conn *conn)
+{
+	return control_sendf(conn, "{s:s, s:s, s:i, s:s, s:s}", "type", "hello", "magic",
+			     CONTROL_MAGIC, "version", CONTROL_VERSION, "role",
+			     control_role_name(conn->role), "token", conn->token);
+}
+
+static void connect_done(uv_connect_t *req, int status)
+{
+	struct control_conn *conn = req->data;
+	char why[CONTROL_WHY_MAX];
+
+	if (conn->state != CONN_CONNECTING)
+		return;
+	if (status < 0) {
+		snprintf(why, sizeof(why), "cannot connect: %s", error_text(status));
+		conn_end(conn, status, why);
+		return;
+	}
+	uv_tcp_nodelay(&conn->h.tcp, 1);
+	uv_tcp_keepalive(&conn->h.tcp, 1, 30);
+	status = conn_begin(conn);
+	if (status < 0)
+		conn_end(conn, status, error_text(status));
+}
+
+/* For a connection whose maker returns an error: frees it without a call to on_closed. */
+static void discard_closed(uv_handle_t *handle)
+{
+	struct control_conn *conn = handle->data;
+
+	if (--conn->handles_open == 0) {
+		control_decoder_free(&conn->dec);
+		free(conn);
+	}
+}
+
+static int conn_discard(struct control_conn *conn, int err)
+{
+	conn->state = CONN_CLOSING;
+	uv_close(&conn->h.handle, discard_closed);
+	uv_close((uv_handle_t *)&conn->timer, discard_closed);
+	return err;
+}
+
+int control_connect(const struct control_options *opts, const char *address,
+		    struct control_conn **out)
+{
+	struct sockaddr_storage addr;
+	struct control_conn *conn;
+	int err;
+
+	if (control_address_parse(address, &addr) < 0)
+		return -EINVAL;
+	conn = conn_new(opts);
+	if (!conn)
+		return -ENOMEM;
+	uv_tcp_init(opts->loop, &conn->h.tcp);
+	conn->h.handle.data = conn;
+	conn->connect_req.data = conn;
+	err = uv_tcp_connect(&conn->connect_req, &conn->h.tcp, (struct sockaddr *)&addr,
+			     connect_done);
+	if (!err)
+		err = hello_send(conn);
+	if (err)
+		return conn_discard(conn, err);
+	*out = conn;
+	return 0;
+}
+
+int control_open_fd(const struct control_options *opts, int fd, struct control_conn **out)
+{
+	struct control_conn *conn = conn_new(opts);
+	int err;
+
+	if (!conn)
+		return -ENOMEM;
+	uv_pipe_init(opts->loop, &conn->h.pipe, 0);
+	conn->h.handle.data = conn;
+	err = uv_pipe_open(&conn->h.pipe, fd);
+	if (!err)
+		err = conn_begin(conn);
+	if (!err)
+		err = hello_send(conn);
+	if (err)
+		return conn_discard(conn, err);
+	*out = conn;
+	return 0;
+}
