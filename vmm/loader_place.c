@@ -128,9 +128,10 @@ static void bsp_state_set(const struct loader_image *image, struct vcpu_state *b
 	bsp->gpr[RSP] = LAYOUT_BOOT_STACK_TOP;
 }
 
-int loader_place(const struct loader_image *image, uint8_t *ram, struct vcpu_state *bsp)
+int loader_place(const struct loader_image *image, const struct vm_shape *shape, uint8_t *ram,
+		 struct vcpu_state *bsp)
 {
-	int err = acpi_place(&image->shape, ram);
+	int err = acpi_place(shape, ram);
 
 	if (err)
 		return err;

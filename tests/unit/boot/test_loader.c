@@ -56,6 +56,11 @@ static void bzimage_make(uint8_t *k)
 	le32_put(k + 0x260, 0x800000);
 }
 
+static int place(const struct loader_image *image, uint8_t *ram, struct vcpu_state *bsp)
+{
+	return loader_place(image, &image->shape, ram, bsp);
+}
+
 static int open_bytes(const void *kernel, size_t size, size_t initrd_size, uint64_t mem_mib,
 		      struct loader_image **image)
 {
@@ -99,7 +104,7 @@ Test(loader, bzimage_is_placed_for_the_64_bit_entry)
 
 	bzimage_make(k);
 	cr_assert_eq(open_bytes(k, sizeof(k), 10000, 64, &image), 0, "%s", why);
-	cr_assert_eq(loader_place(image, ram, &bsp), 0);
+	cr_assert_eq(place(image, ram, &bsp), 0);
 	cr_assert_eq(bsp.rip, 0x1000200);
 	cr_assert_eq(bsp.efer, 0x500);
 	cr_assert_eq(memcmp(ram + 0x1000000, k + 1024, KERNEL_SIZE - 1024), 0);
@@ -126,7 +131,7 @@ Test(loader, identity_map_reaches_the_entry)
 
 	bzimage_make(k);
 	cr_assert_eq(open_bytes(k, sizeof(k), 0, 64, &image), 0, "%s", why);
-	cr_assert_eq(loader_place(image, ram, &bsp), 0);
+	cr_assert_eq(place(image, ram, &bsp), 0);
 	for (uint64_t va = 0; va < (UINT64_C(4) << 30); va += 0x12345000) {
 		uint64_t pml4e = le64_get(ram + bsp.cr3 + (va >> 39) * 8);
 		uint64_t pdpte = le64_get(ram + (pml4e & ~0xfffull) + (va >> 30 & 511) * 8);
@@ -167,7 +172,7 @@ Test(loader, elf_is_placed_by_its_segments)
 
 	elf_make(k);
 	cr_assert_eq(open_bytes(k, sizeof(k), 0, 64, &image), 0, "%s", why);
-	cr_assert_eq(loader_place(image, ram, &bsp), 0);
+	cr_assert_eq(place(image, ram, &bsp), 0);
 	cr_assert_eq(bsp.rip, 0x1000100);
 	cr_assert_eq(memcmp(ram + 0x1000000, k + 0x1000, 0x2000), 0);
 	cr_assert_eq(ram[0x1002000], 0);

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One slice of one VM as a process: its life from the daemon's first message to its exit. */
+#ifndef VMM_MAIN_SLICE_H
+#define VMM_MAIN_SLICE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "control/control.h"
+#include "dsm/engine.h"
+#include "vmm/loader.h"
+#include "vmm/machine.h"
+#include "vmm/shape.h"
+
+/* The socket to the daemon, given at start. */
+#define SLICE_CONTROL_FD 3
+/* Statistics go to the daemon this often. */
+#define SLICE_STATS_INTERVAL_MS 1000
+/* Console bytes in flight to the daemon: half a second of a busy 115200-baud line, many times. */
+#define SLICE_CONSOLE_BUFFER 65536
+/* A full console buffer delays the guest this long, then bytes are dropped. */
+#define SLICE_CONSOLE_WAIT_MS 1000
+/* Keyboard bytes that the guest has not taken yet; the receive FIFO has 16. */
+#define SLICE_INPUT_BUFFER   65536
+#define SLICE_INPUT_RETRY_MS 5
+/* The last messages have this long to reach the daemon before the process ends all the same. */
+#define SLICE_EXIT_TIMEOUT_MS 3000
+/* The daemon must send the configuration, and each next step, within this time. */
+#define SLICE_STEP_TIMEOUT_MS 120000
+#define SLICE_SENTENCE_MAX    512
+
+/* What the daemon told: slice-config. */
+struct slice_config {
+	char vm[NAME_MAX_LEN + 1];
+	uint64_t vm_key;
+	uint32_t epoch;
+	unsigned self;
+	struct vm_shape shape;
+	char node[SLICES_MAX][NAME_MAX_LEN + 1];
+	char bind_host[64];
+	char kernel[4096], initrd[4096]; /* slice 0 only */
+	char append[CMDLINE_MAX];
+	unsigned connect_timeout_ms;
+	uint64_t tsc_origin_ns;
+};
+
+enum slice_state {
+	SLICE_WAIT_CONFIG,
+	SLICE_LISTENING,  /* port reported; waiting for slice-connect */
+	SLICE_CONNECTING, /* engine makes the data connections */
+	SLICE_CONNECTED,  /* reported; waiting for slice-run */
+	SLICE_STARTING,	  /* slice 0 writes the kernel into guest memory */
+	SLICE_RUNNING,
+	SLICE_ENDING, /* slice-exit sent; waiting for it to be flushed */
+};
+
+/* What other threads tell the main thread; under lock. */
+struct slice_mailbox {
+	pthread_mutex_t lock;
+	pthread_cond_t console_room;
+	bool ready;
+	bool exited;
+	enum exit_code exit_reason;
+	char exit_sentence[SLICE_SENTENCE_MAX];
+	unsigned lost_peer; /* SLICES_MAX: none; the first one counts */
+	char lost_why[SLICE_SENTENCE_MAX];
+	size_t console_used;
+	bool console_closed; /* nobody reads any more: drop */
+	uint8_t console[SLICE_CONSOLE_BUFFER];
+};
+
+struct slice {
+	/* Main thread. */
+	uv_loop_t loop;
+	uv_async_t wake;
+	uv_timer_t stats_timer, input_timer;
+	struct control_conn *node;
+	struct control_deadline *step_deadline;
+	enum slice_state state;
+	int exit_code;
+	struct slice_config config;
+	struct loader_image *image;
+	uv_work_t boot_work;
+	int boot_error; /* written by the worker, read when it is done */
+	size_t input_used;
+	uint8_t input[SLICE_INPUT_BUFFER];
+
+	/* Own locking. */
+	struct engine *engine;
+	struct machine *machine;
+	struct slice_mailbox mailbox;
+};
+
+/* slice_config.c: 0, or -PANGEA_ECONTROL / -EINVAL / -E2BIG with a sentence (CONTROL_WHY_MAX). */
+int slice_config_parse(const json_t *msg, struct slice_config *config, char *why);
+/* Puts the distances of slice-run into the shape; absent: the defaults stay. As above. */
+int slice_distances_parse(const json_t *msg, struct vm_shape *shape, char *why);
+
+/* slice_mailbox.c: callbacks for engine and machine (ctx: struct slice), and the reader. */
+int slice_mailbox_init(struct slice *s);
+struct engine_callbacks slice_engine_callbacks(struct slice *s);
+struct machine_callbacks slice_machine_callbacks(struct slice *s);
+/* Main thread: takes what is there and acts on it (uv_async callback). */
+void slice_mailbox_drain(uv_async_t *wake);
+
+/* slice_life.c, main thread: the steps. */
+void slice_configure(struct slice *s, const json_t *msg);
+void slice_connect(struct slice *s, const json_t *msg);
+void slice_connected(struct slice *s);
+void slice_run(struct slice *s, const json_t *msg);
+/* Says slice-exit to the daemon, once, and ends the process when that has gone. */
+void slice_exit(struct slice *s, enum exit_code code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Ends the VM on all slices (or just this process, before the machine exists). */
+void slice_end(struct slice *s, enum exit_code code, const char *sentence);
+/* (Re)starts the deadline of the step that is waited for; what: "the daemon's configuration". */
+void slice_step_deadline(struct slice *s, bool wanted);
+
+/* slice_stats.c: sends slice-stats now. */
+void slice_stats_send(struct slice *s);
+
+/* slice_console.c, main thread. */
+void slice_console_flush(struct slice *s);
+void slice_console_input(struct slice *s, const uint8_t *bytes, size_t len);
+void slice_input_retry(uv_timer_t *timer);
+
+#endif

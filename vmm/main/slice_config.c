@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads the daemon's slice-config and the distances of slice-run, trusting no field. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/main/slice.h"
+
+static int text_copy(const json_t *msg, const char *key, char *out, size_t size, char *why)
+{
+	const char *text;
+	int err = control_get_string(msg, key, &text, why);
+
+	if (err)
+		return err;
+	if (strlen(text) >= size) {
+		snprintf(why, CONTROL_WHY_MAX, "slice-config: %s is too long", key);
+		return -E2BIG;
+	}
+	strcpy(out, text);
+	return 0;
+}
+
+static int key_parse(const json_t *msg, uint64_t *key, char *why)
+{
+	char text[20], *end;
+	int err = text_copy(msg, "vm_key", text, sizeof(text), why);
+
+	if (err)
+		return err;
+	*key = strtoull(text, &end, 16);
+	if (*end || end != text + 16) {
+		snprintf(why, CONTROL_WHY_MAX, "slice-config: vm_key is not 16 hex digits");
+		return -PANGEA_ECONTROL;
+	}
+	return 0;
+}
+
+static int slices_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	unsigned vcpus[SLICES_MAX];
+	uint64_t mem[SLICES_MAX];
+	json_t *list;
+	int err = control_get_array(msg, "slices", SLICES_MAX, &list, why);
+
+	for (size_t i = 0; !err && i < json_array_size(list); i++) {
+		const json_t *entry = json_array_get(list, i);
+		const char *node;
+
+		err = control_get_name(entry, "node", &node, why);
+		if (!err)
+			err = control_get_uint(entry, "vcpus", 0, VCPUS_MAX, &vcpus[i], why);
+		if (!err)
+			err = control_get_u64(entry, "mem_bytes", 0, GUEST_MEM_MAX, &mem[i], why);
+		if (!err)
+			snprintf(config->node[i], sizeof(config->node[i]), "%s", node);
+	}
+	if (err)
+		return err;
+	err = shape_init(&config->shape, (unsigned)json_array_size(list), vcpus, mem);
+	if (err)
+		snprintf(why, CONTROL_WHY_MAX, "slice-config: the slices make no machine: %s",
+			 error_text(err));
+	return err;
+}
+
+/* The kernel is slice 0's affair alone. */
+static int boot_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	int err = text_copy(msg, "kernel", config->kernel, sizeof(config->kernel), why);
+
+	if (!err && json_object_get(msg, "initrd"))
+		err = text_copy(msg, "initrd", config->initrd, sizeof(config->initrd), why);
+	if (!err)
+		err = text_copy(msg, "append", config->append, sizeof(config->append), why);
+	return err;
+}
+
+int slice_config_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	uint64_t epoch;
+	int err = text_copy(msg, "vm", config->vm, sizeof(config->vm), why);
+
+	if (!err)
+		err = key_parse(msg, &config->vm_key, why);
+	if (!err)
+		err = control_get_u64(msg, "epoch", 0, UINT32_MAX, &epoch, why);
+	if (!err)
+		err = slices_parse(msg, config, why);
+	if (!err)
+		err = control_get_uint(msg, "slice", 0, config->shape.slices - 1, &config->self,
+				       why);
+	if (!err)
+		err = text_copy(msg, "bind_host", config->bind_host, sizeof(config->bind_host),
+				why);
+	if (!err)
+		err = control_get_uint(msg, "connect_timeout_ms", 1, 3600000,
+				       &config->connect_timeout_ms, why);
+	if (!err)
+		err = control_get_u64(msg, "tsc_origin_ns", 0, INT64_MAX, &config->tsc_origin_ns,
+				      why);
+	if (!err && config->self == 0)
+		err = boot_parse(msg, config, why);
+	if (!err)
+		config->epoch = (uint32_t)epoch;
+	return err;
+}
+
+static int distance_row_parse(const json_t *row, unsigned i, struct vm_shape *shape)
+{
+	if (json_array_size(row) != shape->slices)
+		return -PANGEA_ECONTROL;
+	for (unsigned j = 0; j < shape->slices; j++) {
+		json_int_t value = json_integer_value(json_array_get(row, j));
+
+		if (value < 10 || value > 254 || (i == j) != (value == 10))
+			return -PANGEA_ECONTROL;
+		shape->distance[i][j] = (uint8_t)value;
+	}
+	return 0;
+}
+
+int slice_distances_parse(const json_t *msg, struct vm_shape *shape, char *why)
+{
+	const json_t *rows = json_object_get(msg, "distances");
+	struct vm_shape parsed = *shape;
+	int err = 0;
+
+	if (!rows)
+		return 0;
+	if (json_array_size(rows) != shape->slices)
+		err = -PANGEA_ECONTROL;
+	for (unsigned i = 0; !err && i < shape->slices; i++)
+		err = distance_row_parse(json_array_get(rows, i), i, &parsed);
+	if (err) {
+		snprintf(why, CONTROL_WHY_MAX,
+			 "slice-run: distances is not a %ux%u matrix of 10 (itself) and 11..254",
+			 shape->slices, shape->slices);
+		return err;
+	}
+	*shape = parsed;
+	return 0;
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps of a slice's life: configure, connect, run, end. All on the main thread. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "vmm/layout.h"
+#include "vmm/main/slice.h"
+
+/*
+ * A page that others want stays this long after it came, once it is being stolen again and again:
+ * a few hundred instructions of the software CPU, less than a remote fault.
+ */
+#define HOLD_NS 20000
+
+void slice_exit(struct slice *s, enum exit_code code, const char *fmt, ...)
+{
+	char sentence[SLICE_SENTENCE_MAX];
+	va_list ap;
+
+	if (s->state == SLICE_ENDING)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(sentence, sizeof(sentence), fmt, ap);
+	va_end(ap);
+	slice_stats_send(s);
+	s->state = SLICE_ENDING;
+	s->exit_code = code;
+	control_deadline_cancel(&s->step_deadline);
+	log_info("exit %d: %s", code, sentence);
+	if (!s->node)
+		_exit(code);
+	control_sendf(s->node, "{sssiss}", "type", "slice-exit", "code", (int)code, "reason",
+		      sentence);
+	control_close(s->node, "the slice has ended");
+	/* The process ends in on_closed (main.c); this is for a daemon that does not read. */
+	alarm(SLICE_EXIT_TIMEOUT_MS / 1000);
+}
+
+void slice_end(struct slice *s, enum exit_code code, const char *sentence)
+{
+	if (s->machine && s->state >= SLICE_CONNECTED)
+		machine_end(s->machine, code, sentence);
+	else
+		slice_exit(s, code, "%s", sentence);
+}
+
+static void step_late(void *arg)
+{
+	struct slice *s = arg;
+
+	s->step_deadline = NULL;
+	slice_exit(s, EXIT_ERROR, "the daemon did not tell the next step within %d s",
+		   SLICE_STEP_TIMEOUT_MS / 1000);
+}
+
+void slice_step_deadline(struct slice *s, bool wanted)
+{
+	control_deadline_cancel(&s->step_deadline);
+	if (wanted)
+		s->step_deadline =
+			control_deadline_start(&s->loop, SLICE_STEP_TIMEOUT_MS, step_late, s);
+}
+
+static unsigned ranges_fill(const struct vm_shape *shape, struct engine_range *ranges)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < shape->slices; i++)
+		for (unsigned j = 0; j < shape->slice[i].ranges_count; j++)
+			ranges[count++] = (struct engine_range){i, shape->slice[i].ranges[j].start,
+								shape->slice[i].ranges[j].end};
+	return count;
+}
+
+static int engine_make(struct slice *s, unsigned *port)
+{
+	struct engine_range ranges[SLICES_MAX * SHAPE_RANGES_MAX];
+	const struct vm_shape *shape = &s->config.shape;
+	struct engine_config config = {
+		.self = s->config.self,
+		.slices = shape->slices,
+		.vm_key = s->config.vm_key,
+		.epoch = s->config.epoch,
+		.ram_end = shape->ram_end,
+		.ranges = ranges,
+		.ranges_count = ranges_fill(shape, ranges),
+		.bind_host = s->config.bind_host,
+		.connect_timeout_ms = s->config.connect_timeout_ms,
+		/* vCPUs, and the thread that writes the kernel. */
+		.faulters_max = shape->slice[s->config.self].vcpus + 1,
+		.hold_ns = HOLD_NS,
+		.callbacks = slice_engine_callbacks(s),
+	};
+
+	return engine_create(&config, port, &s->engine);
+}
+
+static int machine_make(struct slice *s)
+{
+	struct machine_config config = {
+		.shape = &s->config.shape,
+		.self = s->config.self,
+		.vcpu_ops = &vcpu_soft_ops,
+		.ram = engine_ram(s->engine),
+		.tsc_hz = LAYOUT_TSC_HZ,
+		.tsc_origin_ns = s->config.tsc_origin_ns,
+		.callbacks = slice_machine_callbacks(s),
+	};
+
+	return machine_create(&config, &s->machine);
+}
+
+/* Slice 0 looks at the kernel before anything else exists, so that a bad file is told at once. */
+static bool image_open(struct slice *s)
+{
+	const struct slice_config *c = &s->config;
+	char why[SLICE_SENTENCE_MAX];
+
+	if (c->self != 0)
+		return true;
+	if (loader_open(&c->shape, c->kernel, c->initrd, c->append, &s->image, why, sizeof(why))) {
+		slice_exit(s, EXIT_IMAGE, "%s", why);
+		return false;
+	}
+	return true;
+}
+
+void slice_configure(struct slice *s, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX], tag[NAME_MAX_LEN + 32];
+	unsigned port;
+	int err = slice_config_parse(msg, &s->config, why);
+
+	if (err) {
+		slice_exit(s, EXIT_ERROR, "%s", why);
+		return;
+	}
+	snprintf(tag, sizeof(tag), "pangea-vmm %s/%u", s->config.vm, s->config.self);
+	log_init(tag, LOG_INFO);
+	if (!image_open(s))
+		return;
+	err = engine_make(s, &port);
+	if (!err)
+		err = machine_make(s);
+	if (!err)
+		err = engine_start(s->engine);
+	if (err) {
+		slice_exit(s, EXIT_ERROR, "cannot make slice %u: %s", s->config.self,
+			   error_text(err));
+		return;
+	}
+	s->state = SLICE_LISTENING;
+	slice_step_deadline(s, true);
+	control_sendf(s->node, "{sssi}", "type", "slice-listening", "port", (int)port);
+}
+
+void slice_connect(struct slice *s, const json_t *msg)
+{
+	const char *addresses[SLICES_MAX] = {0};
+	char why[CONTROL_WHY_MAX];
+	json_t *list;
+	int err = control_get_array(msg, "addresses", SLICES_MAX, &list, why);
+
+	if (!err && json_array_size(list) != s->config.shape.slices) {
+		snprintf(why, sizeof(why), "slice-connect: addresses has the wrong length");
+		err = -PANGEA_ECONTROL;
+	}
+	for (unsigned i = 0; !err && i < s->config.shape.slices; i++) {
+		addresses[i] = json_string_value(json_array_get(list, i));
+		if (!addresses[i]) {
+			snprintf(why, sizeof(why), "slice-connect: an address is not a string");
+			err = -PANGEA_ECONTROL;
+		}
+	}
+	if (!err) {
+		s->state = SLICE_CONNECTING;
+		err = engine_connect(s->engine, addresses);
+		snprintf(why, sizeof(why), "cannot connect to the other slices: %s",
+			 error_text(err));
+	}
+	if (err)
+		slice_exit(s, EXIT_ERROR, "%s", why);
+}
+
+/*
+ * All data connections are up. With one slice this comes already after engine_start; the daemon
+ * hears of it only once it asked for it.
+ */
+void slice_connected(struct slice *s)
+{
+	if (s->state == SLICE_LISTENING) {
+		pthread_mutex_lock(&s->mailbox.lock);
+		s->mailbox.ready = true; /* one slice: again when slice-connect has come */
+		pthread_mutex_unlock(&s->mailbox.lock);
+		return;
+	}
+	if (s->state != SLICE_CONNECTING)
+		return;
+	s->state = SLICE_CONNECTED;
+	slice_step_deadline(s, true);
+	control_sendf(s->node, "{ss}", "type", "slice-connected");
+}
+
+/* Worker thread: the pages of the kernel come into being here, some of them on other slices. */
+static void boot_place(uv_work_t *work)
+{
+	struct slice *s = work->data;
+	struct vcpu_state bsp;
+
+	s->boot_error = loader_place(s->image, &s->config.shape, engine_ram(s->engine), &bsp);
+	if (!s->boot_error)
+		s->boot_error = machine_start_bsp(s->machine, &bsp);
+}
+
+static void machine_go(struct slice *s)
+{
+	int err = machine_start(s->machine);
+
+	if (err) {
+		slice_exit(s, EXIT_ERROR, "cannot start the vCPU threads: %s", error_text(err));
+		return;
+	}
+	s->state = SLICE_RUNNING;
+	control_sendf(s->node, "{ss}", "type", "slice-started");
+}
+
+static void boot_placed(uv_work_t *work, int status)
+{
+	struct slice *s = work->data;
+
+	(void)status; /* never cancelled */
+	if (s->state != SLICE_STARTING)
+		return;
+	loader_close(s->image);
+	s->image = NULL;
+	if (s->boot_error)
+		slice_exit(s, EXIT_ERROR, "cannot place the kernel: %s", error_text(s->boot_error));
+	else
+		machine_go(s);
+}
+
+void slice_run(struct slice *s, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+
+	if (slice_distances_parse(msg, &s->config.shape, why)) {
+		slice_exit(s, EXIT_ERROR, "%s", why);
+		return;
+	}
+	slice_step_deadline(s, false);
+	s->state = SLICE_STARTING;
+	if (s->config.self != 0) {
+		machine_go(s);
+		return;
+	}
+	s->boot_work.data = s;
+	if (uv_queue_work(&s->loop, &s->boot_work, boot_place, boot_placed))
+		slice_exit(s, EXIT_ERROR, "cannot place the kernel: out of memory");
+}

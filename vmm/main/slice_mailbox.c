@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What engine and machine threads tell the main thread: readiness, the end, lost peers, console. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "vmm/main/slice.h"
+
+int slice_mailbox_init(struct slice *s)
+{
+	struct slice_mailbox *box = &s->mailbox;
+	pthread_condattr_t attr;
+	int err;
+
+	box->lost_peer = SLICES_MAX;
+	err = pthread_mutex_init(&box->lock, NULL);
+	if (err)
+		return -err;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	err = pthread_cond_init(&box->console_room, &attr);
+	pthread_condattr_destroy(&attr);
+	return -err;
+}
+
+static void engine_ready(void *ctx)
+{
+	struct slice *s = ctx;
+
+	pthread_mutex_lock(&s->mailbox.lock);
+	s->mailbox.ready = true;
+	pthread_mutex_unlock(&s->mailbox.lock);
+	uv_async_send(&s->wake);
+}
+
+static void engine_peer_lost(void *ctx, unsigned peer, int err, const char *why)
+{
+	struct slice *s = ctx;
+
+	pthread_mutex_lock(&s->mailbox.lock);
+	if (s->mailbox.lost_peer == SLICES_MAX) {
+		s->mailbox.lost_peer = peer;
+		snprintf(s->mailbox.lost_why, sizeof(s->mailbox.lost_why), "%s",
+			 why ? why : error_text(err));
+	}
+	pthread_mutex_unlock(&s->mailbox.lock);
+	uv_async_send(&s->wake);
+}
+
+static int engine_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg,
+			      const void *payload)
+{
+	struct slice *s = ctx;
+
+	return machine_msg(s->machine, from, msg, payload);
+}
+
+struct engine_callbacks slice_engine_callbacks(struct slice *s)
+{
+	return (struct engine_callbacks){.ctx = s,
+					 .on_ready = engine_ready,
+					 .on_machine_msg = engine_machine_msg,
+					 .on_peer_lost = engine_peer_lost};
+}
+
+static void machine_exited(void *ctx, enum exit_code reason, const char *sentence)
+{
+	struct slice *s = ctx;
+
+	pthread_mutex_lock(&s->mailbox.lock);
+	s->mailbox.exited = true;
+	s->mailbox.exit_reason = reason;
+	snprintf(s->mailbox.exit_sentence, sizeof(s->mailbox.exit_sentence), "%s", sentence);
+	pthread_mutex_unlock(&s->mailbox.lock);
+	uv_async_send(&s->wake);
+}
+
+/* Waits, at most until deadline, for room; 0 bytes: there is none. Called with the lock held. */
+static size_t console_room_wait(struct slice_mailbox *box, const struct timespec *deadline)
+{
+	while (box->console_used == sizeof(box->console) && !box->console_closed)
+		if (pthread_cond_timedwait(&box->console_room, &box->lock, deadline) == ETIMEDOUT)
+			break;
+	return box->console_closed ? 0 : sizeof(box->console) - box->console_used;
+}
+
+static void machine_console(void *ctx, const uint8_t *bytes, size_t len)
+{
+	struct slice *s = ctx;
+	struct slice_mailbox *box = &s->mailbox;
+	struct timespec deadline;
+
+	clock_gettime(CLOCK_MONOTONIC, &deadline);
+	deadline.tv_sec += SLICE_CONSOLE_WAIT_MS / 1000;
+	pthread_mutex_lock(&box->lock);
+	while (len) {
+		size_t room = console_room_wait(box, &deadline), n = len < room ? len : room;
+
+		if (n == 0)
+			break;
+		memcpy(box->console + box->console_used, bytes, n);
+		box->console_used += n;
+		bytes += n;
+		len -= n;
+		uv_async_send(&s->wake);
+	}
+	pthread_mutex_unlock(&box->lock);
+	if (len)
+		log_warn("%zu console bytes dropped: nobody takes them", len);
+}
+
+static int machine_post(void *ctx, unsigned to, const struct wire_msg *msg, const void *payload)
+{
+	struct slice *s = ctx;
+
+	return engine_post(s->engine, to, msg, payload);
+}
+
+struct machine_callbacks slice_machine_callbacks(struct slice *s)
+{
+	return (struct machine_callbacks){.ctx = s,
+					  .on_exit = machine_exited,
+					  .on_console = machine_console,
+					  .post = machine_post};
+}
+
+void slice_mailbox_drain(uv_async_t *wake)
+{
+	struct slice *s = wake->data;
+	struct slice_mailbox *box = &s->mailbox;
+	char lost_why[SLICE_SENTENCE_MAX], sentence[2 * SLICE_SENTENCE_MAX];
+	bool ready, exited;
+	unsigned lost;
+
+	pthread_mutex_lock(&box->lock);
+	ready = box->ready;
+	box->ready = false;
+	exited = box->exited;
+	lost = box->lost_peer;
+	strcpy(lost_why, box->lost_why);
+	pthread_mutex_unlock(&box->lock);
+
+	slice_console_flush(s);
+	if (ready)
+		slice_connected(s);
+	if (lost != SLICES_MAX && !exited) {
+		snprintf(sentence, sizeof(sentence), "lost slice %u on node %s: %s", lost,
+			 s->config.node[lost], lost_why);
+		slice_end(s, EXIT_NODE_LOST, sentence);
+	}
+	if (exited) {
+		slice_console_flush(s);
+		slice_exit(s, box->exit_reason, "%s", box->exit_sentence);
+	}
+}

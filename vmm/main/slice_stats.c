@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sends the slice's counters to the daemon. */
+#include <stdio.h>
+
+#include "vmm/main/slice.h"
+
+static void put(json_t *msg, const char *key, uint64_t value)
+{
+	json_object_set_new(msg, key, json_integer((json_int_t)value));
+}
+
+static void engine_put(json_t *msg, const struct engine_stats *e)
+{
+	put(msg, "faults_read", e->faults_read);
+	put(msg, "faults_write", e->faults_write);
+	put(msg, "faults_local", e->faults_local);
+	put(msg, "requests_read", e->requests_read);
+	put(msg, "requests_write", e->requests_write);
+	put(msg, "requests_upgrade", e->requests_upgrade);
+	put(msg, "msgs_sent", e->msgs_sent);
+	put(msg, "msgs_received", e->msgs_received);
+	put(msg, "bytes_sent", e->bytes_sent);
+	put(msg, "bytes_received", e->bytes_received);
+	put(msg, "pages_sent", e->pages_sent);
+	put(msg, "pages_received", e->pages_received);
+	put(msg, "zero_pages", e->zero_pages);
+	put(msg, "invalidations", e->invalidations);
+	put(msg, "deferred", e->deferred);
+	put(msg, "pages_shared", e->pages_shared);
+	put(msg, "pages_exclusive", e->pages_exclusive);
+	put(msg, "pages_home", e->pages_home);
+	put(msg, "metadata_bytes", e->metadata_bytes);
+}
+
+static void machine_put(json_t *msg, const struct machine_stats *m)
+{
+	put(msg, "instructions", m->instructions);
+	put(msg, "exits_hlt", m->exits_hlt);
+	put(msg, "exits_kicked", m->exits_kicked);
+	put(msg, "interrupts", m->interrupts);
+	put(msg, "ipis_local", m->ipis_local);
+	put(msg, "ipis_remote", m->ipis_remote);
+	put(msg, "remote_io", m->remote_io);
+	put(msg, "remote_io_served", m->remote_io_served);
+	put(msg, "timer_fires", m->timer_fires);
+}
+
+void slice_stats_send(struct slice *s)
+{
+	struct engine_stats engine;
+	struct machine_stats machine;
+	json_t *msg;
+
+	if (!s->engine || !s->machine || !s->node)
+		return;
+	msg = json_pack("{ss}", "type", "slice-stats");
+	if (!msg)
+		return;
+	engine_stats(s->engine, &engine);
+	machine_stats(s->machine, &machine);
+	engine_put(msg, &engine);
+	machine_put(msg, &machine);
+	control_send(s->node, msg, NULL, 0);
+	json_decref(msg);
+}
