@@ -14,7 +14,8 @@ struct ratio {
 	unsigned
 		actor[NODES_MAX]; /* the member that acts for node n: one of its CPUs, else CPU 0 */
 	bool has_cpu[NODES_MAX];
-	char *memory[NODES_MAX]; /* on node n, `pages` for each node that will read them */
+	char *memory[NODES_MAX]; /* on node n, `pages` for each node that reads them, and more to
+				    warm up on */
 	double ns[2][NODES_MAX][NODES_MAX]; /* [first, again][reader][memory] */
 	bool bytes_wrong, placed_wrong;
 	unsigned turn; /* the node whose CPU measures now */
@@ -33,7 +34,7 @@ static uint64_t page_pattern(unsigned node, unsigned reader, unsigned page)
 
 static void pages_write(struct ratio *r, unsigned node)
 {
-	for (unsigned reader = 0; reader < r->team->topo->nodes; reader++)
+	for (unsigned reader = 0; reader <= r->team->topo->nodes; reader++)
 		for (unsigned page = 0; page < r->pages; page++) {
 			char *at = ratio_page(r, node, reader, page);
 			*(uint64_t *)at = page_pattern(node, reader, page);
@@ -70,6 +71,8 @@ static void read_work(void *arg, unsigned i)
 	struct ratio *r = arg;
 	if (r->actor[r->turn] != i)
 		return;
+	/* Code, stack and clock come to this CPU before anything counts. */
+	pages_read(r, r->turn, r->team->topo->nodes);
 	for (unsigned node = 0; node < r->team->topo->nodes; node++)
 		for (unsigned pass = 0; pass < 2; pass++)
 			r->ns[pass][r->turn][node] = pages_read(r, node, r->turn);
@@ -110,7 +113,7 @@ const char *ratio_test(struct team *team, const struct options *opt)
 	r.pages = opt->pages;
 	actors_choose(&r);
 	for (unsigned node = 0; node < topo->nodes; node++) {
-		size_t bytes = (size_t)topo->nodes * r.pages * PAGE_SIZE;
+		size_t bytes = (size_t)(topo->nodes + 1) * r.pages * PAGE_SIZE;
 		r.memory[node] = topology_map(topo, bytes, topo->node[node]);
 		if (!r.memory[node])
 			return "numa: no memory on one of the nodes";

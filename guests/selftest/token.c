@@ -10,8 +10,8 @@
 /* After so many looks the CPU is offered to others; after so many offers the thread sleeps a
  * little, since with fewer host cores than CPUs it may spin on the very core its neighbour needs.
  */
-#define SPINS_BEFORE_YIELD  2000
-#define YIELDS_BEFORE_SLEEP 16
+#define SPINS_BEFORE_YIELD  256
+#define YIELDS_BEFORE_SLEEP 4
 #define SLEEP_NS	    50000
 
 struct token {
