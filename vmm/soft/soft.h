@@ -32,6 +32,7 @@ typedef const struct insn *(*insn_fn)(struct soft_cpu *c, const struct insn *i);
 /* Pseudo registers for effective addresses: always zero; the block's own rip (reg[REG_RIP]). */
 #define REG_ZERO 16
 #define REG_RIP	 17
+#define REG_FAR	 18 /* always 2^32: index of RIP-relative addresses whose disp overflowed */
 
 /* insn.flags */
 #define INSN_EA_SLOW 0x01 /* segment base, 16- or 32-bit address size: soft_ea_slow */
@@ -192,7 +193,7 @@ struct soft_cpu {
 	struct vcpu vcpu; /* first: the engine interface's view */
 
 	/* Hot: touched by nearly every instruction. */
-	uint64_t reg[18];     /* enum vcpu_gpr, REG_ZERO, REG_RIP (= rip of the block's start) */
+	uint64_t reg[19];     /* enum vcpu_gpr, REG_ZERO, REG_RIP (= rip of the block's start), REG_FAR */
 	uint64_t flag_result; /* lazy flags, soft_flags.h */
 	uint64_t flag_aux;
 	struct soft_tlb *tlb;	  /* the bank of the current privilege: &tlb_bank[cpl == 3] */
@@ -218,6 +219,7 @@ struct soft_cpu {
 	uint64_t pat, tsc_offset, tsc_aux, misc_enable;
 	struct soft_x87 x87;
 	uint32_t mxcsr;
+	uint32_t mxcsr_run, mxcsr_after; /* operands of the host's LDMXCSR and STMXCSR */
 	union soft_xmm xmm[16];
 
 	/* Leaving guest code: an exception on its way to delivery. */

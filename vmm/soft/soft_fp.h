@@ -161,31 +161,36 @@ static inline __m128i sse_src32(struct soft_cpu *c, const struct insn *i)
 
 /* ---- MXCSR ----------------------------------------------------------------------------------- */
 
-/* The host's MXCSR under which a guest instruction runs: the guest's rounding and DAZ, flags clear,
- * all masked. Flush-to-zero has no effect while underflow is unmasked. */
-static inline uint32_t mxcsr_run(const struct soft_cpu *c)
+/*
+ * An operation runs as one asm block: MXCSR_BEGIN loads the guest's MXCSR, all masked and flags
+ * clear, MXCSR_END reads the flags; MXCSR_OPERANDS are its memory operands. They lie in the CPU,
+ * not on the stack, for handlers must not take the address of a local. mxcsr_enter before,
+ * mxcsr_leave after it. Flush-to-zero has no effect while underflow is unmasked.
+ */
+#define MXCSR_BEGIN	  "ldmxcsr %[run]\n\t"
+#define MXCSR_END	  "\n\tstmxcsr %[after]"
+#define MXCSR_OUTPUTS(c)  [after] "=m"((c)->mxcsr_after)
+#define MXCSR_OPERANDS(c) [run] "m"((c)->mxcsr_run)
+
+static inline void mxcsr_enter(struct soft_cpu *c)
 {
 	uint32_t run = (c->mxcsr & ~MXCSR_FLAGS) | MXCSR_MASKS;
 
-	return likely(c->mxcsr & MXCSR_MASK_UE) ? run : run & ~MXCSR_FTZ;
-}
-
-/* Gives C code its rounding mode back; its sticky flags do not matter to anyone. */
-static inline void mxcsr_restore_host(uint32_t run)
-{
-	static const uint32_t host = MXCSR_DEFAULT;
-
-	if (unlikely(run != MXCSR_DEFAULT))
-		__asm__ volatile("ldmxcsr %0" : : "m"(host));
+	c->mxcsr_run = likely(c->mxcsr & MXCSR_MASK_UE) ? run : run & ~MXCSR_FTZ;
 }
 
 /* An unmasked exception is among flags: sets the flags and raises #XM (#UD without OSXMMEXCPT). */
 _Noreturn void mxcsr_raise(struct soft_cpu *c, const struct insn *i, uint32_t flags);
 
-static inline void mxcsr_fold(struct soft_cpu *c, const struct insn *i, uint32_t after)
+/* Gives C code its rounding mode back (its sticky flags do not matter to anyone), then raises what
+ * is unmasked, or sets the flags. more: flags that the host did not tell. */
+static inline void mxcsr_leave(struct soft_cpu *c, const struct insn *i, uint32_t more)
 {
-	uint32_t flags = after & MXCSR_FLAGS;
+	static const uint32_t host = MXCSR_DEFAULT;
+	uint32_t flags = (c->mxcsr_after & MXCSR_FLAGS) | more;
 
+	if (unlikely(c->mxcsr_run != MXCSR_DEFAULT))
+		__asm__ volatile("ldmxcsr %0" : : "m"(host));
 	if (unlikely(flags & ~(c->mxcsr >> 7)))
 		mxcsr_raise(c, i, flags);
 	c->mxcsr |= flags;

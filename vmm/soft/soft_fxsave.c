@@ -196,6 +196,7 @@ static fp_next fp_stmxcsr(struct soft_cpu *c, const struct insn *i)
 /* Ordered against the host's memory: other vCPUs are other threads. */
 static fp_next fp_fence(struct soft_cpu *c, const struct insn *i)
 {
+	(void)c;
 	atomic_thread_fence(memory_order_seq_cst);
 	return SOFT_NEXT(c, i);
 }

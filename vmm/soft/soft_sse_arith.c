@@ -27,7 +27,7 @@ static bool denormal64(uint64_t v)
 
 /* With underflow unmasked a tiny result counts even if exact (SDM 1, 4.9.1.5), and the masked run
  * on the host does not tell: look at the result. */
-static uint32_t underflow_flag(enum fp_lanes lanes, __m128i result)
+static __attribute__((noinline)) uint32_t underflow_flag(enum fp_lanes lanes, __m128i result)
 {
 	union soft_xmm r;
 	bool tiny = false;
@@ -56,17 +56,16 @@ static uint32_t underflow_flag(enum fp_lanes lanes, __m128i result)
 #define SSE_ARITH(name, op, source, lanes)                                                         \
 	static fp_next sse_##name(struct soft_cpu *c, const struct insn *i)                        \
 	{                                                                                          \
-		uint32_t run, after;                                                               \
+		uint32_t tiny = 0;                                                                 \
 		fp_check_sse(c, i);                                                                \
 		__m128i b = source(c, i), a = xmm_get(c, i->reg);                                  \
-		run = mxcsr_run(c);                                                                \
-		__asm__ volatile("ldmxcsr %[run]\n\t" op "\n\tstmxcsr %[after]"                    \
-				 : [a] "+x"(a), [after] "=m"(after)                                \
-				 : [b] "x"(b), [run] "m"(run));                                    \
-		mxcsr_restore_host(run);                                                           \
-		if (unlikely(!(c->mxcsr & MXCSR_MASK_UE)))                                         \
-			after |= underflow_flag(lanes, a);                                         \
-		mxcsr_fold(c, i, after);                                                           \
+		mxcsr_enter(c);                                                                    \
+		__asm__ volatile(MXCSR_BEGIN op MXCSR_END                                          \
+				 : [a] "+x"(a), MXCSR_OUTPUTS(c)                                   \
+				 : [b] "x"(b), MXCSR_OPERANDS(c));                                 \
+		if (lanes != LANES_NONE && unlikely(!(c->mxcsr & MXCSR_MASK_UE)))                  \
+			tiny = underflow_flag(lanes, a);                                           \
+		mxcsr_leave(c, i, tiny);                                                           \
 		xmm_set(c, i->reg, a);                                                             \
 		return SOFT_NEXT(c, i);                                                            \
 	}
@@ -122,16 +121,14 @@ SSE_COMPARE(7)
 #define SSE_COMI(name, source)                                                                     \
 	static fp_next sse_##name(struct soft_cpu *c, const struct insn *i)                        \
 	{                                                                                          \
-		uint32_t run, after;                                                               \
 		bool zf, pf, cf;                                                                   \
 		fp_check_sse(c, i);                                                                \
 		__m128i b = source(c, i), a = xmm_get(c, i->reg);                                  \
-		run = mxcsr_run(c);                                                                \
-		__asm__ volatile("ldmxcsr %[run]\n\t" #name " %[b], %[a]\n\tstmxcsr %[after]"      \
-				 : [after] "=m"(after), "=@ccz"(zf), "=@ccp"(pf), "=@ccc"(cf)      \
-				 : [a] "x"(a), [b] "x"(b), [run] "m"(run));                        \
-		mxcsr_restore_host(run);                                                           \
-		mxcsr_fold(c, i, after);                                                           \
+		mxcsr_enter(c);                                                                    \
+		__asm__ volatile(MXCSR_BEGIN #name " %[b], %[a]" MXCSR_END                         \
+				 : MXCSR_OUTPUTS(c), "=@ccz"(zf), "=@ccp"(pf), "=@ccc"(cf)         \
+				 : [a] "x"(a), [b] "x"(b), MXCSR_OPERANDS(c));                     \
+		mxcsr_leave(c, i, 0);                                                              \
 		soft_flags_set_arith(c, (zf ? FLAG_ZF : 0) | (pf ? FLAG_PF : 0) |                  \
 						(cf ? FLAG_CF : 0));                               \
 		return SOFT_NEXT(c, i);                                                            \

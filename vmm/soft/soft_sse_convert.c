@@ -16,17 +16,14 @@ static inline uint64_t general64(struct soft_cpu *c, const struct insn *i)
 #define CVT_FROM_GENERAL(name, op, source, size)                                                   \
 	static fp_next sse_##name(struct soft_cpu *c, const struct insn *i)                        \
 	{                                                                                          \
-		uint32_t run, after;                                                               \
 		fp_check_sse(c, i);                                                                \
 		uint64_t b = source(c, i);                                                         \
 		__m128i a = xmm_get(c, i->reg);                                                    \
-		run = mxcsr_run(c);                                                                \
-		__asm__ volatile("ldmxcsr %[run]\n\t" op " %" size "[b], %[a]\n\t"                 \
-				 "stmxcsr %[after]"                                                \
-				 : [a] "+x"(a), [after] "=m"(after)                                \
-				 : [b] "r"(b), [run] "m"(run));                                    \
-		mxcsr_restore_host(run);                                                           \
-		mxcsr_fold(c, i, after);                                                           \
+		mxcsr_enter(c);                                                                    \
+		__asm__ volatile(MXCSR_BEGIN op " %" size "[b], %[a]" MXCSR_END                    \
+				 : [a] "+x"(a), MXCSR_OUTPUTS(c)                                   \
+				 : [b] "r"(b), MXCSR_OPERANDS(c));                                 \
+		mxcsr_leave(c, i, 0);                                                              \
 		xmm_set(c, i->reg, a);                                                             \
 		return SOFT_NEXT(c, i);                                                            \
 	}
@@ -39,17 +36,14 @@ CVT_FROM_GENERAL(cvtsi2sd64, "cvtsi2sdq", general64, "q")
 #define CVT_TO_GENERAL(name, op, source, size)                                                     \
 	static fp_next sse_##name(struct soft_cpu *c, const struct insn *i)                        \
 	{                                                                                          \
-		uint32_t run, after;                                                               \
 		uint64_t a;                                                                        \
 		fp_check_sse(c, i);                                                                \
 		__m128i b = source(c, i);                                                          \
-		run = mxcsr_run(c);                                                                \
-		__asm__ volatile("ldmxcsr %[run]\n\t" op " %[b], %" size "[a]\n\t"                 \
-				 "stmxcsr %[after]"                                                \
-				 : [a] "=r"(a), [after] "=m"(after)                                \
-				 : [b] "x"(b), [run] "m"(run));                                    \
-		mxcsr_restore_host(run);                                                           \
-		mxcsr_fold(c, i, after);                                                           \
+		mxcsr_enter(c);                                                                    \
+		__asm__ volatile(MXCSR_BEGIN op " %[b], %" size "[a]" MXCSR_END                    \
+				 : [a] "=r"(a), MXCSR_OUTPUTS(c)                                   \
+				 : [b] "x"(b), MXCSR_OPERANDS(c));                                 \
+		mxcsr_leave(c, i, 0);                                                              \
 		c->reg[i->reg] = a;                                                                \
 		return SOFT_NEXT(c, i);                                                            \
 	}
@@ -65,17 +59,15 @@ CVT_TO_GENERAL(cvttsd2si64, "cvttsd2si", sse_src64, "q")
 /* Two doublewords of MMX or memory to the low lanes, as CVTDQ2PS on the low half would do. */
 static fp_next sse_cvtpi2ps(struct soft_cpu *c, const struct insn *i)
 {
-	uint32_t run, after;
 
 	fp_check_sse(c, i);
 	fp_check_mmx(c, i);
 	__m128i b = mmx_src64(c, i);
-	run = mxcsr_run(c);
-	__asm__ volatile("ldmxcsr %[run]\n\tcvtdq2ps %[b], %[b]\n\tstmxcsr %[after]"
-			 : [b] "+x"(b), [after] "=m"(after)
-			 : [run] "m"(run));
-	mxcsr_restore_host(run);
-	mxcsr_fold(c, i, after);
+	mxcsr_enter(c);
+	__asm__ volatile(MXCSR_BEGIN "cvtdq2ps %[b], %[b]" MXCSR_END
+			 : [b] "+x"(b), MXCSR_OUTPUTS(c)
+			 : MXCSR_OPERANDS(c));
+	mxcsr_leave(c, i, 0);
 	c->xmm[i->reg].u64[0] = (uint64_t)_mm_cvtsi128_si64(b);
 	mmx_enter(c);
 	return SOFT_NEXT(c, i);
@@ -103,16 +95,14 @@ static inline __m128i src_two_singles(struct soft_cpu *c, const struct insn *i)
 #define CVT_TO_MMX(name, op, source)                                                               \
 	static fp_next sse_##name(struct soft_cpu *c, const struct insn *i)                        \
 	{                                                                                          \
-		uint32_t run, after;                                                               \
 		fp_check_sse(c, i);                                                                \
 		fp_check_mmx(c, i);                                                                \
 		__m128i b = source(c, i);                                                          \
-		run = mxcsr_run(c);                                                                \
-		__asm__ volatile("ldmxcsr %[run]\n\t" op " %[b], %[b]\n\tstmxcsr %[after]"         \
-				 : [b] "+x"(b), [after] "=m"(after)                                \
-				 : [run] "m"(run));                                                \
-		mxcsr_restore_host(run);                                                           \
-		mxcsr_fold(c, i, after);                                                           \
+		mxcsr_enter(c);                                                                    \
+		__asm__ volatile(MXCSR_BEGIN op " %[b], %[b]" MXCSR_END                            \
+				 : [b] "+x"(b), MXCSR_OUTPUTS(c)                                   \
+				 : MXCSR_OPERANDS(c));                                             \
+		mxcsr_leave(c, i, 0);                                                              \
 		mmx_set(c, i->reg & 7, (uint64_t)_mm_cvtsi128_si64(b));                            \
 		return SOFT_NEXT(c, i);                                                            \
 	}
