@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One thread that sleeps until the earliest of many deadlines: the APIC timers of one slice. */
+#ifndef VMM_TIMER_H
+#define VMM_TIMER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+
+#define TIMER_OFF UINT64_MAX
+/* One a vCPU and one for the machine itself. */
+#define TIMER_SLOTS_MAX (VCPUS_MAX + 1)
+
+struct timer {
+	/* constant; fire is called on the timer's thread, without the lock */
+	void (*fire)(void *ctx, unsigned slot);
+	void *ctx;
+	/* lock */
+	pthread_mutex_t lock;
+	pthread_cond_t earlier; /* CLOCK_MONOTONIC: a deadline before wake_ns, or stopping */
+	uint64_t deadlines_ns[TIMER_SLOTS_MAX];
+	uint64_t wake_ns; /* when the thread will look by itself */
+	uint64_t fires;
+	bool stopping;
+	/* timer_start/stop's caller */
+	pthread_t thread;
+	bool thread_running;
+};
+
+/* No deadlines, no thread. 0 or negative errno. */
+int timer_init(struct timer *t, void (*fire)(void *ctx, unsigned slot), void *ctx);
+void timer_destroy(struct timer *t);
+/* Deadlines that are set before this fire then. 0 or -EAGAIN. */
+int timer_start(struct timer *t);
+/* Joins the thread; not from fire. */
+void timer_stop(struct timer *t);
+/* Sets (CLOCK_MONOTONIC) or with TIMER_OFF clears a slot's deadline; it fires once. Any thread,
+ * from within fire too. */
+void timer_set(struct timer *t, unsigned slot, uint64_t deadline_ns);
+/* How often fire was called; any thread. */
+uint64_t timer_fires(struct timer *t);
+
+#endif
