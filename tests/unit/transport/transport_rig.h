@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A rig for transport tests: several slices' transports on one loop, and raw sockets as bad peers.
+ */
+#ifndef TESTS_TRANSPORT_RIG_H
+#define TESTS_TRANSPORT_RIG_H
+
+#include <stdbool.h>
+
+#include "transport/transport.h"
+
+#define RIG_SLICES 4
+#define RIG_KEY	   UINT64_C(0x1234567890abcdef)
+
+struct rig;
+
+/* One slice in the rig, with what its callbacks saw. */
+struct rig_slice {
+	struct rig *rig;
+	struct transport *transport;
+	unsigned port;
+	unsigned ups, up[RIG_SLICES], lost[RIG_SLICES];
+	int lost_err[RIG_SLICES];
+	char lost_why[RIG_SLICES][256];
+	bool in_send;		   /* on_lost must not come now */
+	bool refuse_payload;	   /* payload_buffer answers NULL */
+	int on_msg_answer;	   /* what on_msg returns */
+	unsigned received;	   /* messages */
+	unsigned bad;		   /* messages whose number or payload was not as expected */
+	uint64_t next[RIG_SLICES]; /* expected msg.arg from each peer */
+	struct wire_msg last;
+	uint8_t payload[RIG_SLICES][WIRE_PAYLOAD_MAX];
+};
+
+struct rig {
+	uv_loop_t loop;
+	struct inproc_hub *hub; /* NULL: TCP */
+	unsigned timeout_ms;
+	unsigned slices;
+	struct rig_slice slice[RIG_SLICES];
+};
+
+void rig_init(struct rig *rig, unsigned slices, bool inproc);
+/* The hello of slice i of this rig. */
+struct wire_hello rig_hello(const struct rig *rig, unsigned i);
+/* Creates slice i's transport with this hello (NULL: the right one). */
+void rig_create(struct rig *rig, unsigned i, const struct wire_hello *hello);
+void rig_connect(struct rig *rig, unsigned i);
+/* All slices, connected and up. */
+void rig_up(struct rig *rig);
+/* Runs the loop until *counter >= value, for at most 10 s; false: not reached. */
+bool rig_until(struct rig *rig, const unsigned *counter, unsigned value);
+/* Runs the loop for a while. */
+void rig_run_ms(struct rig *rig, unsigned ms);
+/* Sends a machine message numbered arg; with a payload that its receiver can check. */
+int rig_send(struct rig *rig, unsigned from, unsigned to, uint64_t arg, unsigned payload_len);
+void rig_destroy(struct rig *rig);
+
+/* A blocking socket connected to a port on loopback. */
+int raw_connect(unsigned port);
+/* A listening socket on loopback; *port gets its port. */
+int raw_listen(unsigned *port);
+/* The same, but it does not listen yet. */
+int raw_bound(unsigned *port);
+void raw_write(int fd, const void *bytes, size_t len);
+/* Sends a hello. */
+void raw_hello(int fd, const struct wire_hello *hello);
+
+#endif

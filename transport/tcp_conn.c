@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One TCP connection: its handle, its events, its end. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "transport/tcp_parts.h"
+
+void address_print(const struct sockaddr_storage *address, char *out, size_t size)
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (address->ss_family == AF_INET6) {
+		inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+		snprintf(out, size, "[%s]:%u", host, ntohs(v6->sin6_port));
+		return;
+	}
+	inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+	snprintf(out, size, "%s:%u", host, ntohs(v4->sin_port));
+}
+
+static void option_set(int fd, int level, int option, int value)
+{
+	/* A kernel that refuses one of these still transports; only slower, or noticing later. */
+	if (setsockopt(fd, level, option, &value, sizeof(value)) < 0)
+		log_debug("socket option %d: %s", option, error_text(-errno));
+}
+
+static void socket_tune(int fd)
+{
+	option_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	option_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	option_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 3);
+	option_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 2);
+	option_set(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+	option_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, TCP_SILENCE_MS);
+}
+
+void tcp_handle_closed(struct tcp *tcp)
+{
+	if (--tcp->handles == 0)
+		free(tcp);
+}
+
+static void conn_unlink(struct conn *conn)
+{
+	struct conn **at = &conn->tcp->conns;
+
+	while (*at != conn)
+		at = &(*at)->next;
+	*at = conn->next;
+}
+
+static void on_conn_closed(uv_handle_t *handle)
+{
+	struct conn *conn = handle->data;
+	struct tcp *tcp = conn->tcp;
+
+	close(conn->fd);
+	conn_unlink(conn);
+	if (conn->accepted && conn->peer == SLICES_MAX)
+		tcp->strangers--;
+	if (!tcp->closed && conn->peer < SLICES_MAX)
+		peer_conn_closed(conn);
+	send_queue_free(&conn->tx);
+	free(conn);
+	tcp_handle_closed(tcp);
+}
+
+static void close_begin(struct conn *conn, int err, bool transient, const char *fmt, va_list ap)
+{
+	if (conn->state == CONN_CLOSING)
+		return;
+	conn->state = CONN_CLOSING;
+	conn->err = err;
+	conn->transient = transient;
+	vsnprintf(conn->why, sizeof(conn->why), fmt, ap);
+	uv_close((uv_handle_t *)&conn->poll, on_conn_closed);
+}
+
+void conn_close(struct conn *conn, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	close_begin(conn, err, false, fmt, ap);
+	va_end(ap);
+}
+
+void conn_close_transient(struct conn *conn, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	close_begin(conn, err, true, fmt, ap);
+	va_end(ap);
+}
+
+/* connect() has ended. */
+static void connect_event(struct conn *conn)
+{
+	socklen_t len = sizeof(int);
+	int err = 0;
+
+	if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0)
+		err = errno;
+	if (err)
+		conn_close_transient(conn, -err, "slice %u at %s: %s", conn->peer, conn->from,
+				     error_text(-err));
+	else
+		hello_begin(conn);
+}
+
+static void up_event(struct conn *conn, int status, int events)
+{
+	if (status == 0 && (events & UV_WRITABLE))
+		conn_flush(conn);
+	if (status < 0 || (events & UV_READABLE))
+		conn_receive(conn);
+	/* After an error the handle is stopped: what the socket still held has been read. */
+	if (status < 0 && conn->state == CONN_UP)
+		conn_close(conn, -PANGEA_EPEERLOST, "connection to slice %u lost", conn->peer);
+}
+
+static void on_conn_event(uv_poll_t *poll, int status, int events)
+{
+	struct conn *conn = poll->data;
+
+	switch (conn->state) {
+	case CONN_CONNECTING:
+		connect_event(conn);
+		break;
+	case CONN_HELLO:
+		hello_receive(conn);
+		if (status < 0)
+			conn_close_transient(conn, -PANGEA_EPEERLOST,
+					     "%s closed the connection during its hello",
+					     conn->from);
+		break;
+	case CONN_UP:
+		up_event(conn, status, events);
+		break;
+	case CONN_CLOSING:
+		break;
+	}
+}
+
+void conn_watch(struct conn *conn, int events)
+{
+	if (conn->events == events || conn->state == CONN_CLOSING)
+		return;
+	conn->events = events;
+	invariant(uv_poll_start(&conn->poll, events, on_conn_event) == 0);
+}
+
+static void peer_name(struct conn *conn)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t len = sizeof(address);
+
+	if (!conn->accepted)
+		snprintf(conn->from, sizeof(conn->from), "%s", conn->tcp->peers[conn->peer].name);
+	else if (getpeername(conn->fd, (struct sockaddr *)&address, &len) == 0)
+		address_print(&address, conn->from, sizeof(conn->from));
+	else
+		snprintf(conn->from, sizeof(conn->from), "a peer that went away");
+}
+
+struct conn *conn_create(struct tcp *tcp, int fd, bool accepted, unsigned peer)
+{
+	struct conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn || uv_poll_init(tcp->config.loop, &conn->poll, fd) < 0) {
+		free(conn);
+		close(fd);
+		return NULL;
+	}
+	conn->tcp = tcp;
+	conn->poll.data = conn;
+	conn->fd = fd;
+	conn->state = accepted ? CONN_HELLO : CONN_CONNECTING;
+	conn->accepted = accepted;
+	conn->peer = peer;
+	conn->next = tcp->conns;
+	tcp->conns = conn;
+	tcp->handles++;
+	tcp->strangers += accepted;
+	socket_tune(fd);
+	peer_name(conn);
+	conn_watch(conn, accepted ? UV_READABLE : UV_WRITABLE);
+	return conn;
+}
