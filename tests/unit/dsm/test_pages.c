@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Page memory in one process: a thread touches G, the test plays the engine on the other side. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dsm/pages.h"
+
+#define RAM_END (UINT64_C(64) << 20)
+
+/* A thread that does one access. */
+struct toucher {
+	pthread_t thread;
+	uint8_t *at;
+	bool write;
+	uint8_t value;
+	int done; /* atomic */
+};
+
+static void *touch_main(void *arg)
+{
+	struct toucher *t = arg;
+
+	if (t->write)
+		__atomic_store_n(t->at, t->value, __ATOMIC_SEQ_CST);
+	else
+		t->value = __atomic_load_n(t->at, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&t->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void touch_start(struct toucher *t, struct pages *pages, uint64_t gpa, bool write,
+			uint8_t value)
+{
+	*t = (struct toucher){.at = pages_ram(pages) + gpa, .write = write, .value = value};
+	cr_assert_eq(pthread_create(&t->thread, NULL, touch_main, t), 0);
+}
+
+static bool fault_waits(struct pages *pages, int timeout_ms)
+{
+	struct pollfd pfd = {.fd = pages_fault_fd(pages), .events = POLLIN};
+
+	return poll(&pfd, 1, timeout_ms) == 1;
+}
+
+static struct page_fault fault_next(struct pages *pages)
+{
+	struct page_fault faults[PAGE_FAULTS_MAX];
+
+	cr_assert(fault_waits(pages, 10000), "no fault came");
+	cr_assert_eq(pages_read_faults(pages, faults), 1);
+	return faults[0];
+}
+
+static uint8_t touch_end(struct toucher *t)
+{
+	pthread_join(t->thread, NULL);
+	return t->value;
+}
+
+static struct pages *pages_new(uint64_t ram_end)
+{
+	struct pages *pages = NULL;
+	int err = pages_create(ram_end, &pages);
+
+	if (err == -EPERM || err == -ENOSYS)
+		cr_skip_test("userfaultfd is not available here");
+	cr_assert_eq(err, 0);
+	return pages;
+}
+
+/* An access that must go through without any fault. */
+static uint8_t touch_free(struct pages *pages, uint64_t gpa, bool write, uint8_t value)
+{
+	struct toucher t;
+
+	touch_start(&t, pages, gpa, write, value);
+	value = touch_end(&t);
+	cr_assert(!fault_waits(pages, 0), "an unexpected fault");
+	return value;
+}
+
+Test(pages, a_read_of_a_hole_waits_and_gets_zeroes)
+{
+	struct pages *pages = pages_new(RAM_END);
+	struct toucher t;
+	struct page_fault fault;
+
+	touch_start(&t, pages, 5 * 4096 + 123, false, 0xff);
+	fault = fault_next(pages);
+	cr_assert_eq(fault.gfn, 5);
+	cr_assert(!fault.write);
+	cr_assert_eq(__atomic_load_n(&t.done, __ATOMIC_ACQUIRE), 0);
+	cr_assert_eq(pages_map_shared(pages, 5), 0);
+	cr_assert_eq(touch_end(&t), 0);
+	pages_destroy(pages);
+}
+
+Test(pages, every_transition)
+{
+	struct pages *pages = pages_new(RAM_END);
+	struct toucher t;
+	struct page_fault fault;
+
+	/* Invalid -> shared: the bytes put into the frame are read; a write faults. */
+	pages_frame(pages, 9)[7] = 0x41;
+	touch_start(&t, pages, 9 * 4096 + 7, false, 0);
+	cr_assert(!fault_next(pages).write);
+	cr_assert_eq(pages_map_shared(pages, 9), 0);
+	cr_assert_eq(touch_end(&t), 0x41);
+	cr_assert_eq(touch_free(pages, 9 * 4096 + 7, false, 0), 0x41);
+	/* Shared -> exclusive. */
+	touch_start(&t, pages, 9 * 4096 + 7, true, 0x42);
+	fault = fault_next(pages);
+	cr_assert(fault.write && fault.gfn == 9);
+	cr_assert_eq(pages_upgrade(pages, 9), 0);
+	touch_end(&t);
+	cr_assert_eq(pages_frame(pages, 9)[7], 0x42);
+	touch_free(pages, 9 * 4096 + 7, true, 0x43);
+	/* Exclusive -> shared. */
+	cr_assert_eq(pages_protect(pages, 9), 0);
+	cr_assert_eq(touch_free(pages, 9 * 4096 + 7, false, 0), 0x43);
+	touch_start(&t, pages, 9 * 4096 + 7, true, 0x44);
+	cr_assert(fault_next(pages).write);
+	/* Shared -> invalid while a writer waits; the frame keeps its bytes. */
+	cr_assert_eq(pages_unmap(pages, 9), 0);
+	cr_assert_eq(pages_frame(pages, 9)[7], 0x43);
+	/* Invalid -> exclusive. */
+	cr_assert_eq(pages_map_exclusive(pages, 9), 0);
+	touch_end(&t);
+	touch_free(pages, 9 * 4096 + 7, true, 0x45);
+	cr_assert_eq(pages_frame(pages, 9)[7], 0x45);
+	/* Exclusive -> invalid. */
+	cr_assert_eq(pages_unmap(pages, 9), 0);
+	touch_start(&t, pages, 9 * 4096 + 7, false, 0);
+	cr_assert(!fault_next(pages).write);
+	cr_assert_eq(pages_map_exclusive(pages, 9), 0);
+	cr_assert_eq(touch_end(&t), 0x45);
+	pages_destroy(pages);
+}
+
+Test(pages, a_write_to_an_invalid_page_is_a_write_fault)
+{
+	struct pages *pages = pages_new(RAM_END);
+	struct toucher t;
+
+	touch_start(&t, pages, 0, true, 7);
+	cr_assert(fault_next(pages).write);
+	cr_assert_eq(pages_map_exclusive(pages, 0), 0);
+	touch_end(&t);
+	cr_assert_eq(pages_frame(pages, 0)[0], 7);
+	pages_destroy(pages);
+}
+
+Test(pages, operations_may_be_repeated)
+{
+	struct pages *pages = pages_new(RAM_END);
+
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(pages_unmap(pages, 3), 0);
+		cr_assert_eq(pages_unmap(pages, 3), 0);
+		cr_assert_eq(pages_map_shared(pages, 3), 0);
+		cr_assert_eq(pages_map_shared(pages, 3), 0);
+		cr_assert_eq(pages_upgrade(pages, 3), 0);
+		cr_assert_eq(pages_upgrade(pages, 3), 0);
+		cr_assert_eq(pages_map_exclusive(pages, 3), 0);
+		touch_free(pages, 3 * 4096, true, 1);
+		cr_assert_eq(pages_protect(pages, 3), 0);
+		cr_assert_eq(pages_protect(pages, 3), 0);
+		cr_assert_eq(pages_map_exclusive(pages, 3), 0);
+		touch_free(pages, 3 * 4096, true, 2);
+		cr_assert_eq(pages_wake(pages, 3), 0);
+	}
+	pages_destroy(pages);
+}
+
+Test(pages, a_fault_on_a_mapped_page_is_ended_by_mapping_again)
+{
+	struct pages *pages = pages_new(RAM_END);
+	struct toucher a, b;
+
+	/* Two threads wait for one page: one mapping call lets both go on. */
+	touch_start(&a, pages, 4096, false, 0);
+	cr_assert(fault_waits(pages, 10000));
+	touch_start(&b, pages, 4096 + 8, false, 0);
+	cr_assert_eq(fault_next(pages).gfn, 1);
+	cr_assert_eq(pages_map_shared(pages, 1), 0);
+	touch_end(&a);
+	while (!__atomic_load_n(&b.done, __ATOMIC_ACQUIRE))
+		if (fault_waits(pages, 1)) {
+			struct page_fault faults[PAGE_FAULTS_MAX];
+
+			cr_assert_geq(pages_read_faults(pages, faults), 0);
+			cr_assert_eq(pages_map_shared(pages, 1), 0);
+		}
+	touch_end(&b);
+	pages_destroy(pages);
+}
+
+Test(pages, zeroing_and_dropping_a_frame)
+{
+	struct pages *pages = pages_new(RAM_END);
+	uint64_t before;
+
+	memset(pages_frame(pages, 2), 0xaa, 4096);
+	cr_assert(!pages_frame_is_zero(pages, 2));
+	pages_zero_frame(pages, 2);
+	cr_assert(pages_frame_is_zero(pages, 2));
+	for (unsigned at = 0; at < 4096; at += 511) {
+		pages_frame(pages, 2)[at] = 1;
+		cr_assert(!pages_frame_is_zero(pages, 2), "byte %u", at);
+		pages_frame(pages, 2)[at] = 0;
+	}
+	pages_frame(pages, 2)[4095] = 1;
+	cr_assert(!pages_frame_is_zero(pages, 2));
+	before = pages_frame_bytes(pages);
+	cr_assert_eq(pages_drop_frame(pages, 2), 0);
+	cr_assert_eq(pages_frame_bytes(pages), before - 4096);
+	cr_assert(pages_frame_is_zero(pages, 2));
+	pages_destroy(pages);
+}
+
+Test(pages, a_large_guest_costs_nothing_until_touched)
+{
+	struct pages *pages = pages_new(UINT64_C(65) << 30);
+	struct toucher t;
+	uint64_t gpa = (UINT64_C(65) << 30) - 1;
+
+	cr_assert_eq(pages_frame_bytes(pages), 0);
+	cr_assert(pages_is_ram(pages, 0));
+	cr_assert(pages_is_ram(pages, (GPA_HOLE_START >> 12) - 1));
+	cr_assert(!pages_is_ram(pages, GPA_HOLE_START >> 12));
+	cr_assert(!pages_is_ram(pages, (GPA_HOLE_END >> 12) - 1));
+	cr_assert(pages_is_ram(pages, GPA_HOLE_END >> 12));
+	cr_assert(pages_is_ram(pages, gpa >> 12));
+	cr_assert(!pages_is_ram(pages, (gpa >> 12) + 1));
+	cr_assert(!pages_is_ram(pages, UINT64_MAX));
+	touch_start(&t, pages, gpa, true, 9);
+	cr_assert_eq(fault_next(pages).gfn, gpa >> 12);
+	cr_assert_eq(pages_map_exclusive(pages, gpa >> 12), 0);
+	touch_end(&t);
+	cr_assert_eq(pages_frame_bytes(pages), 4096);
+	pages_destroy(pages);
+}
+
+Test(pages, the_hole_is_a_segmentation_fault, .signal = SIGSEGV)
+{
+	struct pages *pages = pages_new(GPA_HOLE_END + RAM_END);
+
+	__atomic_store_n(pages_ram(pages) + GPA_HOLE_START, 1, __ATOMIC_SEQ_CST);
+}
+
+Test(pages, beyond_the_end_is_a_segmentation_fault, .signal = SIGSEGV)
+{
+	struct pages *pages = pages_new(RAM_END);
+
+	__atomic_store_n(pages_ram(pages) + RAM_END, 1, __ATOMIC_SEQ_CST);
+}
+
+Test(pages, sizes_out_of_limits_are_refused)
+{
+	static const uint64_t bad[] = {0,
+				       4095,
+				       RAM_END + 1,
+				       GPA_HOLE_START + 4096,
+				       GPA_HOLE_END,
+				       UINT64_MAX,
+				       UINT64_MAX - 4095};
+	struct pages *pages;
+
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		cr_assert_eq(pages_create(bad[i], &pages), -EINVAL, "%u", i);
+}
+
+/* No write is seen after unmap has returned: what an invalidation's acknowledgement rests on. */
+struct incrementer {
+	uint64_t *word;
+	int stop;
+};
+
+static void *increment_main(void *arg)
+{
+	struct incrementer *inc = arg;
+
+	while (!__atomic_load_n(&inc->stop, __ATOMIC_RELAXED))
+		__atomic_fetch_add(inc->word, 1, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+Test(pages, nothing_is_written_after_unmap_or_protect)
+{
+	struct pages *pages = pages_new(RAM_END);
+	struct incrementer inc = {.word = (uint64_t *)(void *)(pages_ram(pages) + 4096)};
+	uint64_t *frame = (uint64_t *)(void *)pages_frame(pages, 1), seen;
+	pthread_t thread;
+
+	cr_assert_eq(pthread_create(&thread, NULL, increment_main, &inc), 0);
+	for (int i = 0; i < 2000; i++) {
+		struct page_fault fault = fault_next(pages);
+
+		cr_assert(fault.gfn == 1 && fault.write);
+		cr_assert_eq(pages_map_exclusive(pages, 1), 0);
+		for (volatile int spin = 0; spin < 100 * (i % 10); spin++)
+			;
+		cr_assert_eq(i % 2 ? pages_protect(pages, 1) : pages_unmap(pages, 1), 0);
+		seen = __atomic_load_n(frame, __ATOMIC_SEQ_CST);
+		for (volatile int spin = 0; spin < 300; spin++)
+			;
+		cr_assert_eq(__atomic_load_n(frame, __ATOMIC_SEQ_CST), seen, "a late write");
+	}
+	__atomic_store_n(&inc.stop, 1, __ATOMIC_RELAXED);
+	cr_assert_eq(pages_map_exclusive(pages, 1), 0);
+	pthread_join(thread, NULL);
+	cr_assert_gt(*frame, 0);
+	pages_destroy(pages);
+}
