@@ -48,7 +48,7 @@ enum protocol_event_type {
 	EVENT_MESSAGE,	   /* msg came from slice `from` (its page, if any, is in the frame) */
 	EVENT_HOLD_END,	   /* the timer that ACTION_HOLD_TIMER asked for has come */
 	EVENT_EVICT,	   /* give up this slice's copy of gfn (ignored while busy or at home) */
-	EVENT_PEER_LOST,   /* slice `from` is gone; the epoch is raised to msg.epoch */
+	EVENT_PEER_LOST,   /* slice `from` is gone; the epoch is raised to msg.epoch (or by one) */
 };
 
 struct protocol_event {
@@ -64,10 +64,12 @@ struct protocol_event {
  * vCPUs see (G); "the frame" is the page's bytes in the alias mapping (A).
  */
 enum protocol_action_type {
-	ACTION_SEND,	   /* msg to slice `to`; no page */
-	ACTION_SEND_PAGE,  /* msg to slice `to` with the frame (sets MSG_FLAG_ZERO if all zero) */
-	ACTION_ZERO_FRAME, /* make the frame all zeroes (a zero page arrived or is born) */
-	ACTION_MAP_SHARED, /* invalid -> readable, write-protected; wakes waiting vCPUs */
+	ACTION_SEND, /* msg to slice `to`; no page */
+	/* msg to slice `to` with the frame: payload_len is set; the engine may send MSG_FLAG_ZERO
+	 * and no payload instead if the frame is all zero. */
+	ACTION_SEND_PAGE,
+	ACTION_ZERO_FRAME,    /* make the frame all zeroes (a zero page arrived or is born) */
+	ACTION_MAP_SHARED,    /* invalid -> readable, write-protected; wakes waiting vCPUs */
 	ACTION_MAP_EXCLUSIVE, /* invalid -> writable; wakes */
 	ACTION_MAP_UPGRADE,   /* readable -> writable; wakes */
 	ACTION_PROTECT,	      /* writable -> readable */
@@ -75,8 +77,10 @@ enum protocol_action_type {
 	ACTION_WAKE,	   /* the fault needs no change (it was satisfied meanwhile): wake only */
 	ACTION_HOLD_TIMER, /* step EVENT_HOLD_END for gfn at deadline_ns */
 	ACTION_DROP_FRAME, /* the frame's bytes are no longer needed here (memory may go) */
-	ACTION_PAGE_LOST,  /* gfn's only copy was on the lost slice */
-	ACTION_VIOLATION,  /* slice `to` broke the protocol: log `why`, close the connection */
+	/* gfn's only copy was on the lost slice, or its transaction was torn by the loss: vCPUs
+	 * that wait for it may wait for ever. Said again at each request that cannot be served. */
+	ACTION_PAGE_LOST,
+	ACTION_VIOLATION, /* slice `to` broke the protocol: log `why`, close the connection */
 };
 
 struct protocol_action {
@@ -120,7 +124,11 @@ struct protocol *protocol_init(void *mem, const struct protocol_config *config);
 /*
  * Takes one event; fills actions (count reset first). Never fails: bad messages become
  * ACTION_VIOLATION. -EAGAIN: the fault cannot start now since requests_max are outstanding;
- * step it again after the next event. A fault on a page whose request is under way joins it.
+ * step it again after the next event. A fault on a page whose request is under way joins it; what
+ * wakes it may not satisfy it (it wanted to write and a read was under way): it faults again.
+ * -EAGAIN for EVENT_PEER_LOST: there are more pages to tell of: obey the actions and step the same
+ * event again at once. -EFAULT: a fault where no slice's memory is. -EINVAL: no such peer.
+ * A message of another epoch, or from a lost slice, is dropped: stats.stale_epoch, no action.
  */
 int protocol_step(struct protocol *p, const struct protocol_event *event,
 		  struct protocol_actions *actions);

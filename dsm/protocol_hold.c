@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Minimum hold time: a page that is stolen again and again stays a while after each grant. */
+#include "dsm/protocol_parts.h"
+
+/* The entry of gfn, or NULL if its place is free or another page's. */
+static struct hold *hold_find(const struct protocol *p, uint64_t gfn)
+{
+	struct hold *h = hold_at(p, gfn);
+	return h && h->tag == gfn + 1 ? h : NULL;
+}
+
+static uint64_t hold_end(const struct protocol *p, const struct hold *h)
+{
+	if (!h->level)
+		return 0;
+	return h->granted_ns + (p->config.hold_ns >> (HOLD_LEVEL_MAX - h->level));
+}
+
+void hold_granted(struct step *s, uint64_t gfn)
+{
+	struct hold *h = hold_at(s->p, gfn);
+	/* A place that keeps a message stays with its page; this one goes without. */
+	if (!h || h->deferred)
+		return;
+	if (h->tag != gfn + 1)
+		*h = (struct hold){.tag = gfn + 1};
+	h->granted_ns = s->now_ns;
+}
+
+bool hold_check(struct step *s, uint64_t gfn)
+{
+	struct hold *h = hold_find(s->p, gfn);
+	if (!h)
+		return false;
+	bool held = s->now_ns < hold_end(s->p, h);
+	if (s->now_ns < h->granted_ns + HOLD_SOON * s->p->config.hold_ns) {
+		/* The hold time in force must not move while a message waits for it. */
+		if (h->level < HOLD_LEVEL_MAX && !held)
+			h->level++;
+	} else if (h->level) {
+		h->level--;
+	}
+	return held;
+}
+
+void hold_defer(struct step *s, uint64_t gfn, const struct wire_msg *msg)
+{
+	struct hold *h = hold_find(s->p, gfn);
+	h->deferred = msg->type;
+	h->requester = msg->requester;
+	s->p->stats.deferred++;
+	step_action(s, ACTION_HOLD_TIMER, gfn)->deadline_ns = hold_end(s->p, h);
+}
+
+bool hold_deferred(const struct protocol *p, uint64_t gfn)
+{
+	const struct hold *h = hold_find(p, gfn);
+	return h && h->deferred;
+}
+
+void hold_release(struct step *s, uint64_t gfn)
+{
+	struct hold *h = hold_find(s->p, gfn);
+	if (!h || !h->deferred)
+		return;
+	struct wire_msg msg = msg_make(s->p, h->deferred, gfn, h->requester);
+	h->deferred = 0;
+	if (h->level < HOLD_LEVEL_MAX)
+		h->level++;
+	unsigned home = protocol_home(s->p, gfn);
+	const struct protocol_rule *rule = slice_classify(s->p, home, &msg);
+	if (rule)
+		slice_apply(s, rule, gfn, home, &msg);
+}
+
+void hold_forget_all(struct protocol *p)
+{
+	struct hold *holds = p->holds ? (struct hold *)((char *)p + p->hold_offset) : NULL;
+	for (uint32_t i = 0; i < p->holds; i++)
+		holds[i] = (struct hold){0};
+}

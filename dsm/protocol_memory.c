@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The memory of the protocol core: one region with dense lazily backed arrays and fixed pools. */
+#include <string.h>
+
+#include "base/log.h"
+#include "dsm/protocol_parts.h"
+
+#define REGION_ALIGN	 64u
+#define ARRAY_ALIGN	 4096u
+#define HASH_MULTIPLIER	 UINT64_C(0x9e3779b97f4a7c15)
+#define REQUESTS_ALL_MAX (PROTOCOL_REQUESTS_MAX * SLICES_MAX)
+
+static size_t align_up(size_t value, size_t align)
+{
+	return (value + align - 1) & ~(align - 1);
+}
+
+static uint32_t power_of_two(uint64_t at_least, uint32_t at_most)
+{
+	uint32_t n = 1;
+	while (n < at_least && n < at_most)
+		n *= 2;
+	return n;
+}
+
+static bool config_valid(const struct protocol_config *config)
+{
+	uint64_t total = config->requests_total;
+	return config->slices >= 1 && config->slices <= SLICES_MAX &&
+	       config->self < config->slices && config->gfns >= 1 &&
+	       /* RAM and the hole below it */
+	       config->gfns <= (GUEST_MEM_MAX + GPA_HOLE_END) >> PAGE_SHIFT &&
+	       config->home_of_chunk && config->requests_max >= 1 &&
+	       config->requests_max <= PROTOCOL_REQUESTS_MAX && total <= REQUESTS_ALL_MAX &&
+	       (!total || total >= config->requests_max) &&
+	       config->hold_ns <= UINT64_MAX / (2 * HOLD_SOON);
+}
+
+static uint64_t chunk_pages(const struct protocol_config *config, uint64_t chunk)
+{
+	uint64_t start = chunk << CHUNK_PAGES_SHIFT;
+	uint64_t left = config->gfns - start;
+	return left < CHUNK_PAGES ? left : CHUNK_PAGES;
+}
+
+static bool homed_count(const struct protocol_config *config, uint64_t chunks, uint64_t *out)
+{
+	uint64_t homed = 0;
+	for (uint64_t chunk = 0; chunk < chunks; chunk++) {
+		unsigned home = config->home_of_chunk[chunk];
+		if (home != SLICE_NONE && home >= config->slices)
+			return false;
+		if (home == config->self)
+			homed += chunk_pages(config, chunk);
+	}
+	*out = homed;
+	return homed < CHUNK_TOUCHED;
+}
+
+static size_t region_take(size_t *end, size_t align, size_t size)
+{
+	size_t at = align_up(*end, align);
+	*end = at + size;
+	return at;
+}
+
+/* Lays out *p; returns the size of it all, or 0. Small things first, then the big arrays. */
+static size_t layout(struct protocol *p, const struct protocol_config *config)
+{
+	if (!config_valid(config))
+		return 0;
+	memset(p, 0, sizeof(*p));
+	p->config = *config;
+	if (!p->config.requests_total)
+		p->config.requests_total = config->slices * config->requests_max;
+	p->chunks = (config->gfns + CHUNK_PAGES - 1) >> CHUNK_PAGES_SHIFT;
+	if (!homed_count(config, p->chunks, &p->homed))
+		return 0;
+	p->requests.capacity = config->requests_max;
+	p->queues.capacity = config->slices > 1 ? p->config.requests_total : 0;
+	p->buckets = power_of_two(config->requests_max, PROTOCOL_REQUESTS_MAX);
+	p->holds = config->hold_ns ? power_of_two(config->gfns, PROTOCOL_HOLDS_MAX) : 0;
+
+	size_t end = sizeof(*p);
+	p->bucket_offset = region_take(&end, REGION_ALIGN, p->buckets * sizeof(uint32_t));
+	p->request_offset =
+		region_take(&end, REGION_ALIGN, p->requests.capacity * sizeof(struct request));
+	p->hold_offset = region_take(&end, REGION_ALIGN, p->holds * sizeof(struct hold));
+	p->queue_offset =
+		region_take(&end, REGION_ALIGN, p->queues.capacity * sizeof(struct home_queue));
+	p->chunk_offset = region_take(&end, REGION_ALIGN, p->chunks * sizeof(uint32_t));
+	size_t align = config->gfns > ARRAY_ALIGN ? ARRAY_ALIGN : REGION_ALIGN;
+	p->page_offset = region_take(&end, align, config->gfns);
+	p->entry_offset = region_take(&end, align, p->homed * sizeof(struct home_entry));
+	return align_up(end, REGION_ALIGN);
+}
+
+size_t protocol_size(const struct protocol_config *config)
+{
+	struct protocol p;
+	return layout(&p, config);
+}
+
+struct protocol *protocol_init(void *mem, const struct protocol_config *config)
+{
+	struct protocol *p = mem;
+	if (!layout(p, config))
+		return NULL;
+	uint32_t base = 0;
+	for (uint64_t chunk = 0; chunk < p->chunks; chunk++) {
+		*chunk_at(p, chunk) = base;
+		if (config->home_of_chunk[chunk] == config->self)
+			base += (uint32_t)chunk_pages(config, chunk);
+	}
+	return p;
+}
+
+unsigned protocol_home(const struct protocol *p, uint64_t gfn)
+{
+	if (gfn >= p->config.gfns)
+		return SLICE_NONE;
+	return p->config.home_of_chunk[gfn >> CHUNK_PAGES_SHIFT];
+}
+
+static void *region_at(const struct protocol *p, size_t offset)
+{
+	return (char *)(uintptr_t)p + offset;
+}
+
+uint32_t *chunk_at(const struct protocol *p, uint64_t chunk)
+{
+	return (uint32_t *)region_at(p, p->chunk_offset) + chunk;
+}
+
+uint8_t *page_at(const struct protocol *p, uint64_t gfn)
+{
+	return (uint8_t *)region_at(p, p->page_offset) + gfn;
+}
+
+enum page_state page_state(const struct protocol *p, uint64_t gfn)
+{
+	return *page_at(p, gfn) & PAGE_STATE_MASK;
+}
+
+/* Keeps the counters of what is held of other homes, and of evictions. */
+static void page_count(struct protocol *p, bool remote, enum page_state state, int by)
+{
+	switch (state) {
+	case PAGE_S:
+	case PAGE_SM:
+	case PAGE_SMA:
+		p->stats.pages_shared += remote ? (uint64_t)by : 0;
+		break;
+	case PAGE_M:
+		p->stats.pages_exclusive += remote ? (uint64_t)by : 0;
+		break;
+	case PAGE_MI:
+	case PAGE_SI:
+	case PAGE_II:
+		p->evicting += (uint64_t)by;
+		break;
+	case PAGE_I:
+	case PAGE_IS:
+	case PAGE_IM:
+	case PAGE_IMA:
+	case PAGE_STATES:
+		break;
+	}
+}
+
+void page_state_set(struct protocol *p, uint64_t gfn, enum page_state state)
+{
+	uint8_t *page = page_at(p, gfn);
+	enum page_state before = *page & PAGE_STATE_MASK;
+	if (state == before)
+		return;
+	bool remote = protocol_home(p, gfn) != p->config.self;
+	page_count(p, remote, before, -1);
+	page_count(p, remote, state, 1);
+	*page = (uint8_t)((*page & ~PAGE_STATE_MASK) | state);
+}
+
+struct home_entry *entry_find(const struct protocol *p, uint64_t gfn)
+{
+	uint32_t base = *chunk_at(p, gfn >> CHUNK_PAGES_SHIFT) & ~CHUNK_TOUCHED;
+	return (struct home_entry *)region_at(p, p->entry_offset) + base +
+	       (gfn & (CHUNK_PAGES - 1));
+}
+
+struct home_entry *entry_touch(struct protocol *p, uint64_t gfn)
+{
+	uint32_t *chunk = chunk_at(p, gfn >> CHUNK_PAGES_SHIFT);
+	if (!(*chunk & CHUNK_TOUCHED))
+		*chunk |= CHUNK_TOUCHED;
+	return entry_find(p, gfn);
+}
+
+/* Returns the index + 1 of a free entry, 0 if there is none; next is the entry's link. */
+static uint32_t pool_take(struct pool *pool)
+{
+	if (pool->fresh >= pool->capacity)
+		return 0;
+	pool->used++;
+	return ++pool->fresh;
+}
+
+struct request *request_at(const struct protocol *p, uint32_t index)
+{
+	return (struct request *)region_at(p, p->request_offset) + index;
+}
+
+static uint32_t *request_bucket(const struct protocol *p, uint64_t gfn)
+{
+	uint64_t hash = (gfn * HASH_MULTIPLIER) >> 32;
+	return (uint32_t *)region_at(p, p->bucket_offset) + (hash & (p->buckets - 1));
+}
+
+struct request *request_find(const struct protocol *p, uint64_t gfn)
+{
+	uint32_t link = *request_bucket(p, gfn);
+	while (link) {
+		struct request *r = request_at(p, link - 1);
+		if (r->gfn == gfn)
+			return r;
+		link = r->next;
+	}
+	return NULL;
+}
+
+struct request *request_add(struct protocol *p, uint64_t gfn)
+{
+	uint32_t link = p->requests.free;
+	if (link) {
+		p->requests.free = request_at(p, link - 1)->next;
+		p->requests.used++;
+	} else {
+		link = pool_take(&p->requests);
+	}
+	if (!link)
+		return NULL;
+	struct request *r = request_at(p, link - 1);
+	uint32_t *bucket = request_bucket(p, gfn);
+	*r = (struct request){.gfn = gfn, .next = *bucket};
+	*bucket = link;
+	return r;
+}
+
+void request_remove(struct protocol *p, uint64_t gfn)
+{
+	uint32_t *link = request_bucket(p, gfn);
+	while (*link && request_at(p, *link - 1)->gfn != gfn)
+		link = &request_at(p, *link - 1)->next;
+	invariant(*link);
+	uint32_t index = *link;
+	struct request *r = request_at(p, index - 1);
+	*link = r->next;
+	*r = (struct request){.next = p->requests.free};
+	p->requests.free = index;
+	p->requests.used--;
+}
+
+static struct home_queue *queue_at(const struct protocol *p, uint32_t index)
+{
+	return (struct home_queue *)region_at(p, p->queue_offset) + index;
+}
+
+struct home_queue *queue_find(const struct protocol *p, const struct home_entry *entry)
+{
+	return entry->queue ? queue_at(p, entry->queue - 1) : NULL;
+}
+
+struct home_queue *queue_of(struct protocol *p, struct home_entry *entry)
+{
+	if (entry->queue)
+		return queue_at(p, entry->queue - 1);
+	uint32_t link = p->queues.free;
+	if (link) {
+		p->queues.free = queue_at(p, link - 1)->next;
+		p->queues.used++;
+	} else {
+		link = pool_take(&p->queues);
+	}
+	if (!link)
+		return NULL;
+	entry->queue = link;
+	struct home_queue *queue = queue_at(p, link - 1);
+	*queue = (struct home_queue){0};
+	return queue;
+}
+
+void queue_free(struct protocol *p, struct home_entry *entry)
+{
+	struct home_queue *queue = queue_at(p, entry->queue - 1);
+	*queue = (struct home_queue){.next = p->queues.free};
+	p->queues.free = entry->queue;
+	p->queues.used--;
+	entry->queue = 0;
+}
+
+struct hold *hold_at(const struct protocol *p, uint64_t gfn)
+{
+	if (!p->holds)
+		return NULL;
+	uint64_t hash = (gfn * HASH_MULTIPLIER) >> 32;
+	return (struct hold *)region_at(p, p->hold_offset) + (hash & (p->holds - 1));
+}
