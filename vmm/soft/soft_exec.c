@@ -3,6 +3,13 @@
 #include "vmm/soft/soft_block.h"
 #include "vmm/soft/soft_int.h"
 
+uint64_t soft_rip_wrap(const struct soft_cpu *c, uint64_t rip)
+{
+	if (c->mode == 64)
+		return rip;
+	return c->mode == 32 ? (uint32_t)rip : (uint16_t)rip;
+}
+
 static void exec_block(struct soft_cpu *c, struct soft_block *b)
 {
 	const struct insn *i = block_enter(c, b, c->rip);
