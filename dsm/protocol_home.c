@@ -216,14 +216,13 @@ static void transaction_end(struct step *s, struct home_entry *entry, uint64_t g
 		else
 			step_violation(s, from, &msg, "a request for a page that it has");
 	}
+	if (!entry_busy(entry))
+		entry->requester = 0;
 }
 
 static void put_message(struct step *s, const struct protocol_rule *rule, struct home_entry *entry,
 			unsigned from, const struct wire_msg *msg)
 {
-	/* Its bytes may have been received into the frame before it was known to be late. */
-	if (msg->payload_len)
-		*page_at(s->p, msg->gfn) |= PAGE_FRAME_USED;
 	entry->sharers &= ~slice_bit(from);
 	if (rule->actions & HOME_DO_PUT_LATER)
 		entry->flags |= ENTRY_PUT_LATER;

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The machine that the protocol's tests run: obeys actions as the engine does, and checks. */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/unit/protocol/world.h"
+
+static void fail(struct world *w, const char *what)
+{
+	if (!w->failure)
+		w->failure = what;
+}
+
+static unsigned page_of(uint64_t gfn)
+{
+	return (unsigned)(gfn >> CHUNK_PAGES_SHIFT);
+}
+
+bool world_init(struct world *w, unsigned slices, unsigned pages, const uint8_t *homes,
+		uint64_t hold_ns, unsigned requests_max)
+{
+	memset(w, 0, sizeof(*w));
+	w->slices = slices;
+	w->pages = pages;
+	w->homes = homes;
+	w->now_ns = 1;
+	for (unsigned i = 0; i < slices; i++) {
+		struct protocol_config config = {
+			.self = i,
+			.slices = slices,
+			.epoch = 1,
+			.gfns = WORLD_GFN(pages - 1) + 1,
+			.home_of_chunk = homes,
+			.hold_ns = hold_ns,
+			.requests_max = requests_max,
+		};
+		size_t size = protocol_size(&config);
+		if (!size || size > WORLD_MEM || !protocol_init(w->mem[i], &config))
+			return false;
+	}
+	return true;
+}
+
+struct protocol *world_protocol(const struct world *w, unsigned slice)
+{
+	return (struct protocol *)(uintptr_t)w->mem[slice];
+}
+
+struct packet *channel_head(struct world *w, unsigned from, unsigned to)
+{
+	struct channel *c = &w->channel[from][to];
+	return c->count ? &c->packets[c->head] : NULL;
+}
+
+static void channel_push(struct world *w, unsigned from, const struct protocol_action *a,
+			 uint32_t value)
+{
+	struct channel *c = &w->channel[from][a->to];
+	if (w->lost & slice_bit(a->to))
+		return;
+	if (c->count == WORLD_DEPTH) {
+		fail(w, "a channel is full");
+		return;
+	}
+	c->packets[(c->head + c->count++) % WORLD_DEPTH] =
+		(struct packet){.msg = a->msg, .value = value};
+}
+
+static struct packet channel_pop(struct world *w, unsigned from, unsigned to)
+{
+	struct channel *c = &w->channel[from][to];
+	struct packet packet = c->packets[c->head];
+	/* Cleared, so that equal worlds are equal bytes. */
+	c->packets[c->head] = (struct packet){0};
+	c->count--;
+	c->head = c->count ? (c->head + 1) % WORLD_DEPTH : 0;
+	return packet;
+}
+
+/* The bytes of a frame change: none of its pages may still be on its way out. */
+static void frame_touch(struct world *w, unsigned slice, unsigned page)
+{
+	for (unsigned to = 0; to < w->slices; to++) {
+		struct channel *c = &w->channel[slice][to];
+		for (unsigned i = 0; i < c->count; i++) {
+			struct packet *packet = &c->packets[(c->head + i) % WORLD_DEPTH];
+			if (packet->msg.payload_len && page_of(packet->msg.gfn) == page &&
+			    !w->loss_allowed)
+				fail(w, "a frame changes while it is in flight");
+		}
+	}
+}
+
+static void send_page(struct world *w, unsigned slice, const struct protocol_action *action)
+{
+	struct protocol_action a = *action;
+	uint32_t value = w->frame[slice][page_of(a.gfn)];
+	if (value == 0) {
+		a.msg.flags |= MSG_FLAG_ZERO;
+		a.msg.payload_len = 0;
+	}
+	channel_push(w, slice, &a, value);
+}
+
+static void map(struct world *w, unsigned slice, unsigned page, enum mapping before,
+		enum mapping after)
+{
+	if (w->mapping[slice][page] != before)
+		fail(w, "a mapping changes from another state than the action says");
+	w->mapping[slice][page] = (uint8_t)after;
+	if (after > before)
+		w->pending[slice][page] = 0;
+}
+
+static void obey(struct world *w, unsigned slice, const struct protocol_action *a)
+{
+	unsigned page = page_of(a->gfn);
+	switch (a->type) {
+	case ACTION_SEND:
+		channel_push(w, slice, a, 0);
+		break;
+	case ACTION_SEND_PAGE:
+		send_page(w, slice, a);
+		break;
+	case ACTION_ZERO_FRAME:
+		frame_touch(w, slice, page);
+		w->frame[slice][page] = 0;
+		break;
+	case ACTION_MAP_SHARED:
+		map(w, slice, page, MAPPED_NONE, MAPPED_READ);
+		break;
+	case ACTION_MAP_EXCLUSIVE:
+		map(w, slice, page, MAPPED_NONE, MAPPED_WRITE);
+		break;
+	case ACTION_MAP_UPGRADE:
+		map(w, slice, page, MAPPED_READ, MAPPED_WRITE);
+		break;
+	case ACTION_PROTECT:
+		map(w, slice, page, MAPPED_WRITE, MAPPED_READ);
+		break;
+	case ACTION_UNMAP:
+		if (w->mapping[slice][page] == MAPPED_NONE)
+			fail(w, "an unmapped page is unmapped");
+		w->mapping[slice][page] = MAPPED_NONE;
+		break;
+	case ACTION_WAKE:
+		w->pending[slice][page] = 0;
+		break;
+	case ACTION_HOLD_TIMER:
+		w->timer[slice][page] = a->deadline_ns;
+		break;
+	case ACTION_DROP_FRAME:
+		/* The engine may keep the bytes; the protocol must not count on zeroes. */
+		frame_touch(w, slice, page);
+		break;
+	case ACTION_PAGE_LOST:
+		if (!w->loss_allowed)
+			fail(w, "a page is reported lost");
+		w->told[slice] |= slice_bit(page);
+		break;
+	case ACTION_VIOLATION:
+		fail(w, a->why);
+		break;
+	}
+}
+
+int world_step(struct world *w, unsigned slice, const struct protocol_event *event)
+{
+	struct protocol_actions actions;
+	int err = protocol_step(world_protocol(w, slice), event, &actions);
+	for (unsigned i = 0; i < actions.count; i++)
+		obey(w, slice, &actions.list[i]);
+	world_check(w);
+	return err;
+}
+
+static bool fault(struct world *w, unsigned slice, unsigned page, enum protocol_event_type type)
+{
+	struct protocol_event event = {.type = type, .gfn = WORLD_GFN(page), .now_ns = w->now_ns};
+	/* Before the step, since the step may answer it. */
+	w->pending[slice][page] |= type == EVENT_FAULT_WRITE ? PENDING_WRITE : PENDING_READ;
+	int err = world_step(w, slice, &event);
+	if (err == -EAGAIN)
+		w->pending[slice][page] = 0; /* the test comes again by itself */
+	else if (err)
+		fail(w, "a fault is refused");
+	return false;
+}
+
+bool world_read(struct world *w, unsigned slice, unsigned page)
+{
+	if (w->mapping[slice][page] != MAPPED_NONE)
+		return true; /* world_check has compared the value */
+	return fault(w, slice, page, EVENT_FAULT_READ);
+}
+
+bool world_write(struct world *w, unsigned slice, unsigned page, uint32_t value)
+{
+	if (w->mapping[slice][page] != MAPPED_WRITE)
+		return fault(w, slice, page, EVENT_FAULT_WRITE);
+	frame_touch(w, slice, page);
+	w->frame[slice][page] = value;
+	w->current[page] = value;
+	return true;
+}
+
+void world_evict(struct world *w, unsigned slice, unsigned page)
+{
+	struct protocol_event event = {
+		.type = EVENT_EVICT, .gfn = WORLD_GFN(page), .now_ns = w->now_ns};
+	world_step(w, slice, &event);
+}
+
+void world_receive_begin(struct world *w, unsigned from, unsigned to)
+{
+	struct packet *packet = channel_head(w, from, to);
+	unsigned page = page_of(packet->msg.gfn);
+	if (!packet->msg.payload_len || packet->receiving)
+		return;
+	if (w->frame[from][page] != packet->value && !w->loss_allowed)
+		fail(w, "a frame changed before it was sent");
+	bool awaited = protocol_awaits_page(world_protocol(w, to), from, &packet->msg);
+	packet->receiving = awaited ? 1 : 2;
+	if (awaited) {
+		frame_touch(w, to, page);
+		w->frame[to][page] = VALUE_GARBAGE;
+		world_check(w);
+	}
+}
+
+void world_receive(struct world *w, unsigned from, unsigned to)
+{
+	world_receive_begin(w, from, to);
+	struct packet packet = channel_pop(w, from, to);
+	unsigned page = page_of(packet.msg.gfn);
+	bool taken = protocol_takes_page(world_protocol(w, to), from, &packet.msg);
+	if (packet.receiving == 1 && !taken && !w->loss_allowed)
+		fail(w, "a page was awaited and is not taken");
+	if (packet.receiving == 2 && taken)
+		frame_touch(w, to, page);
+	if (packet.receiving == 1 || taken)
+		w->frame[to][page] = packet.value;
+	struct protocol_event event = {.type = EVENT_MESSAGE,
+				       .from = from,
+				       .gfn = packet.msg.gfn,
+				       .now_ns = w->now_ns,
+				       .msg = packet.msg};
+	world_step(w, to, &event);
+}
+
+bool world_quiet(const struct world *w)
+{
+	for (unsigned i = 0; i < w->slices; i++) {
+		for (unsigned j = 0; j < w->slices; j++) {
+			if (w->channel[i][j].count)
+				return false;
+		}
+		for (unsigned page = 0; page < w->pages; page++) {
+			if (w->timer[i][page])
+				return false;
+		}
+	}
+	return true;
+}
+
+void world_check(struct world *w)
+{
+	for (unsigned page = 0; page < w->pages; page++) {
+		unsigned readers = 0, writers = 0;
+		for (unsigned i = 0; i < w->slices; i++) {
+			if (w->lost & slice_bit(i))
+				continue;
+			readers += w->mapping[i][page] == MAPPED_READ;
+			writers += w->mapping[i][page] == MAPPED_WRITE;
+			if (w->mapping[i][page] != MAPPED_NONE &&
+			    w->frame[i][page] != w->current[page])
+				fail(w, "a mapped page is stale");
+		}
+		if (writers > 1 || (writers && readers))
+			fail(w, "a writer is not alone");
+	}
+}
+
+static void check_entry(struct world *w, unsigned page, const struct home_entry *entry)
+{
+	for (unsigned i = 0; i < w->slices; i++) {
+		if (w->lost & slice_bit(i))
+			continue;
+		enum page_state state = page_state(world_protocol(w, i), WORLD_GFN(page));
+		enum page_state expected = PAGE_I;
+		if (entry->state == HOME_S && (entry->sharers & slice_bit(i)))
+			expected = PAGE_S;
+		if (entry->state == HOME_O && entry->owner == i)
+			expected = PAGE_M;
+		if (state != expected && entry->state != HOME_L)
+			fail(w, "directory and slice disagree at rest");
+		if (w->pending[i][page] && !w->told[i] && entry->state != HOME_L)
+			fail(w, "a vCPU waits at rest");
+	}
+	if (entry->queue || entry->flags)
+		fail(w, "the directory is busy at rest");
+}
+
+void world_check_rest(struct world *w)
+{
+	for (unsigned page = 0; page < w->pages; page++) {
+		unsigned home = w->homes[page];
+		if (w->lost & slice_bit(home))
+			continue;
+		const struct home_entry *entry =
+			entry_find(world_protocol(w, home), WORLD_GFN(page));
+		if (entry->state != HOME_U && entry->state != HOME_S && entry->state != HOME_O &&
+		    entry->state != HOME_L)
+			fail(w, "a transaction never ends");
+		if (entry->state == HOME_S && w->frame[home][page] != w->current[page])
+			fail(w, "the home's frame is stale at rest");
+		check_entry(w, page, entry);
+	}
+	for (unsigned i = 0; i < w->slices && !w->lost; i++) {
+		const struct protocol *p = world_protocol(w, i);
+		if (p->requests.used || p->queues.used || p->queued_remote || p->evicting)
+			fail(w, "something is left in a pool at rest");
+	}
+}
