@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of the engine: its state, grouped by the thread that owns it, and who calls whom. */
+#ifndef DSM_ENGINE_PARTS_H
+#define DSM_ENGINE_PARTS_H
+
+#include <pthread.h>
+#include <uv.h>
+
+#include "dsm/engine.h"
+#include "dsm/pages.h"
+#include "dsm/protocol.h"
+#include "transport/transport.h"
+
+/* Machine messages that wait for the engine thread: some for each vCPU that a VM can have. */
+#define POSTS_MAX (16u * VCPUS_MAX)
+/* Posts taken out of the queue under one lock. */
+#define POSTS_BATCH 32u
+/* Hold timers: the protocol sets aside at most 1024 messages at a time; and as many that were
+ * answered early, whose timers then fire for nothing. */
+#define HOLDS_MAX 2048u
+/* Outstanding requests of a whole VM: its vCPUs, and a few other threads on every slice. */
+#define FAULTERS_TOTAL (VCPUS_MAX + 4u * SLICES_MAX)
+/* Reads of the fault descriptor before the loop looks at its other handles. */
+#define FAULT_READS_PER_TURN 4
+
+/* A fault that waits: for its page (to measure how long), or for a free request. */
+struct pending_fault {
+	uint64_t gfn;
+	uint64_t start_ns;
+	bool write;
+	bool remote; /* was not served within its own step */
+};
+
+struct fault_list {
+	struct pending_fault *list;
+	unsigned count, capacity;
+};
+
+struct hold_timer {
+	uint64_t deadline_ns;
+	uint64_t gfn;
+};
+
+struct post {
+	struct wire_msg msg;
+	unsigned to;
+	void *payload; /* owned copy, or NULL */
+};
+
+/* Requests to the engine thread, and their answer. */
+struct command {
+	bool connect_wanted, connect_done;
+	const char *const *addresses;
+	int result;
+};
+
+struct engine {
+	/* Constant after engine_create. */
+	struct engine_config config;
+	uint8_t *home_of_chunk;
+	uint64_t chunks;
+	void *protocol_mem;
+	size_t protocol_bytes;
+	uint64_t *home_touched; /* bit per gfn; written by the engine thread */
+	size_t home_touched_bytes;
+	struct pages *pages;
+	int timer_fd;
+
+	/* The engine thread's (engine_create's caller until the thread starts). */
+	uv_loop_t loop;
+	uv_poll_t fault_poll, timer_poll;
+	uv_async_t async;
+	uv_prepare_t prepare;
+	uv_idle_t idle;
+	struct transport *transport;
+	struct protocol *protocol;
+	struct protocol_actions actions;
+	uint32_t epoch;
+	uint64_t peers_up; /* by slice index */
+	uint64_t violators;
+	bool settled; /* every peer is up or lost: faults and posts are served */
+	bool failed;  /* the host refused a page operation; told once */
+	bool closing;
+	struct fault_list waiting; /* for a free request */
+	struct fault_list timing;  /* faults being served */
+	struct hold_timer holds[HOLDS_MAX];
+	unsigned holds_count;
+	uint64_t timer_armed_ns; /* 0: not armed */
+	uint64_t pages_sent, pages_home, pages_lost;
+	uint64_t fault_ns_total, fault_count_remote;
+	uint8_t *scratch; /* a page for each peer: payloads that no frame awaits */
+
+	/* Written by the engine thread, read by any: relaxed atomics. */
+	struct engine_stats published;
+	uint64_t peers_lost; /* by slice index */
+
+	/* Under lock. */
+	pthread_mutex_t lock;
+	pthread_cond_t answered;
+	struct command command;
+	bool stop;
+	struct post *posts; /* POSTS_MAX */
+	unsigned posts_head, posts_count;
+
+	/* The owner's (the thread that creates, starts and destroys). */
+	pthread_t thread;
+	bool started;
+};
+
+/* engine_config.c */
+/* Checks the ranges and makes the table of homes. */
+int engine_homes_create(struct engine *e);
+
+/* engine_loop.c: the thread, its handles. */
+int engine_loop_create(struct engine *e);
+void *engine_thread_main(void *arg);
+/* Closes every handle and runs the loop until that is done. */
+void engine_loop_close(struct engine *e);
+
+/* engine_step.c: events into the protocol, actions out. */
+void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now_ns);
+/* Returns 0, or -PANGEA_EPROTOCOL if the sender broke the protocol. */
+int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg);
+void engine_hold_end(struct engine *e, uint64_t gfn);
+void engine_peer_loss(struct engine *e, unsigned peer);
+/* Steps the faults again that found no free request. */
+void engine_retry(struct engine *e);
+
+/* engine_peers.c: the transport's callbacks. */
+int engine_transport_create(struct engine *e, unsigned *port_out);
+/* Is every peer up or lost? Starts to serve if so. */
+void engine_settle(struct engine *e);
+
+/* engine_holds.c: the heap of hold timers. */
+/* Adds a timer; there is room (engine_holds_trim). */
+void engine_hold_add(struct engine *e, uint64_t gfn, uint64_t deadline_ns);
+/* Fires what is due, and arms the timer for the next. */
+void engine_holds_run(struct engine *e);
+/* Makes room for the timers of one more event, firing the earliest ones early. */
+void engine_holds_trim(struct engine *e);
+
+/* engine_post.c */
+void engine_posts_drain(struct engine *e);
+void engine_posts_free(struct engine *e);
+
+/* engine_stats.c */
+void engine_stats_publish(struct engine *e);
+
+static inline bool engine_home_is_self(const struct engine *e, uint64_t gfn)
+{
+	return e->home_of_chunk[gfn >> (HOME_CHUNK_SHIFT - PAGE_SHIFT)] == e->config.self;
+}
+
+#endif
