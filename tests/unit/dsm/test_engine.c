@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Engines of several slices: what each path costs in messages, and how they come and go. */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "tests/unit/dsm/engine_rig.h"
+
+static struct rig rig; /* each test runs in a process of its own */
+
+/* What happened on one slice between two snapshots. */
+static struct engine_stats since(const struct engine_stats *before, unsigned i)
+{
+	struct engine_stats now = rig_stats(&rig, i), d;
+	const uint64_t *a = (const uint64_t *)before, *b = (const uint64_t *)&now;
+
+	for (size_t k = 0; k < sizeof(d) / 8; k++)
+		((uint64_t *)&d)[k] = b[k] - a[k];
+	return d;
+}
+
+static void all_stats(struct engine_stats *stats)
+{
+	for (unsigned i = 0; i < rig.slices; i++)
+		stats[i] = rig_stats(&rig, i);
+}
+
+static void msgs_are(const struct engine_stats *before, unsigned i, unsigned sent,
+		     unsigned received, unsigned pages_sent)
+{
+	struct engine_stats d = since(&before[i], i);
+
+	cr_assert_eq(d.msgs_sent, sent, "slice %u sent %lu", i, d.msgs_sent);
+	cr_assert_eq(d.msgs_received, received, "slice %u received %lu", i, d.msgs_received);
+	cr_assert_eq(d.pages_sent, pages_sent, "slice %u sent %lu pages", i, d.pages_sent);
+	cr_assert_eq(d.bytes_sent, sent * WIRE_HEADER_SIZE + pages_sent * 4096);
+}
+
+Test(engine, a_home_alone_needs_no_message)
+{
+	struct engine_stats s;
+
+	rig_up(&rig, 1);
+	for (unsigned n = 0; n < RIG_PAGES; n++) {
+		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), 0);
+		rig_write(&rig, 0, rig_page(0, n), n);
+	}
+	for (unsigned n = 0; n < RIG_PAGES; n++)
+		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), n);
+	s = rig_stats(&rig, 0);
+	cr_assert_eq(s.msgs_sent + s.msgs_received, 0);
+	cr_assert_eq(s.faults_read, RIG_PAGES);
+	cr_assert_eq(s.faults_write, RIG_PAGES);
+	cr_assert_eq(s.faults_local, 2 * RIG_PAGES);
+	cr_assert_eq(s.pages_home, RIG_PAGES);
+	cr_assert_eq(s.fault_count_remote, 0);
+	cr_assert_gt(s.metadata_bytes, 0);
+	rig_down(&rig);
+}
+
+Test(engine, a_home_among_others_needs_no_message)
+{
+	struct engine_stats before[2];
+
+	rig_up(&rig, 2);
+	all_stats(before);
+	for (unsigned n = 0; n < 50; n++)
+		rig_write(&rig, 1, rig_page(1, n), n + 1);
+	msgs_are(before, 0, 0, 0, 0);
+	msgs_are(before, 1, 0, 0, 0);
+	rig_down(&rig);
+}
+
+Test(engine, a_read_of_an_untouched_remote_page_moves_no_bytes)
+{
+	struct engine_stats before[2];
+
+	rig_up(&rig, 2);
+	all_stats(before);
+	for (unsigned n = 0; n < 100; n++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), 0);
+	msgs_are(before, 1, 200, 100, 0); /* GET_S, DONE; DATA */
+	msgs_are(before, 0, 100, 200, 0);
+	cr_assert_eq(since(&before[1], 1).zero_pages, 100);
+	cr_assert_eq(since(&before[1], 1).requests_read, 100);
+	cr_assert_eq(since(&before[1], 1).fault_count_remote, 100);
+	rig_down(&rig);
+}
+
+Test(engine, a_page_written_with_zeroes_moves_no_bytes)
+{
+	struct engine_stats before[2];
+
+	rig_up(&rig, 2);
+	for (unsigned n = 0; n < 20; n++) {
+		rig_write(&rig, 0, rig_page(0, n), 5);
+		rig_write(&rig, 0, rig_page(0, n), 0);
+	}
+	/* A stale copy with other bytes must not show through. */
+	rig_write(&rig, 1, rig_page(0, 30), 7);
+	rig_write(&rig, 0, rig_page(0, 30), 0);
+	all_stats(before);
+	for (unsigned n = 0; n < 20; n++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), 0);
+	cr_assert_eq(rig_read(&rig, 1, rig_page(0, 30)), 0);
+	msgs_are(before, 0, 21, 42, 0);
+	cr_assert_eq(since(&before[1], 1).zero_pages, 21);
+	rig_down(&rig);
+}
+
+Test(engine, a_read_of_a_remote_page_costs_three_messages_and_one_page)
+{
+	struct engine_stats before[2];
+
+	rig_up(&rig, 2);
+	for (unsigned n = 0; n < 10; n++)
+		rig_write(&rig, 0, rig_page(0, n), n + 1);
+	all_stats(before);
+	for (unsigned n = 0; n < 10; n++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), n + 1);
+	msgs_are(before, 1, 20, 10, 0);
+	msgs_are(before, 0, 10, 20, 10);
+	all_stats(before);
+	for (unsigned n = 0; n < 10; n++) /* a copy is here now */
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), n + 1);
+	msgs_are(before, 1, 0, 0, 0);
+	cr_assert_eq(rig_stats(&rig, 1).pages_shared, 10);
+	rig_down(&rig);
+}
+
+Test(engine, an_upgrade_moves_no_page)
+{
+	struct engine_stats before[2];
+
+	rig_up(&rig, 2);
+	rig_write(&rig, 0, rig_page(0, 3), 77);
+	cr_assert_eq(rig_read(&rig, 1, rig_page(0, 3)), 77);
+	all_stats(before);
+	rig_write(&rig, 1, rig_page(0, 3) + 8, 78);
+	msgs_are(before, 1, 2, 2, 0); /* GET_M, DONE; GRANT, and ACK for the home's own copy */
+	rig_down(&rig);
+}
+
+Test(engine, a_write_takes_the_page_and_a_read_brings_it_home)
+{
+	struct engine_stats before[2];
+
+	rig_up(&rig, 2);
+	rig_write(&rig, 0, rig_page(0, 3), 77);
+	all_stats(before);
+	rig_write(&rig, 1, rig_page(0, 3) + 8, 78);
+	msgs_are(before, 1, 2, 1, 0);
+	msgs_are(before, 0, 1, 2, 1);
+	cr_assert_eq(rig_stats(&rig, 1).pages_exclusive, 1);
+	all_stats(before);
+	cr_assert_eq(rig_read(&rig, 0, rig_page(0, 3) + 8), 78);
+	cr_assert_eq(rig_read(&rig, 0, rig_page(0, 3)), 77);
+	msgs_are(before, 0, 1, 1, 0); /* FWD_S; DATA */
+	msgs_are(before, 1, 1, 1, 1);
+	rig_down(&rig);
+}
+
+Test(engine, three_hops_reply_directly)
+{
+	struct engine_stats before[3];
+
+	rig_up(&rig, 3);
+	rig_write(&rig, 1, rig_page(0, 9), 5);
+	all_stats(before);
+	cr_assert_eq(rig_read(&rig, 2, rig_page(0, 9)), 5);
+	msgs_are(before, 2, 2, 1, 0); /* GET_S, DONE; DATA */
+	msgs_are(before, 0, 1, 3, 0); /* FWD_S; GET_S, DONE, WB */
+	msgs_are(before, 1, 2, 1, 2); /* DATA, WB; FWD_S */
+	all_stats(before);
+	rig_write(&rig, 2, rig_page(0, 9), 6); /* an upgrade that invalidates slice 1 */
+	msgs_are(before, 2, 2, 2, 0);	       /* GET_M, DONE; GRANT, ACK */
+	msgs_are(before, 0, 2, 2, 0);	       /* INV, GRANT; GET_M, DONE */
+	msgs_are(before, 1, 1, 1, 0);	       /* ACK; INV */
+	cr_assert_eq(since(&before[1], 1).invalidations, 1);
+	cr_assert_eq(rig_read(&rig, 1, rig_page(0, 9)), 6);
+	cr_assert_eq(rig_read(&rig, 0, rig_page(0, 9)), 6);
+	rig_down(&rig);
+}
+
+Test(engine, machine_messages_reach_everyone_in_order)
+{
+	uint8_t payload[WIRE_PAYLOAD_MAX];
+
+	rig_up(&rig, 3);
+	for (unsigned n = 0; n < 300; n++)
+		for (unsigned to = 0; to < 3; to++) {
+			struct wire_msg msg = {.type = MSG_MACHINE_FIRST + 1, .arg = n};
+
+			memset(payload, (int)n, sizeof(payload));
+			msg.payload_len = n % 3 == 0 ? n * 13 : 0;
+			cr_assert_eq(engine_post(rig.slice[0].engine, to, &msg, payload), 0);
+		}
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert(rig_until(&rig.slice[i].received, 300));
+		for (unsigned n = 0; n < 300; n++) {
+			cr_assert_eq(rig.slice[i].from[n], 0);
+			cr_assert_eq(rig.slice[i].msgs[n].arg, n);
+			cr_assert_eq(rig.slice[i].msgs[n].epoch, 1);
+			if (rig.slice[i].msgs[n].payload_len)
+				cr_assert_eq(rig.slice[i].first_byte[n], (uint8_t)n);
+		}
+	}
+	rig_down(&rig);
+}
+
+Test(engine, bad_posts_are_refused_and_the_queue_is_bounded)
+{
+	struct wire_msg msg = {.type = MSG_MACHINE_FIRST};
+	unsigned accepted = 0;
+
+	rig_init(&rig, 2);
+	rig_create(&rig, 0);
+	cr_assert_eq(engine_post(rig.slice[0].engine, 2, &msg, NULL), -EINVAL);
+	msg.payload_len = 1;
+	cr_assert_eq(engine_post(rig.slice[0].engine, 0, &msg, NULL), -EINVAL);
+	msg.payload_len = WIRE_PAYLOAD_MAX + 1;
+	cr_assert_eq(engine_post(rig.slice[0].engine, 0, &msg, &msg), -EINVAL);
+	msg = (struct wire_msg){.type = MSG_GET_S};
+	cr_assert_eq(engine_post(rig.slice[0].engine, 0, &msg, NULL), -EINVAL);
+	/* Nothing is sent before the peers are there. */
+	msg.type = MSG_MACHINE_FIRST;
+	while (accepted < 100000 && engine_post(rig.slice[0].engine, 1, &msg, NULL) == 0)
+		accepted++;
+	cr_assert_eq(engine_post(rig.slice[0].engine, 1, &msg, NULL), -ENOBUFS);
+	cr_assert_eq(rig.slice[0].received, 0);
+	rig_create(&rig, 1);
+	rig_connect(&rig, 0);
+	rig_connect(&rig, 1);
+	cr_assert(rig_until(&rig.slice[1].received, accepted));
+	rig_down(&rig);
+}
+
+Test(engine, a_guest_of_64_gib_costs_next_to_nothing)
+{
+	struct engine_stats s;
+	uint64_t end = (UINT64_C(65) << 30) - 8;
+
+	rig_init(&rig, 2);
+	rig.ranges[0] = (struct engine_range){0, 0, GPA_HOLE_START};
+	rig.ranges[1] = (struct engine_range){1, GPA_HOLE_END, UINT64_C(65) << 30};
+	rig.config.ram_end = UINT64_C(65) << 30;
+	rig_up(&rig, 2);
+	rig_write(&rig, 0, end, 1);
+	cr_assert_eq(rig_read(&rig, 1, end), 1);
+	rig_write(&rig, 1, GPA_HOLE_START - 8, 2);
+	cr_assert_eq(rig_read(&rig, 0, GPA_HOLE_START - 8), 2);
+	s = rig_stats(&rig, 1);
+	cr_assert_lt(s.metadata_bytes, 2u << 20, "%lu bytes", s.metadata_bytes);
+	rig_down(&rig);
+}
+
+static int create_err(const struct engine_config *config)
+{
+	struct engine *engine;
+	unsigned port;
+
+	return engine_create(config, &port, &engine);
+}
+
+Test(engine, impossible_configurations_are_refused)
+{
+	struct engine_config good, bad;
+
+	rig_init(&rig, 2);
+	good = rig.config;
+	bad = good;
+	bad.self = 2;
+	cr_assert_eq(create_err(&bad), -EINVAL);
+	bad = good;
+	bad.slices = 65;
+	cr_assert_eq(create_err(&bad), -EINVAL);
+	bad = good;
+	bad.ram_end += PANGEA_PAGE_SIZE;
+	cr_assert_eq(create_err(&bad), -EINVAL);
+	bad = good;
+	bad.ram_end += HOME_CHUNK_SIZE; /* without a home */
+	cr_assert_eq(create_err(&bad), -EINVAL);
+	bad = good;
+	bad.ranges_count = 1;
+	cr_assert_eq(create_err(&bad), -EINVAL);
+	bad = good;
+	bad.bind_host = "nowhere";
+	cr_assert_eq(create_err(&bad), -EINVAL);
+	rig.ranges[1].start -= HOME_CHUNK_SIZE; /* two homes */
+	cr_assert_eq(create_err(&good), -EINVAL);
+	rig.ranges[1].start += HOME_CHUNK_SIZE;
+	rig.ranges[1].slice = 2;
+	cr_assert_eq(create_err(&good), -EINVAL);
+	rig.ranges[1].slice = 1;
+	rig_create(&rig, 0);
+	bad = good;
+	bad.bind_port = rig.slice[0].port;
+	cr_assert_eq(create_err(&bad), -EADDRINUSE);
+	rig_down(&rig);
+}
+
+Test(engine, a_peer_that_never_comes_is_reported)
+{
+	rig_init(&rig, 2);
+	rig.config.connect_timeout_ms = 100;
+	rig_create(&rig, 0);
+	rig_connect(&rig, 0);
+	cr_assert(rig_until(&rig.slice[0].lost, 1));
+	cr_assert_eq(rig.slice[0].lost_peer, 1);
+	cr_assert_eq(rig.slice[0].lost_err, -ETIMEDOUT);
+	cr_assert_eq(rig.slice[0].ready, 0);
+	rig_write(&rig, 0, rig_page(0, 0), 1); /* what is at home here works */
+	rig_down(&rig);
+}
+
+/* The child's life: slice 1 of 2, told its peer's port by a pipe, until it is killed. */
+static void child_main(int port_in, int port_out)
+{
+	rig_create(&rig, 1);
+	if (write(port_out, &rig.slice[1].port, sizeof(unsigned)) < 0 ||
+	    read(port_in, &rig.slice[0].port, sizeof(unsigned)) < 0)
+		_exit(1);
+	rig_connect(&rig, 1);
+	rig_until(&rig.slice[1].ready, 1);
+	rig_write(&rig, 1, rig_page(0, 0), 11); /* takes a page of the parent's away */
+	rig_write(&rig, 1, rig_page(1, 0), 12);
+	if (write(port_out, "x", 1) < 0)
+		_exit(1);
+	pause();
+}
+
+Test(engine, a_killed_peer_is_reported_and_the_rest_works_on)
+{
+	struct wire_msg msg = {.type = MSG_MACHINE_FIRST};
+	int down[2], up[2], status;
+	char x;
+	pid_t pid;
+
+	rig_init(&rig, 2);
+	cr_assert_eq(pipe(down) + pipe(up), 0);
+	pid = fork();
+	if (pid == 0)
+		child_main(down[0], up[1]);
+	cr_assert_eq(read(up[0], &rig.slice[1].port, sizeof(unsigned)), (ssize_t)sizeof(unsigned));
+	rig_create(&rig, 0);
+	cr_assert_eq(write(down[1], &rig.slice[0].port, sizeof(unsigned)),
+		     (ssize_t)sizeof(unsigned));
+	rig_connect(&rig, 0);
+	cr_assert(rig_until(&rig.slice[0].ready, 1));
+	cr_assert_eq(read(up[0], &x, 1), 1);
+	cr_assert_eq(rig_read(&rig, 0, rig_page(1, 0)), 12);
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	cr_assert(rig_until(&rig.slice[0].lost, 1));
+	cr_assert_eq(rig.slice[0].lost_peer, 1);
+	cr_assert_eq(rig.slice[0].lost_err, -PANGEA_EPEERLOST);
+	cr_assert(strstr(rig.slice[0].lost_why, "slice 1"));
+	cr_assert_eq(engine_post(rig.slice[0].engine, 1, &msg, NULL), -ENOTCONN);
+	for (unsigned n = 1; n < 20; n++) {
+		rig_write(&rig, 0, rig_page(0, n), n);
+		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), n);
+	}
+	cr_assert_eq(rig_read(&rig, 0, rig_page(1, 0)), 12); /* the copy that is here */
+	rig_down(&rig);
+}
+
+/* A raw peer that says a right hello, then `bytes`. */
+static void raw_peer(const void *bytes, size_t len)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)rig.slice[0].port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct wire_hello hello = {.magic = WIRE_MAGIC,
+				   .version = WIRE_VERSION,
+				   .vm_key = rig.config.vm_key,
+				   .epoch = 1,
+				   .slice = 1,
+				   .slices = 2,
+				   .ram_end = rig.config.ram_end};
+	uint8_t buf[WIRE_HELLO_SIZE];
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	wire_hello_encode(&hello, buf);
+	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
+	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
+	cr_assert_eq(send(fd, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
+	cr_assert_eq(recv(fd, buf, sizeof(buf), 0), 0, "the connection is closed");
+	close(fd);
+}
+
+static void raw_engine_up(void)
+{
+	rig_init(&rig, 2);
+	rig_create(&rig, 0);
+	rig_connect(&rig, 0);
+}
+
+static void violation(struct wire_msg msg)
+{
+	uint8_t bytes[WIRE_HEADER_SIZE + WIRE_PAYLOAD_MAX];
+
+	raw_engine_up();
+	memset(bytes, 0xcc, sizeof(bytes));
+	wire_msg_encode(&msg, bytes);
+	raw_peer(bytes, WIRE_HEADER_SIZE + msg.payload_len);
+	cr_assert(rig_until(&rig.slice[0].lost, 1));
+	cr_assert_eq(rig.slice[0].lost_err, -PANGEA_EPROTOCOL);
+	/* The page that it wrote about is as it was. */
+	cr_assert_eq(rig_read(&rig, 0, 0), 0);
+	rig_down(&rig);
+}
+
+Test(engine, protocol_violations_close_the_connection)
+{
+	violation((struct wire_msg){.type = MSG_ACK, .epoch = 1, .requester = 0});
+	violation((struct wire_msg){.type = MSG_DATA, .epoch = 1, .payload_len = 4096});
+	violation(
+		(struct wire_msg){.type = MSG_WB, .epoch = 1, .requester = 1, .payload_len = 4096});
+	violation((struct wire_msg){.type = MSG_PUT_M,
+				    .epoch = 1,
+				    .requester = 1,
+				    .payload_len = 4096,
+				    .gfn = 1 << 30});
+	violation((struct wire_msg){.type = MSG_GET_S, .epoch = 1, .requester = 63});
+	violation((struct wire_msg){.type = MSG_INV, .epoch = 1, .requester = 1, .gfn = ~0ull});
+}
+
+Test(engine, unbidden_data_with_an_old_epoch_is_dropped)
+{
+	uint8_t bytes[2 * (WIRE_HEADER_SIZE + WIRE_PAYLOAD_MAX)];
+	struct wire_msg msg = {.type = MSG_DATA, .epoch = 0, .payload_len = 4096};
+
+	raw_engine_up();
+	memset(bytes, 0xcc, sizeof(bytes));
+	wire_msg_encode(&msg, bytes);
+	msg.epoch = 1; /* the second is of this epoch: a violation that ends the connection */
+	wire_msg_encode(&msg, bytes + WIRE_HEADER_SIZE + WIRE_PAYLOAD_MAX);
+	raw_peer(bytes, sizeof(bytes));
+	cr_assert(rig_until(&rig.slice[0].lost, 1));
+	cr_assert_eq(rig_read(&rig, 0, 0), 0);
+	cr_assert_eq(rig_stats(&rig, 0).msgs_received, 2);
+	rig_down(&rig);
+}
