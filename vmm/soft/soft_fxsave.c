@@ -117,11 +117,23 @@ static unsigned xmm_count(const struct soft_cpu *c)
 	return c->mode == 64 ? 16 : 8;
 }
 
+/* Here, unlike with SSE operands, #SS(0) for an address by RSP or RBP that is not canonical goes
+ * before #GP(0) for a misaligned one. */
+static uint64_t image_ea(struct soft_cpu *c, const struct insn *i)
+{
+	uint64_t linear = soft_ea(c, i);
+	bool canonical = (int64_t)(linear << 16) >> 16 == (int64_t)linear;
+
+	if (linear & 15)
+		soft_raise_error(c, i, !canonical && (i->flags & INSN_STACK) ? VEC_SS : VEC_GP, 0);
+	return linear;
+}
+
 /* Without REX.W the pointers are 32 bits and a selector (0, deprecated). */
 static __attribute__((noinline)) void fxsave_run(struct soft_cpu *c, const struct insn *i,
 						 bool wide)
 {
-	uint64_t linear = sse_ea_aligned(c, i);
+	uint64_t linear = image_ea(c, i);
 	uint8_t image[512];
 
 	soft_fp_save(c, image);
@@ -135,7 +147,7 @@ static __attribute__((noinline)) void fxsave_run(struct soft_cpu *c, const struc
 static __attribute__((noinline)) void fxrstor_run(struct soft_cpu *c, const struct insn *i,
 						  bool wide)
 {
-	uint64_t linear = sse_ea_aligned(c, i);
+	uint64_t linear = image_ea(c, i);
 	uint8_t image[512];
 
 	soft_load_bytes(c, i, linear, image, 512);

@@ -56,32 +56,44 @@ CVT_TO_GENERAL(cvtsd2si64, "cvtsd2si", sse_src64, "q")
 CVT_TO_GENERAL(cvttsd2si32, "cvttsd2si", sse_src64, "k")
 CVT_TO_GENERAL(cvttsd2si64, "cvttsd2si", sse_src64, "q")
 
+/* MMX state is entered only if an MMX register is touched, but then even if the conversion raises
+ * an exception. */
+static inline void mmx_operand_check(struct soft_cpu *c, const struct insn *i)
+{
+	if (!(i->flags & INSN_MEM))
+		fp_check_mmx(c, i);
+}
+
+static inline __m128i mmx_operand(struct soft_cpu *c, const struct insn *i)
+{
+	__m128i v = mmx_src64(c, i);
+
+	if (!(i->flags & INSN_MEM))
+		mmx_enter(c);
+	return v;
+}
+
 /* Two doublewords of MMX or memory to the low lanes, as CVTDQ2PS on the low half would do. */
 static fp_next sse_cvtpi2ps(struct soft_cpu *c, const struct insn *i)
 {
-
 	fp_check_sse(c, i);
-	fp_check_mmx(c, i);
-	__m128i b = mmx_src64(c, i);
+	mmx_operand_check(c, i);
+	__m128i b = mmx_operand(c, i);
 	mxcsr_enter(c);
 	__asm__ volatile(MXCSR_BEGIN "cvtdq2ps %[b], %[b]" MXCSR_END
 			 : [b] "+x"(b), MXCSR_OUTPUTS(c)
 			 : MXCSR_OPERANDS(c));
 	mxcsr_leave(c, i, 0);
 	c->xmm[i->reg].u64[0] = (uint64_t)_mm_cvtsi128_si64(b);
-	mmx_enter(c);
 	return SOFT_NEXT(c, i);
 }
 
-/* Exact; a memory operand does not enter MMX state (SDM 2A, CVTPI2PD). */
+/* Exact. */
 static fp_next sse_cvtpi2pd(struct soft_cpu *c, const struct insn *i)
 {
 	fp_check_sse(c, i);
-	if (!(i->flags & INSN_MEM))
-		fp_check_mmx(c, i);
-	xmm_set(c, i->reg, _mm_castpd_si128(_mm_cvtepi32_pd(mmx_src64(c, i))));
-	if (!(i->flags & INSN_MEM))
-		mmx_enter(c);
+	mmx_operand_check(c, i);
+	xmm_set(c, i->reg, _mm_castpd_si128(_mm_cvtepi32_pd(mmx_operand(c, i))));
 	return SOFT_NEXT(c, i);
 }
 
@@ -98,6 +110,7 @@ static inline __m128i src_two_singles(struct soft_cpu *c, const struct insn *i)
 		fp_check_sse(c, i);                                                                \
 		fp_check_mmx(c, i);                                                                \
 		__m128i b = source(c, i);                                                          \
+		mmx_enter(c);                                                                      \
 		mxcsr_enter(c);                                                                    \
 		__asm__ volatile(MXCSR_BEGIN op " %[b], %[b]" MXCSR_END                            \
 				 : [b] "+x"(b), MXCSR_OUTPUTS(c)                                   \

@@ -366,6 +366,9 @@ static insn_fn select_mov_control(struct soft_decode *d)
 
 	d->out->reg = d->reg3 | (d->rex & 4 ? 8 : 0);
 	d->out->rm = d->rm3 | (d->rex & 1 ? 8 : 0);
+	/* CR1, CR5.. do not exist: #UD goes before the check of the privilege. */
+	if (!(d->opcode & 1) && !(0x11du >> d->out->reg & 1))
+		return NULL;
 	d->end_block = d->opcode >= 0x22;
 	return move[d->opcode & 3];
 }

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The software CPU against the host's processor: random cases of every form of instruction that
+ * 64-bit code at CPL 3 has in the CPU model, each run on both, all state compared.
+ *
+ * Environment: SOFTNATIVE_CASES, how many; SOFTNATIVE_SEED; SOFTNATIVE_FORM, only forms whose name
+ * contains it; SOFTNATIVE_CASE, only the case with this seed (hexadecimal, as printed).
+ *
+ * Left out, since hosts answer by their own model: CPUID, RDTSC, RDPMC, SYSCALL, INT n but 3, what
+ * hosts have beyond the model (SSE3 and later, LZCNT, TZCNT, POPCNT, RDRAND, FSGSBASE, XSAVE,
+ * CLFLUSHOPT, PREFETCHWT1), loads of FS and GS and FS-relative addresses (the host's thread
+ * pointer), other descriptors (LAR, LSL, VERR), near branches with an operand-size prefix and far
+ * ones with 64-bit offsets (vendors differ), FOP, FIP and FDP, RF, flags and results that the SDM
+ * leaves undefined.
+ */
+#include "tests/unit/softnative/softnative.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CASES_DEFAULT	 200000
+#define CASES_PER_POOL	 256
+#define SKIPPED		 77
+#define PRINTED_PER_FORM 3
+
+static struct form forms[FORMS_MAX];
+
+struct tally {
+	unsigned cases, completed, undefined, wrong;
+};
+
+static const char *const class_names[CLASS_COUNT] = {
+	"alu",	  "shift", "mul/div", "move", "bit", "stack", "branch",
+	"string", "misc",  "fault",   "sse",  "mmx", "x87",   "state",
+};
+
+static uint64_t env_number(const char *name, uint64_t otherwise, int base)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoull(text, NULL, base) : otherwise;
+}
+
+static bool form_wanted(const struct form *f)
+{
+	const char *text = getenv("SOFTNATIVE_FORM");
+
+	return !text || strstr(f->name, text);
+}
+
+/* The pool of data depends on the case's seed alone, so that one case can be run again. */
+static void case_run(const struct form *f, uint64_t seed, struct tally *tally)
+{
+	static struct test_case t;
+	static uint8_t pool[DATA_BYTES];
+	static uint64_t pool_seed;
+	struct outcome native = {0}, soft = {0};
+	struct rng rng = {(seed / CASES_PER_POOL + 1) * UINT64_C(0x9e3779b97f4a7c15)};
+
+	if (pool_seed != rng.state) {
+		pool_seed = rng.state;
+		data_random(&rng, pool, sizeof(pool));
+	}
+	case_generate(&t, f, seed, pool);
+	native_run(&t, &native);
+	soft_run(&t, &soft);
+	tally->cases++;
+	tally->completed += native.vector == 3;
+	/* #UD, or the end of the code page before it. */
+	tally->undefined += native.vector == 6 || (native.vector == 14 && (native.error & 0x10));
+	if (!outcome_equal(&t, &native, &soft, tally->wrong < PRINTED_PER_FORM))
+		tally->wrong++;
+}
+
+/* A form of which enough cases have run must have completed once, unless it is undefined: a
+ * generator that made nothing but faults would compare little. */
+static bool form_missed(const struct form *f, const struct tally *t)
+{
+	if (t->cases < 50 || t->completed || (f->flags & F_FAULT))
+		return false;
+	if (t->undefined == t->cases && f->class >= CLASS_SSE)
+		return false;
+	printf("%s: none of %u cases completed\n", f->name, t->cases);
+	return true;
+}
+
+static unsigned tally_report(const struct tally *tallies, unsigned count)
+{
+	struct {
+		unsigned forms, executed, cases, completed, wrong;
+	} by_class[CLASS_COUNT] = {0};
+	unsigned wrong = 0;
+
+	for (unsigned n = 0; n < count; n++) {
+		if (!tallies[n].cases)
+			continue;
+		by_class[forms[n].class].forms++;
+		by_class[forms[n].class].executed += tallies[n].completed != 0;
+		by_class[forms[n].class].cases += tallies[n].cases;
+		by_class[forms[n].class].completed += tallies[n].completed;
+		by_class[forms[n].class].wrong += tallies[n].wrong;
+		wrong += tallies[n].wrong + form_missed(&forms[n], &tallies[n]);
+		if (tallies[n].wrong)
+			printf("%s: %u of %u cases differ\n", forms[n].name, tallies[n].wrong,
+			       tallies[n].cases);
+	}
+	for (unsigned n = 0; n < CLASS_COUNT; n++)
+		printf("%-8s %4u forms (%u executed) %7u cases %7u completed %5u differ\n",
+		       class_names[n], by_class[n].forms, by_class[n].executed, by_class[n].cases,
+		       by_class[n].completed, by_class[n].wrong);
+	return wrong;
+}
+
+/* Rounds over all forms until enough cases have run. */
+static void cases_run(unsigned count, uint64_t cases, uint64_t seed, struct tally *tallies)
+{
+	uint64_t done = 0, before;
+
+	for (uint64_t round = 0; done < cases; round++) {
+		before = done;
+		for (unsigned n = 0; n < count; n++) {
+			if (!form_wanted(&forms[n]))
+				continue;
+			case_run(&forms[n], (seed << 40) + round * FORMS_MAX + n, &tallies[n]);
+			done++;
+		}
+		cr_assert_neq(done, before, "no form has that name");
+	}
+	printf("%u forms, %lu cases, seed %lu\n", count, (unsigned long)done, (unsigned long)seed);
+}
+
+Test(softnative, host_and_software_agree, .timeout = 280)
+{
+	static struct tally tallies[FORMS_MAX];
+	uint64_t only = env_number("SOFTNATIVE_CASE", 0, 16);
+	unsigned count = forms_fp(forms, forms_int(forms, 0));
+
+	cr_assert_leq(count, FORMS_MAX);
+	if (!native_init())
+		exit(SKIPPED);
+	soft_init();
+	if (only)
+		case_run(&forms[only % FORMS_MAX], only, &tallies[only % FORMS_MAX]);
+	else
+		cases_run(count, env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0),
+			  env_number("SOFTNATIVE_SEED", 1, 0), tallies);
+	soft_destroy();
+	cr_assert_eq(tally_report(tallies, count), 0, "the CPUs differ");
+}
