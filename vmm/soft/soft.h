@@ -280,7 +280,7 @@ _Noreturn void soft_raise_pf(struct soft_cpu *c, const struct insn *i, uint64_t 
 #if SOFT_TAIL_DISPATCH
 #define SOFT_NEXT(c, i) ((i)[1].fn((c), (i) + 1))
 #else
-#define SOFT_NEXT(c, i) ((i) + 1)
+#define SOFT_NEXT(c, i) ((void)(c), (i) + 1)
 #endif
 /* Ends the block: soft_exec goes on at target (checking leave and attention first). */
 #define SOFT_LEAVE(c, target) ((c)->rip = (target), (const struct insn *)NULL)
