@@ -119,6 +119,8 @@ int control_uint_parse(const char *text, unsigned min, unsigned max, unsigned *o
 int control_address_parse(const char *text, struct sockaddr_storage *out);
 /* The same backwards. */
 void control_address_format(const struct sockaddr *addr, char *out, size_t size);
+/* Replaces all but printable ASCII by '?': what peers say goes into logs, terminals and JSON. */
+void control_text_clean(char *text);
 /* Reads a token (one line) from a file of mode 0600 or stricter. 0, -errno, -EPERM when others can
  * read it, -EINVAL when it is empty or too long. */
 int control_token_read(const char *path, char token[CONTROL_TOKEN_MAX]);

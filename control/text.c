@@ -139,6 +139,13 @@ void control_address_format(const struct sockaddr *addr, char *out, size_t size)
 	}
 }
 
+void control_text_clean(char *text)
+{
+	for (; *text; text++)
+		if (*text < 0x20 || *text > 0x7e)
+			*text = '?';
+}
+
 int control_token_read(const char *path, char token[CONTROL_TOKEN_MAX])
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

@@ -40,6 +40,7 @@ static void why_set(struct control_conn *conn, int err, const char *why)
 		return;
 	conn->err = err;
 	snprintf(conn->why, sizeof(conn->why), "%s", why);
+	control_text_clean(conn->why);
 }
 
 void conn_end(struct control_conn *conn, int err, const char *why)
@@ -104,10 +105,15 @@ void control_abort(struct control_conn *conn)
 
 void control_refuse(struct control_conn *conn, int err, const char *why)
 {
+	char clean[CONTROL_WHY_MAX];
+
 	if (conn->state >= CONN_FLUSHING)
 		return;
-	control_sendf(conn, "{s:s, s:s}", "type", "refused", "reason", why);
-	conn_flush(conn, err, why);
+	/* A reason may quote what the peer sent, which need not be UTF-8. */
+	snprintf(clean, sizeof(clean), "%s", why);
+	control_text_clean(clean);
+	control_sendf(conn, "{s:s, s:s}", "type", "refused", "reason", clean);
+	conn_flush(conn, err, clean);
 }
 
 static void write_done(uv_write_t *req, int status)

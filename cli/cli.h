@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the sub-commands of pangea(1) share. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "control/control.h"
+
+/* A question to a coordinator that is there is answered in milliseconds. */
+#define CLI_REPLY_MS 10000
+
+/* ---- the sub-commands, one file each; argv[0] is "pangea NAME" ---- */
+int cmd_cluster(int argc, char **argv);
+int cmd_console(int argc, char **argv);
+int cmd_nodes(int argc, char **argv);
+int cmd_run(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
+int cmd_vms(int argc, char **argv);
+
+/* ---- cli_main.c ---- */
+/* Prints "pangea: ..." to stderr. */
+void cli_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same, with a hint at --help; returns EXIT_USAGE. */
+int cli_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- options that every command with a coordinator takes ---- */
+struct cli_target {
+	const char *coordinator, *state_dir, *token_file; /* as given, or null */
+	char address[128];
+	char token[CONTROL_TOKEN_MAX]; /* "": none */
+};
+
+enum {
+	OPT_COORDINATOR = 1000,
+	OPT_STATE_DIR,
+	OPT_TOKEN_FILE,
+	OPT_HELP,
+	OPT_VERSION,
+	OPT_OWN, /* the first of a command's own */
+};
+
+#define CLI_COMMON_OPTIONS                                                                         \
+	{"coordinator", required_argument, NULL, OPT_COORDINATOR},                                 \
+		{"state-dir", required_argument, NULL, OPT_STATE_DIR},                             \
+		{"token-file", required_argument, NULL, OPT_TOKEN_FILE},                           \
+		{"help", no_argument, NULL, OPT_HELP},                                             \
+	{                                                                                          \
+		"version", no_argument, NULL, OPT_VERSION                                          \
+	}
+
+#define CLI_COMMON_USAGE                                                                           \
+	"  --coordinator HOST:PORT  the coordinator (or $PANGEA_COORDINATOR)\n"                    \
+	"  --state-dir DIR          that of 'pangea cluster up', if none is given\n"               \
+	"  --token-file FILE        the coordinator's token (or $PANGEA_TOKEN_FILE)\n"             \
+	"  --help, --version\n"
+
+/* Takes one of the common options. Returns -1 to go on, else the exit code. */
+int cli_common_option(struct cli_target *target, int opt, const char *command, const char *usage);
+/* Finds the coordinator's address and token. 0 or an exit code, having said why. */
+int cli_target_resolve(struct cli_target *target);
+/* For a command with only common options and, if json is not null, --json, then args arguments. */
+int cli_simple_options(int argc, char **argv, const char *usage, struct cli_target *target,
+		       bool *json, int args);
+
+/* ---- cli_client.c: one connection to the coordinator ---- */
+struct client;
+
+struct client_ops {
+	void (*on_open)(struct client *client);
+	/* Messages but "error" and "heartbeat", which the client takes itself. */
+	void (*on_msg)(struct client *client, json_t *msg, const uint8_t *blob, size_t len);
+	/* The coordinator is gone: returns the exit code. May be null: EXIT_UNREACHABLE. */
+	int (*on_lost)(struct client *client, const char *why);
+	/* It is over: lets go of the terminal and the loop before anything is said. May be null. */
+	void (*on_over)(struct client *client);
+};
+
+struct client {
+	uv_loop_t loop;
+	const struct client_ops *ops;
+	void *user;
+	struct control_conn *conn;
+	uv_timer_t heartbeat;
+	struct control_deadline *deadline;
+	uint64_t heard_ns;
+	bool over, finished;
+	bool quiet; /* says nothing about a coordinator that cannot be reached */
+	int code;
+};
+
+/* Connects and runs until client_finish; returns the exit code. */
+int client_run(struct client *client, const struct cli_target *target);
+/* Ends client_run with this code. */
+void client_finish(struct client *client, int code);
+/* Ends with EXIT_UNREACHABLE and a sentence if client_finish is not called within ms. */
+void client_deadline(struct client *client, uint64_t ms);
+/* One question and its answer of the given type (a new reference). 0 or an exit code. */
+int client_ask(const struct cli_target *target, json_t *question, const char *answer_type,
+	       uint64_t deadline_ms, json_t **answer, bool quiet);
+
+/* ---- cli_terminal.c: the guest's console on our stdin and stdout ---- */
+struct terminal;
+
+enum terminal_key {
+	TERMINAL_DETACH, /* Ctrl-] d */
+	TERMINAL_QUIT,	 /* Ctrl-] q */
+};
+
+struct terminal_ops {
+	void (*on_input)(void *arg, const uint8_t *data, size_t len);
+	void (*on_key)(void *arg, enum terminal_key key);
+	void (*on_signal)(void *arg, int signum); /* INT, TERM or HUP */
+};
+
+/* Catches signals; reads nothing yet. Null without memory. */
+struct terminal *terminal_new(uv_loop_t *loop, const struct terminal_ops *ops, void *arg);
+/* Raw mode if stdin is a terminal and ours; begins to read stdin. Once. */
+void terminal_attach(struct terminal *terminal);
+/* Restores the terminal and lets go of the loop. */
+void terminal_close(struct terminal *terminal);
+/* Writes all to stdout; 0 or -errno. */
+int terminal_write(const uint8_t *data, size_t len);
+
+/* ---- cli_state.c: the state directory of `pangea cluster` ---- */
+#define STATE_PATH_MAX 512
+
+/* Its path: given, or $XDG_RUNTIME_DIR/pangea, or /tmp/pangea-UID. 0 or -ENAMETOOLONG. */
+int state_dir_path(const char *given, char out[STATE_PATH_MAX]);
+/* DIR/NAME; the callers' names are short. */
+void state_path(const char *dir, const char *name, char out[STATE_PATH_MAX + 64]);
+/* 0 if it is a directory that is ours alone; -ENOENT, -EPERM, -errno. */
+int state_dir_check(const char *dir);
+/* Reads one line without its end. 0, -errno, -EINVAL. */
+int state_line_read(const char *path, char *line, size_t size);
+
+/* ---- cli_process.c: background processes ---- */
+/* Starts a program in a session of its own with its output in a log. pid or -errno. */
+pid_t process_start(char *const argv[], const char *log_path);
+/* Writes "PID START-TIME": a number alone could be another process's by now. */
+int process_note(pid_t pid, const char *path);
+/* The process of such a file if it still runs; 0 if not. */
+pid_t process_noted(const char *path);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line's connection to the coordinator.
+ *
+ * Timers: a heartbeat a second, answered by the coordinator, which also notices one that has been
+ * silent for SILENCE_MS; and the command's own deadline, if it has one.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cli/cli.h"
+
+#define HEARTBEAT_MS 1000
+#define SILENCE_MS   15000
+
+static void client_over(struct client *client)
+{
+	if (!client->over && client->ops->on_over)
+		client->ops->on_over(client);
+	client->over = true;
+}
+
+void client_finish(struct client *client, int code)
+{
+	if (client->finished)
+		return;
+	client_over(client);
+	client->finished = true;
+	client->code = code;
+	control_deadline_cancel(&client->deadline);
+	uv_close((uv_handle_t *)&client->heartbeat, NULL);
+	if (client->conn)
+		control_close(client->conn, "done");
+}
+
+static void late(void *arg)
+{
+	struct client *client = arg;
+
+	client->deadline = NULL;
+	client_over(client);
+	if (!client->quiet)
+		cli_say("the coordinator does not answer");
+	client_finish(client, EXIT_UNREACHABLE);
+}
+
+void client_deadline(struct client *client, uint64_t ms)
+{
+	control_deadline_cancel(&client->deadline);
+	client->deadline = control_deadline_start(&client->loop, ms, late, client);
+}
+
+static void conn_open(struct control_conn *conn, enum control_role peer)
+{
+	struct client *client = control_user(conn);
+
+	if (peer != CONTROL_ROLE_COORDINATOR) {
+		control_refuse(conn, -PANGEA_EPEERMAGIC, "the peer is no coordinator");
+		return;
+	}
+	client->heard_ns = clock_now_ns();
+	client->ops->on_open(client);
+}
+
+static void error_take(struct client *client, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX];
+	const char *reason;
+	unsigned code;
+
+	if (control_get_uint(msg, "code", 1, 255, &code, why) < 0 ||
+	    control_get_string(msg, "reason", &reason, why) < 0) {
+		code = EXIT_ERROR;
+		reason = why;
+	}
+	snprintf(text, sizeof(text), "%s", reason);
+	control_text_clean(text);
+	client_over(client);
+	cli_say("%s", text);
+	client_finish(client, (int)code);
+}
+
+static void conn_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len)
+{
+	struct client *client = control_user(conn);
+
+	client->heard_ns = clock_now_ns();
+	if (client->finished || control_is(msg, "heartbeat"))
+		return;
+	if (control_is(msg, "error"))
+		error_take(client, msg);
+	else
+		client->ops->on_msg(client, msg, blob, len);
+}
+
+static void conn_closed(struct control_conn *conn, int err, const char *why)
+{
+	struct client *client = control_user(conn);
+	int code = EXIT_UNREACHABLE;
+
+	(void)err;
+	client->conn = NULL;
+	if (client->finished)
+		return;
+	client_over(client);
+	if (client->ops->on_lost)
+		code = client->ops->on_lost(client, why);
+	else if (!client->quiet)
+		cli_say("the coordinator cannot be reached: %s", why);
+	client_finish(client, code);
+}
+
+static const struct control_ops conn_ops = {conn_open, conn_msg, conn_closed};
+
+static void heartbeat(uv_timer_t *timer)
+{
+	struct client *client = timer->data;
+
+	if (!client->conn || !client->heard_ns)
+		return; /* connecting: the hello has its own deadline */
+	if (clock_now_ns() - client->heard_ns > SILENCE_MS * NS_PER_MS)
+		control_abort(client->conn);
+	else
+		control_sendf(client->conn, "{s:s}", "type", "heartbeat");
+}
+
+int client_run(struct client *client, const struct cli_target *target)
+{
+	struct control_options opts = {.loop = &client->loop,
+				       .ops = &conn_ops,
+				       .user = client,
+				       .role = CONTROL_ROLE_CLI,
+				       .token = target->token};
+	int err;
+
+	client->over = client->finished = false;
+	client->heard_ns = 0;
+	uv_timer_init(&client->loop, &client->heartbeat);
+	client->heartbeat.data = client;
+	uv_timer_start(&client->heartbeat, heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
+	err = control_connect(&opts, target->address, &client->conn);
+	if (err) {
+		client->conn = NULL;
+		cli_say("cannot connect to %s: %s", target->address, error_text(err));
+		client_finish(client, EXIT_UNREACHABLE);
+	}
+	uv_run(&client->loop, UV_RUN_DEFAULT);
+	return client->code;
+}
+
+/* ---- one question, one answer ---- */
+
+struct question {
+	json_t *msg;
+	const char *answer_type;
+	json_t *answer;
+};
+
+static void ask_open(struct client *client)
+{
+	struct question *question = client->user;
+
+	control_send(client->conn, question->msg, NULL, 0);
+}
+
+static void ask_msg(struct client *client, json_t *msg, const uint8_t *blob, size_t len)
+{
+	struct question *question = client->user;
+
+	(void)blob;
+	(void)len;
+	if (!control_is(msg, question->answer_type))
+		return;
+	question->answer = json_incref(msg);
+	client_finish(client, EXIT_OK);
+}
+
+static const struct client_ops ask_ops = {ask_open, ask_msg, NULL, NULL};
+
+int client_ask(const struct cli_target *target, json_t *question, const char *answer_type,
+	       uint64_t deadline_ms, json_t **answer, bool quiet)
+{
+	struct question state = {.msg = question, .answer_type = answer_type};
+	struct client client = {.ops = &ask_ops, .user = &state, .quiet = quiet};
+	int code;
+
+	uv_loop_init(&client.loop);
+	client_deadline(&client, deadline_ms);
+	code = client_run(&client, target);
+	uv_loop_close(&client.loop);
+	if (code == EXIT_OK)
+		*answer = state.answer;
+	else
+		json_decref(state.answer);
+	return code;
+}

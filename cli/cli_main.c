@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pangea: finds the sub-command; the options they share. */
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "cli/cli.h"
+
+static const struct {
+	const char *name, *full_name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{"cluster", "pangea cluster", cmd_cluster}, {"console", "pangea console", cmd_console},
+	{"nodes", "pangea nodes", cmd_nodes},	    {"run", "pangea run", cmd_run},
+	{"stop", "pangea stop", cmd_stop},	    {"vms", "pangea vms", cmd_vms},
+};
+
+static const char usage[] =
+	"Usage: pangea COMMAND [OPTION]...\n"
+	"One big virtual machine out of many ordinary machines.\n"
+	"\n"
+	"  pangea cluster up --loopback N   start a coordinator and N daemons on this machine\n"
+	"  pangea cluster down              stop them\n"
+	"  pangea nodes                     list nodes and what they have free\n"
+	"  pangea run                       run a virtual machine\n"
+	"  pangea vms                       list virtual machines\n"
+	"  pangea stop VM                   stop one\n"
+	"  pangea console VM                attach to one's console\n"
+	"\n"
+	"'pangea COMMAND --help' says more.\n"
+	"  --help, --version\n";
+
+void cli_say(const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fflush(stdout);
+	fprintf(stderr, "pangea: %s\n", text);
+}
+
+int cli_usage(const char *command, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (text[0])
+		fprintf(stderr, "%s: %s\n", command, text);
+	fprintf(stderr, "Try '%s --help'.\n", command);
+	return EXIT_USAGE;
+}
+
+int cli_common_option(struct cli_target *target, int opt, const char *command, const char *text)
+{
+	switch (opt) {
+	case OPT_COORDINATOR:
+		target->coordinator = optarg;
+		return -1;
+	case OPT_STATE_DIR:
+		target->state_dir = optarg;
+		return -1;
+	case OPT_TOKEN_FILE:
+		target->token_file = optarg;
+		return -1;
+	case OPT_HELP:
+		return fputs(text, stdout) < 0;
+	case OPT_VERSION:
+		return puts("pangea " PANGEA_VERSION) < 0;
+	default:
+		/* getopt has said what is wrong. */
+		return cli_usage(command, "%s", "");
+	}
+}
+
+int cli_simple_options(int argc, char **argv, const char *text, struct cli_target *target,
+		       bool *json, int args)
+{
+	static const struct option with_json[] = {
+		CLI_COMMON_OPTIONS, {"json", no_argument, NULL, OPT_OWN}, {NULL, 0, NULL, 0}};
+	static const struct option without[] = {CLI_COMMON_OPTIONS, {NULL, 0, NULL, 0}};
+	int opt, code;
+
+	while ((opt = getopt_long(argc, argv, "", json ? with_json : without, NULL)) != -1) {
+		if (opt == OPT_OWN) {
+			*json = true;
+			continue;
+		}
+		code = cli_common_option(target, opt, argv[0], text);
+		if (code >= 0)
+			return code;
+	}
+	if (argc - optind != args)
+		return cli_usage(argv[0], args ? "needs the name of a VM" : "takes no arguments");
+	return -1;
+}
+
+static int token_find(struct cli_target *target, const char *dir)
+{
+	const char *file = target->token_file ? target->token_file : getenv("PANGEA_TOKEN_FILE");
+	char path[STATE_PATH_MAX + 64];
+	int err;
+
+	if (!file && dir) {
+		state_path(dir, "token", path);
+		file = path;
+	}
+	if (!file)
+		return 0;
+	err = control_token_read(file, target->token);
+	if (!err)
+		return 0;
+	cli_say("cannot use the token in %s: %s", file,
+		err == -EPERM ? "others can read it" : error_text(err));
+	return EXIT_ERROR;
+}
+
+int cli_target_resolve(struct cli_target *target)
+{
+	const char *address = target->coordinator;
+	char dir[STATE_PATH_MAX], path[STATE_PATH_MAX + 64];
+	struct sockaddr_storage addr;
+	bool from_dir = false;
+
+	if (!address && !target->state_dir)
+		address = getenv("PANGEA_COORDINATOR");
+	if (address) {
+		snprintf(target->address, sizeof(target->address), "%s", address);
+	} else {
+		from_dir = true;
+		if (state_dir_path(target->state_dir, dir) < 0)
+			return cli_usage("pangea", "the state directory's name is too long");
+		state_path(dir, "coordinator.address", path);
+		if (state_dir_check(dir) < 0 ||
+		    state_line_read(path, target->address, sizeof(target->address)) < 0) {
+			cli_say("no coordinator: there is none in %s; start one with 'pangea "
+				"cluster up' or name one with --coordinator",
+				dir);
+			return EXIT_UNREACHABLE;
+		}
+	}
+	if (control_address_parse(target->address, &addr) < 0)
+		return cli_usage("pangea", "the coordinator is a numeric HOST:PORT, not \"%.60s\"",
+				 target->address);
+	return token_find(target, from_dir ? dir : NULL);
+}
+
+int main(int argc, char **argv)
+{
+	log_init("pangea", LOG_WARN);
+	umask(077);
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2)
+		return cli_usage("pangea", "needs a command");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(argv[1], commands[i].name) != 0)
+			continue;
+		argv[1] = strdup(commands[i].full_name);
+		int code = argv[1] ? commands[i].run(argc - 1, argv + 1) : EXIT_ERROR;
+		free(argv[1]);
+		return code;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+		return fputs(usage, stdout) < 0;
+	if (strcmp(argv[1], "--version") == 0)
+		return puts("pangea " PANGEA_VERSION) < 0;
+	return cli_usage("pangea", "there is no command \"%.40s\"", argv[1]);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line of `pangea run`. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/run.h"
+
+static const char usage[] =
+	"Usage: pangea run --kernel FILE --cpus C --mem SIZE [OPTION]...\n"
+	"       pangea run --kernel FILE --slice node=NAME,cpus=C,mem=SIZE... [OPTION]...\n"
+	"Runs a virtual machine; this terminal is its console. Ctrl-] d detaches, Ctrl-] q stops.\n"
+	"\n"
+	"  --kernel FILE            a bzImage or an ELF kernel (vmlinux)\n"
+	"  --initrd FILE            its initial ramdisk\n"
+	"  --append TEXT            its command line\n"
+	"  --cpus C, --mem SIZE     the size of the whole machine (as 512M, 4G)\n"
+	"  --nodes N                spread it over at most N nodes (all that are ready)\n"
+	"  --slice node=NAME,cpus=C,mem=SIZE\n"
+	"                           one slice, spelled out; the first one boots; repeat it\n"
+	"  --name VM                its name (vm1, vm2, ...)\n"
+	"  --no-console             neither show nor feed the console\n"
+	"  --stats                  at the end, a table of what each slice did, on "
+	"stderr\n" CLI_COMMON_USAGE "\n"
+	"Exit codes: 0 the guest powered off; 1 error; 2 wrong usage; 3 no coordinator; 4 does "
+	"not\n"
+	"fit; 5 unusable kernel or initrd; 10 guest panic; 11 triple fault; 12 reset; 13 a node "
+	"or\n"
+	"slice was lost; 14 stopped.\n";
+
+enum {
+	OPT_KERNEL = OPT_OWN,
+	OPT_INITRD,
+	OPT_APPEND,
+	OPT_CPUS,
+	OPT_MEM,
+	OPT_SLICE,
+	OPT_NAME,
+	OPT_NODES,
+	OPT_NO_CONSOLE,
+	OPT_STATS,
+};
+
+static const struct option longs[] = {
+	CLI_COMMON_OPTIONS,
+	{"kernel", required_argument, NULL, OPT_KERNEL},
+	{"initrd", required_argument, NULL, OPT_INITRD},
+	{"append", required_argument, NULL, OPT_APPEND},
+	{"cpus", required_argument, NULL, OPT_CPUS},
+	{"mem", required_argument, NULL, OPT_MEM},
+	{"slice", required_argument, NULL, OPT_SLICE},
+	{"name", required_argument, NULL, OPT_NAME},
+	{"nodes", required_argument, NULL, OPT_NODES},
+	{"no-console", no_argument, NULL, OPT_NO_CONSOLE},
+	{"stats", no_argument, NULL, OPT_STATS},
+	{NULL, 0, NULL, 0},
+};
+
+static int mem_parse(const char *text, uint64_t *bytes)
+{
+	int err = control_size_parse(text, bytes);
+
+	if (!err && (*bytes % HOME_CHUNK_SIZE || *bytes > GUEST_MEM_MAX))
+		return -ERANGE;
+	return err;
+}
+
+struct slice_words {
+	const char *node;
+	unsigned cpus;
+	uint64_t mem_bytes;
+};
+
+/* One KEY=VALUE; 0 or negative. */
+static int slice_word(struct slice_words *words, char *word)
+{
+	char *value = strchr(word, '=');
+
+	if (!value)
+		return -EINVAL;
+	*value++ = 0;
+	if (strcmp(word, "node") == 0) {
+		words->node = value;
+		return control_name_valid(value) ? 0 : -EINVAL;
+	}
+	if (strcmp(word, "cpus") == 0)
+		return control_uint_parse(value, 0, VCPUS_MAX, &words->cpus);
+	if (strcmp(word, "mem") == 0)
+		return mem_parse(value, &words->mem_bytes);
+	return -EINVAL;
+}
+
+static int slice_add(struct run_options *opts, const char *text)
+{
+	struct slice_words words = {0};
+	char *copy = strdup(text), *save = NULL, *word;
+	int err = copy ? 0 : -ENOMEM;
+
+	for (word = copy ? strtok_r(copy, ",", &save) : NULL; word && !err;
+	     word = strtok_r(NULL, ",", &save))
+		err = slice_word(&words, word);
+	if (!err && (!words.node || json_array_size(opts->slices) == SLICES_MAX))
+		err = -EINVAL;
+	if (!err)
+		err = json_array_append_new(opts->slices,
+					    json_pack("{s:s, s:i, s:I}", "node", words.node, "cpus",
+						      (int)words.cpus, "mem_bytes",
+						      (json_int_t)words.mem_bytes));
+	free(copy);
+	return err;
+}
+
+/* What the kernel's command line may contain also makes it valid JSON. */
+static bool append_valid(const char *text)
+{
+	for (; *text; text++)
+		if (*text < 0x20 || *text > 0x7e)
+			return false;
+	return true;
+}
+
+static int number_option(struct run_options *opts, int opt, const char *command)
+{
+	switch (opt) {
+	case OPT_CPUS:
+		if (control_uint_parse(optarg, 1, VCPUS_MAX, &opts->cpus) < 0)
+			return cli_usage(command, "--cpus is a number from 1 to %d", VCPUS_MAX);
+		return -1;
+	case OPT_MEM:
+		if (mem_parse(optarg, &opts->mem_bytes) < 0 || !opts->mem_bytes)
+			return cli_usage(command,
+					 "--mem is a size such as 512M or 4G, in pieces of "
+					 "2M and at most 4T");
+		return -1;
+	case OPT_NODES:
+		if (control_uint_parse(optarg, 1, SLICES_MAX, &opts->nodes) < 0)
+			return cli_usage(command, "--nodes is a number from 1 to %d", SLICES_MAX);
+		return -1;
+	default:
+		if (slice_add(opts, optarg) < 0)
+			return cli_usage(command,
+					 "--slice is node=NAME,cpus=C,mem=SIZE, memory in "
+					 "pieces of 2M, not \"%.80s\"",
+					 optarg);
+		return -1;
+	}
+}
+
+static int option_take(struct run_options *opts, struct cli_target *target, int opt,
+		       const char *command)
+{
+	switch (opt) {
+	case OPT_KERNEL:
+		opts->path[RUN_KERNEL] = optarg;
+		return -1;
+	case OPT_INITRD:
+		opts->path[RUN_INITRD] = optarg;
+		return -1;
+	case OPT_APPEND:
+		if (!append_valid(optarg) || strlen(optarg) >= CMDLINE_MAX)
+			return cli_usage(command, "--append is at most %d printable characters",
+					 CMDLINE_MAX - 1);
+		opts->append = optarg;
+		return -1;
+	case OPT_NAME:
+		if (!control_name_valid(optarg))
+			return cli_usage(command,
+					 "--name is 1 to 63 of a-z, 0-9 and '-', not first '-'");
+		opts->name = optarg;
+		return -1;
+	case OPT_NO_CONSOLE:
+		opts->no_console = true;
+		return -1;
+	case OPT_STATS:
+		opts->stats = true;
+		return -1;
+	case OPT_CPUS:
+	case OPT_MEM:
+	case OPT_NODES:
+	case OPT_SLICE:
+		return number_option(opts, opt, command);
+	default:
+		return cli_common_option(target, opt, command, usage);
+	}
+}
+
+static int options_check(const struct run_options *opts, const char *command)
+{
+	size_t slices = json_array_size(opts->slices);
+
+	if (!opts->path[RUN_KERNEL])
+		return cli_usage(command, "needs --kernel");
+	if (slices && (opts->cpus || opts->mem_bytes || opts->nodes))
+		return cli_usage(command,
+				 "--slice says it all: no --cpus, --mem or --nodes with it");
+	if (!slices && (!opts->cpus || !opts->mem_bytes))
+		return cli_usage(command, "needs --cpus and --mem, or --slice");
+	return -1;
+}
+
+int run_options_parse(struct run_options *opts, struct cli_target *target, int argc, char **argv)
+{
+	int opt, code;
+
+	opts->append = "";
+	opts->slices = json_array();
+	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		code = option_take(opts, target, opt, argv[0]);
+		if (code >= 0)
+			return code;
+	}
+	if (optind < argc)
+		return cli_usage(argv[0], "takes no arguments, only options");
+	return options_check(opts, argv[0]);
+}

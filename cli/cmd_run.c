@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pangea run: places a VM, sends its kernel, is its console, and carries its end out. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/run.h"
+
+/* After asking for the end: slices have 5 s, daemons 5 more. */
+#define STOP_MS 20000
+
+struct run {
+	struct client client;
+	struct run_options opts;
+	struct run_upload upload;
+	struct terminal *terminal;
+	char vm[NAME_MAX_LEN + 1];
+	bool placed;  /* the coordinator took it */
+	bool begun;   /* its slices exist: from now on its end is a guest's end */
+	bool stopped; /* we asked for its end */
+};
+
+static void run_end(struct run *run, int code, const char *sentence)
+{
+	if (run->client.finished)
+		return;
+	client_finish(&run->client, code);
+	cli_say("%s", sentence);
+}
+
+static void run_over(struct client *client)
+{
+	struct run *run = client->user;
+
+	terminal_close(run->terminal);
+	run_upload_close(&run->upload);
+}
+
+static void run_open(struct client *client)
+{
+	struct run *run = client->user;
+	json_t *msg =
+		json_pack("{s:s, s:O, s:s, s:I, s:I, s:b, s:i, s:I, s:i}", "type", "run", "slices",
+			  run->opts.slices, "append", run->opts.append, "kernel_bytes",
+			  (json_int_t)run->upload.bytes[RUN_KERNEL], "initrd_bytes",
+			  (json_int_t)run->upload.bytes[RUN_INITRD], "console",
+			  !run->opts.no_console, "cpus", (int)run->opts.cpus, "mem_bytes",
+			  (json_int_t)run->opts.mem_bytes, "nodes", (int)run->opts.nodes);
+
+	if (run->opts.name)
+		json_object_set_new(msg, "name", json_string(run->opts.name));
+	control_send(client->conn, msg, NULL, 0);
+	json_decref(msg);
+	client_deadline(client, CLI_REPLY_MS);
+}
+
+static void placed_say(const struct run *run, const json_t *slices)
+{
+	char why[CONTROL_WHY_MAX], text[900] = "", mem[32];
+	const json_t *slice;
+	const char *node;
+	uint64_t vcpus, mem_bytes;
+	size_t i;
+
+	json_array_foreach(slices, i, slice)
+	{
+		size_t used = strlen(text);
+		if (control_get_name(slice, "node", &node, why) ||
+		    control_get_u64(slice, "vcpus", 0, VCPUS_MAX, &vcpus, why) ||
+		    control_get_u64(slice, "mem_bytes", 0, GUEST_MEM_MAX, &mem_bytes, why))
+			continue;
+		control_size_format(mem_bytes, mem, sizeof(mem));
+		snprintf(text + used, sizeof(text) - used, "%s %s (%llu CPU%s, %s)", i ? "," : "",
+			 node, (unsigned long long)vcpus, vcpus == 1 ? "" : "s", mem);
+	}
+	cli_say("VM %s on%s", run->vm, text);
+}
+
+static void upload_go_on(struct run *run)
+{
+	int code = run_upload_continue(&run->upload, run->client.conn);
+
+	if (code)
+		client_finish(&run->client, code);
+}
+
+static void placed_take(struct run *run, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	const char *vm;
+	json_t *slices;
+
+	if (control_get_name(msg, "vm", &vm, why) ||
+	    control_get_array(msg, "slices", SLICES_MAX, &slices, why)) {
+		run_end(run, EXIT_ERROR, why);
+		return;
+	}
+	control_deadline_cancel(&run->client.deadline);
+	run->placed = true;
+	snprintf(run->vm, sizeof(run->vm), "%s", vm);
+	placed_say(run, slices);
+	upload_go_on(run);
+}
+
+static void state_take(struct run *run, const json_t *msg)
+{
+	const char *state;
+	char why[CONTROL_WHY_MAX];
+
+	if (control_get_string(msg, "state", &state, why) < 0)
+		return;
+	if (strcmp(state, "starting") == 0)
+		run->begun = true;
+	if (strcmp(state, "running") == 0 && !run->opts.no_console)
+		terminal_attach(run->terminal);
+}
+
+static void ended_take(struct run *run, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX + 128];
+	const char *reason;
+	unsigned code;
+
+	if (control_get_string(msg, "reason", &reason, why) ||
+	    control_get_uint(msg, "code", 0, 255, &code, why)) {
+		run_end(run, EXIT_ERROR, why);
+		return;
+	}
+	snprintf(text, sizeof(text), "VM %s ended: %s", run->vm, reason);
+	control_text_clean(text);
+	client_finish(&run->client, (int)code);
+	if (run->opts.stats)
+		run_stats_print(msg);
+	cli_say("%s", text);
+}
+
+static void run_stop(struct run *run)
+{
+	if (run->stopped || !run->placed) {
+		/* The coordinator stops a VM whose terminal goes away. */
+		run_end(run, EXIT_STOPPED, "interrupted");
+		return;
+	}
+	run->stopped = true;
+	control_sendf(run->client.conn, "{s:s, s:s}", "type", "stop", "vm", run->vm);
+	client_deadline(&run->client, STOP_MS);
+}
+
+static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, size_t len)
+{
+	struct run *run = client->user;
+	char text[256];
+
+	if (control_is(msg, "run-placed")) {
+		placed_take(run, msg);
+	} else if (control_is(msg, "file-ack")) {
+		run_upload_answered(&run->upload);
+		upload_go_on(run);
+	} else if (control_is(msg, "vm-state")) {
+		state_take(run, msg);
+	} else if (control_is(msg, "console-output")) {
+		if (terminal_write(blob, len) < 0)
+			run_stop(run);
+	} else if (control_is(msg, "vm-ended")) {
+		ended_take(run, msg);
+	} else if (control_is(msg, "detached")) {
+		snprintf(text, sizeof(text),
+			 "detached; VM %s goes on: 'pangea console %s' comes back", run->vm,
+			 run->vm);
+		run_end(run, EXIT_OK, text);
+	}
+}
+
+static int run_lost(struct client *client, const char *why)
+{
+	struct run *run = client->user;
+
+	if (!run->placed) {
+		cli_say("the coordinator cannot be reached: %s", why);
+		return EXIT_UNREACHABLE;
+	}
+	cli_say("VM %s ended: lost the coordinator: %s", run->vm, why);
+	return run->begun ? EXIT_NODE_LOST : EXIT_UNREACHABLE;
+}
+
+static void run_input(void *arg, const uint8_t *data, size_t len)
+{
+	struct run *run = arg;
+	json_t *msg = json_pack("{s:s}", "type", "console-input");
+
+	if (run->client.conn)
+		control_send(run->client.conn, msg, data, len);
+	json_decref(msg);
+}
+
+static void run_key(void *arg, enum terminal_key key)
+{
+	struct run *run = arg;
+
+	if (key == TERMINAL_DETACH)
+		control_sendf(run->client.conn, "{s:s}", "type", "detach");
+	else
+		run_stop(run);
+}
+
+static void run_signal(void *arg, int signum)
+{
+	(void)signum;
+	run_stop(arg);
+}
+
+static const struct client_ops client_ops = {run_open, run_msg, run_lost, run_over};
+static const struct terminal_ops terminal_ops = {run_input, run_key, run_signal};
+
+static int run_main(struct run *run, int argc, char **argv)
+{
+	struct cli_target target = {0};
+	int code = run_options_parse(&run->opts, &target, argc, argv);
+
+	if (code >= 0)
+		return code;
+	code = run_upload_open(&run->upload, &run->opts);
+	if (code)
+		return code;
+	code = cli_target_resolve(&target);
+	if (code)
+		return code;
+	run->client.ops = &client_ops;
+	run->client.user = run;
+	uv_loop_init(&run->client.loop);
+	run->terminal = terminal_new(&run->client.loop, &terminal_ops, run);
+	if (!run->terminal)
+		return EXIT_ERROR;
+	return client_run(&run->client, &target);
+}
+
+int cmd_run(int argc, char **argv)
+{
+	struct run *run = calloc(1, sizeof(*run));
+	int code = run ? run_main(run, argc, argv) : EXIT_ERROR;
+
+	if (run)
+		json_decref(run->opts.slices);
+	free(run);
+	return code;
+}

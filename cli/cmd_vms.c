@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pangea vms: the virtual machines and where they are. */
+#include "cli/cli.h"
+
+static const char usage[] = "Usage: pangea vms [OPTION]...\n"
+			    "Lists the virtual machines, their state, size and nodes.\n"
+			    "\n"
+			    "  --json                   as JSON\n" CLI_COMMON_USAGE;
+
+static void vm_print(const json_t *vm)
+{
+	const char *name, *state, *node;
+	uint64_t cpus, mem, age_ms;
+	char why[CONTROL_WHY_MAX], size[32];
+	json_t *slices, *slice;
+	size_t i;
+
+	if (control_get_name(vm, "name", &name, why) ||
+	    control_get_string(vm, "state", &state, why) ||
+	    control_get_u64(vm, "cpus", 0, UINT64_MAX, &cpus, why) ||
+	    control_get_u64(vm, "mem_bytes", 0, UINT64_MAX, &mem, why) ||
+	    control_get_u64(vm, "age_ms", 0, UINT64_MAX, &age_ms, why) ||
+	    control_get_array(vm, "slices", SLICES_MAX, &slices, why))
+		return;
+	control_size_format(mem, size, sizeof(size));
+	printf("%-16s %-10s %5llu %12s %8llu s ", name, state, (unsigned long long)cpus, size,
+	       (unsigned long long)(age_ms / 1000));
+	json_array_foreach(slices, i, slice) if (control_get_name(slice, "node", &node, why) == 0)
+		printf("%s%s", i ? "," : " ", node);
+	putchar('\n');
+}
+
+int cmd_vms(int argc, char **argv)
+{
+	struct cli_target target = {0};
+	json_t *question, *answer, *vm;
+	bool json = false;
+	size_t i;
+	int code = cli_simple_options(argc, argv, usage, &target, &json, 0);
+
+	if (code >= 0)
+		return code;
+	code = cli_target_resolve(&target);
+	if (code)
+		return code;
+	question = json_pack("{s:s}", "type", "vms");
+	code = client_ask(&target, question, "vms-list", CLI_REPLY_MS, &answer, false);
+	json_decref(question);
+	if (code)
+		return code;
+	if (json) {
+		json_dumpf(json_object_get(answer, "vms"), stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		printf("%-16s %-10s %5s %12s %10s  %s\n", "VM", "STATE", "CPUS", "MEMORY", "AGE",
+		       "NODES");
+		json_array_foreach(json_object_get(answer, "vms"), i, vm) vm_print(vm);
+	}
+	json_decref(answer);
+	return fflush(stdout) == 0 ? EXIT_OK : EXIT_ERROR;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of `pangea run` share. */
+#ifndef CLI_RUN_H
+#define CLI_RUN_H
+
+#include "cli/cli.h"
+
+enum run_file {
+	RUN_KERNEL,
+	RUN_INITRD,
+	RUN_FILES,
+};
+
+struct run_options {
+	const char *path[RUN_FILES]; /* the initrd's may be null */
+	const char *append, *name;
+	unsigned cpus, nodes;
+	uint64_t mem_bytes;
+	json_t *slices; /* array of {node, cpus, mem_bytes} */
+	bool no_console, stats;
+};
+
+/* cli_run_options.c. Returns -1 to go on, else the exit code. */
+int run_options_parse(struct run_options *opts, struct cli_target *target, int argc, char **argv);
+
+/* ---- cli_run_upload.c ---- */
+struct run_upload {
+	int fd[RUN_FILES];
+	uint64_t bytes[RUN_FILES], sent[RUN_FILES];
+	unsigned unanswered; /* pieces on their way */
+	bool begun;
+};
+
+/* Opens and checks the files; 0 or EXIT_IMAGE, having said why. */
+int run_upload_open(struct run_upload *upload, const struct run_options *opts);
+void run_upload_close(struct run_upload *upload);
+/* Sends as many pieces as may be on their way; 0 or an exit code, having said why. */
+int run_upload_continue(struct run_upload *upload, struct control_conn *conn);
+/* One piece has arrived. */
+void run_upload_answered(struct run_upload *upload);
+
+/* ---- cli_run_stats.c ---- */
+/* Prints the table of a vm-ended message to stderr. */
+void run_stats_print(const json_t *ended);
+
+#endif

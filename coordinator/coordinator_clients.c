@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the command line asks for: lists, run, files, console, stop. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "coordinator/coordinator_internal.h"
+
+/* A kernel of Debian has 10 MiB, a big initrd 100 MiB: far above both, far below a disk. */
+#define FILE_BYTES_MAX (UINT64_C(512) << 20)
+
+static void client_error(struct coordinator *co, struct peer *peer, int code, const char *reason)
+{
+	char clean[CONTROL_WHY_MAX];
+
+	snprintf(clean, sizeof(clean), "%s", reason);
+	control_text_clean(clean);
+	action_send(co, peer->id,
+		    message_make("{s:s, s:i, s:s}", "type", "error", "code", code, "reason", clean),
+		    NULL, 0);
+}
+
+static json_t *node_json(const struct node *node)
+{
+	return message_make("{s:s, s:i, s:i, s:I, s:I, s:s}", "name", node->name, "cpus",
+			    (int)node->cpus, "cpus_free", (int)node->cpus_free, "mem_bytes",
+			    (json_int_t)node->mem_bytes, "mem_free_bytes",
+			    (json_int_t)node->mem_free, "data_address", node->data_address);
+}
+
+static int name_compare(const void *a, const void *b)
+{
+	const struct node *const *x = a, *const *y = b;
+
+	return strverscmp((*x)->name, (*y)->name);
+}
+
+static void nodes_take(struct coordinator *co, struct peer *peer,
+		       const struct coordinator_event *event)
+{
+	const struct node *sorted[NODES_MAX];
+	json_t *list = json_array();
+	size_t count = 0;
+
+	(void)event;
+	for (unsigned i = 0; i < NODES_MAX; i++)
+		if (co->node[i].used)
+			sorted[count++] = &co->node[i];
+	qsort(sorted, count, sizeof(sorted[0]), name_compare);
+	for (size_t i = 0; i < count; i++)
+		invariant(json_array_append_new(list, node_json(sorted[i])) == 0);
+	action_send(co, peer->id, message_make("{s:s, s:o}", "type", "nodes-list", "nodes", list),
+		    NULL, 0);
+}
+
+static json_t *vm_json(const struct coordinator *co, const struct vm *vm)
+{
+	uint64_t mem_bytes = 0;
+	unsigned cpus = 0;
+
+	for (unsigned i = 0; i < vm->slices; i++) {
+		cpus += vm->slice[i].vcpus;
+		mem_bytes += vm->slice[i].mem_bytes;
+	}
+	return message_make("{s:s, s:s, s:i, s:I, s:I, s:o}", "name", vm->name, "state",
+			    vm_state_word(vm->state), "cpus", (int)cpus, "mem_bytes",
+			    (json_int_t)mem_bytes, "age_ms",
+			    (json_int_t)(co->now_ms - vm->created_ms), "slices",
+			    vm_slices_json(vm, false));
+}
+
+static void vms_take(struct coordinator *co, struct peer *peer,
+		     const struct coordinator_event *event)
+{
+	json_t *list = json_array();
+
+	(void)event;
+	for (unsigned i = 0; i < VMS_MAX; i++)
+		if (co->vm[i])
+			invariant(json_array_append_new(list, vm_json(co, co->vm[i])) == 0);
+	action_send(co, peer->id, message_make("{s:s, s:o}", "type", "vms-list", "vms", list), NULL,
+		    0);
+}
+
+/* What a run message says besides its placement. */
+struct request {
+	const char *name; /* null: we invent one */
+	const char *append;
+	uint64_t kernel_bytes, initrd_bytes;
+	bool console;
+};
+
+static int request_parse(const json_t *msg, struct request *request, char *why)
+{
+	int err;
+
+	request->name = NULL;
+	if (json_object_get(msg, "name") &&
+	    (err = control_get_name(msg, "name", &request->name, why)))
+		return err;
+	if ((err = control_get_string(msg, "append", &request->append, why)) ||
+	    (err = control_get_u64(msg, "kernel_bytes", 1, FILE_BYTES_MAX, &request->kernel_bytes,
+				   why)) ||
+	    (err = control_get_u64(msg, "initrd_bytes", 0, FILE_BYTES_MAX, &request->initrd_bytes,
+				   why)) ||
+	    (err = control_get_bool(msg, "console", &request->console, why)))
+		return err;
+	if (strlen(request->append) >= CMDLINE_MAX) {
+		snprintf(why, CONTROL_WHY_MAX, "the kernel command line is longer than %d bytes",
+			 CMDLINE_MAX - 1);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static void name_invent(struct coordinator *co, char *name, size_t size)
+{
+	do
+		snprintf(name, size, "vm%u", ++co->vm_number);
+	while (vm_find(co, name));
+}
+
+/* The VM exists: tells its owner and the boot node. */
+static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
+		      const struct request *request)
+{
+	peer->vm = vm;
+	peer->owner = true;
+	peer->console = request->console;
+	snprintf(vm->append, sizeof(vm->append), "%s", request->append);
+	action_send(co, peer->id,
+		    message_make("{s:s, s:s, s:o}", "type", "run-placed", "vm", vm->name, "slices",
+				 vm_slices_json(vm, false)),
+		    NULL, 0);
+	action_send(co, vm->slice[0].node->peer,
+		    message_make("{s:s, s:s, s:I, s:I}", "type", "files-begin", "vm", vm->name,
+				 "kernel_bytes", (json_int_t)request->kernel_bytes, "initrd_bytes",
+				 (json_int_t)request->initrd_bytes),
+		    NULL, 0);
+	vm_state_set(co, vm, VM_PLACING);
+}
+
+static void run_take(struct coordinator *co, struct peer *peer,
+		     const struct coordinator_event *event)
+{
+	char why[CONTROL_WHY_MAX], name[NAME_MAX_LEN + 1];
+	struct placement placement;
+	struct request request;
+	struct vm *vm;
+	int err;
+
+	if (peer->vm) {
+		client_error(co, peer, EXIT_ERROR, "this connection has a VM already");
+		return;
+	}
+	err = request_parse(event->msg, &request, why);
+	if (!err)
+		err = placement_find(co, event->msg, &placement, why);
+	if (err) {
+		client_error(co, peer, err == -PANGEA_ENOFIT ? EXIT_NOFIT : EXIT_USAGE, why);
+		return;
+	}
+	if (request.name)
+		snprintf(name, sizeof(name), "%s", request.name);
+	else
+		name_invent(co, name, sizeof(name));
+	if (vm_find(co, name)) {
+		snprintf(why, sizeof(why), "a VM named %s exists already", name);
+		client_error(co, peer, EXIT_ERROR, why);
+		return;
+	}
+	vm = vm_create(co, name, &placement);
+	if (vm)
+		run_begin(co, peer, vm, &request);
+	else
+		client_error(co, peer, EXIT_ERROR, "the coordinator runs its 64 VMs already");
+}
+
+/* A piece of the kernel or initrd: relayed to the boot node as it came. */
+static void chunk_take(struct coordinator *co, struct peer *peer,
+		       const struct coordinator_event *event)
+{
+	struct vm *vm = peer->vm;
+
+	if (!vm || !peer->owner || vm->state != VM_PLACING || !vm->slice[0].node)
+		return; /* the VM ended while the piece was under way */
+	json_t *msg = json_deep_copy(event->msg);
+	invariant(msg != NULL);
+	json_object_set_new(msg, "vm", json_string(vm->name));
+	action_send(co, vm->slice[0].node->peer, msg, event->blob, event->blob_len);
+	vm_state_set(co, vm, VM_PLACING); /* renews the deadline */
+}
+
+/* The VM that a message names; tells the client if there is none. */
+static struct vm *vm_named(struct coordinator *co, struct peer *peer, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	const char *name;
+	struct vm *vm;
+
+	if (control_get_name(msg, "vm", &name, why) < 0) {
+		client_error(co, peer, EXIT_USAGE, why);
+		return NULL;
+	}
+	vm = vm_find(co, name);
+	if (vm)
+		return vm;
+	snprintf(why, sizeof(why), "there is no VM named %s", name);
+	client_error(co, peer, EXIT_ERROR, why);
+	return NULL;
+}
+
+static void stop_take(struct coordinator *co, struct peer *peer,
+		      const struct coordinator_event *event)
+{
+	struct vm *vm = vm_named(co, peer, event->msg);
+
+	if (!vm)
+		return;
+	if (!peer->vm)
+		peer->vm = vm; /* to be told when it has ended */
+	vm_end(co, vm, EXIT_STOPPED, NULL, exit_text(EXIT_STOPPED));
+}
+
+static void console_attach(struct coordinator *co, struct peer *peer,
+			   const struct coordinator_event *event)
+{
+	static_assert(CONSOLE_RING_BYTES <= CONTROL_BLOB_MAX, "the ring goes out as one blob");
+	struct vm *vm = vm_named(co, peer, event->msg);
+	size_t start, first;
+	uint8_t *past;
+
+	if (!vm)
+		return;
+	if (peer->vm) {
+		client_error(co, peer, EXIT_ERROR, "this connection has a VM already");
+		return;
+	}
+	peer->vm = vm;
+	peer->console = true;
+	past = malloc(CONSOLE_RING_BYTES);
+	invariant(past != NULL);
+	start = (vm->ring_at + CONSOLE_RING_BYTES - vm->ring_used) % CONSOLE_RING_BYTES;
+	first = CONSOLE_RING_BYTES - start < vm->ring_used ? CONSOLE_RING_BYTES - start
+							   : vm->ring_used;
+	memcpy(past, vm->ring + start, first);
+	memcpy(past + first, vm->ring, vm->ring_used - first);
+	action_send(co, peer->id,
+		    message_make("{s:s, s:s}", "type", "console-attached", "vm", vm->name), past,
+		    vm->ring_used);
+	free(past);
+}
+
+static void input_take(struct coordinator *co, struct peer *peer,
+		       const struct coordinator_event *event)
+{
+	if (peer->vm && peer->vm->state == VM_RUNNING)
+		slice_send(co, peer->vm, 0, message_make("{s:s}", "type", "console-input"),
+			   event->blob, event->blob_len);
+}
+
+static void detach_take(struct coordinator *co, struct peer *peer,
+			const struct coordinator_event *event)
+{
+	(void)event;
+	peer->vm = NULL;
+	peer->owner = peer->console = false;
+	action_send(co, peer->id, message_make("{s:s}", "type", "detached"), NULL, 0);
+}
+
+static void heartbeat_take(struct coordinator *co, struct peer *peer,
+			   const struct coordinator_event *event)
+{
+	(void)event;
+	action_send(co, peer->id, message_make("{s:s}", "type", "heartbeat"), NULL, 0);
+}
+
+static const struct {
+	const char *type;
+	void (*take)(struct coordinator *co, struct peer *peer,
+		     const struct coordinator_event *event);
+} requests[] = {
+	{"nodes", nodes_take},	       {"vms", vms_take},	{"run", run_take},
+	{"file-chunk", chunk_take},    {"stop", stop_take},	{"console", console_attach},
+	{"console-input", input_take}, {"detach", detach_take}, {"heartbeat", heartbeat_take},
+};
+
+void client_message(struct coordinator *co, struct peer *peer,
+		    const struct coordinator_event *event)
+{
+	char why[CONTROL_WHY_MAX];
+
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		if (control_is(event->msg, requests[i].type)) {
+			requests[i].take(co, peer, event);
+			return;
+		}
+	}
+	snprintf(why, sizeof(why), "malformed control message: unknown type \"%.40s\"",
+		 control_type(event->msg));
+	peer_refuse(co, peer, why);
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The coordinator's state and what its files share; nobody else includes this. */
+#ifndef COORDINATOR_COORDINATOR_INTERNAL_H
+#define COORDINATOR_COORDINATOR_INTERNAL_H
+
+#include "base/error.h"
+#include "coordinator/coordinator_state.h"
+
+/* Tables are searched linearly; these sizes keep that cheap. */
+#define NODES_MAX 128
+#define VMS_MAX	  64
+#define PEERS_MAX CONTROL_CONNS_MAX
+
+/* A node that says nothing for this long is lost; it says something every second. */
+#define NODE_SILENCE_MS 10000
+/* When a slice only reports that a peer of it vanished: how long to wait for the real culprit. */
+#define BLAME_WAIT_MS 2000
+/* How long slices try to reach each other. Below the connecting state's own deadline. */
+#define SLICE_CONNECT_TIMEOUT_MS 15000
+/* What a console that attaches later gets to see. */
+#define CONSOLE_RING_BYTES 65536u
+/* Integers a slice may report; a table, not a database. */
+#define STATS_MAX 64
+
+/* state, its word, its deadline in ms (0: none), what did not happen in time */
+#define VM_STATES(X)                                                                               \
+	/* resources are reserved; the kernel travels to the boot node; renewed by each piece */   \
+	X(VM_PLACING, "placing", 30000, "the kernel did not arrive")                               \
+	/* slice processes start and report the ports they listen on */                            \
+	X(VM_STARTING, "starting", 20000, "did not start")                                         \
+	/* slices connect to each other and measure round trips */                                 \
+	X(VM_CONNECTING, "connecting", 30000, "did not connect to its peers")                      \
+	/* every slice was told the distances and to run */                                        \
+	X(VM_BOOTING, "booting", 30000, "did not begin to run")                                    \
+	/* the guest runs for as long as it likes; the nodes' heartbeats are watched */            \
+	X(VM_RUNNING, "running", 0, "")                                                            \
+	/* slices were asked to stop */                                                            \
+	X(VM_ENDING, "ending", 5000, "did not stop")                                               \
+	/* the daemons were told to kill what is left; a daemon that fails at that is cut off */   \
+	X(VM_KILLING, "killing", 5000, "was not ended by its daemon")
+
+#define X(name, word, deadline_ms, late) name,
+enum vm_state {
+	VM_STATES(X)
+};
+#undef X
+
+enum slice_state {
+	SLICE_PLACED, /* resources reserved, no process yet */
+	SLICE_STARTING,
+	SLICE_LISTENING,
+	SLICE_CONNECTED,
+	SLICE_STARTED,
+	SLICE_EXITED, /* said how it ended; its process may linger */
+	SLICE_GONE,   /* no process (any more) */
+};
+
+struct node {
+	bool used;
+	uint64_t peer;
+	char name[NAME_MAX_LEN + 1];
+	char data_address[64];
+	unsigned cpus, cpus_free;
+	uint64_t mem_bytes, mem_free;
+	uint64_t heard_ms;
+	char leaving[CONTROL_WHY_MAX]; /* its own reason for going, if it gave one */
+};
+
+struct slice {
+	enum slice_state state;
+	struct node *node; /* null once the node is lost */
+	char node_name[NAME_MAX_LEN + 1];
+	unsigned vcpus;
+	uint64_t mem_bytes;
+	unsigned port;
+	json_t *rtt_ns; /* array or null */
+	json_t *stats;	/* object or null */
+};
+
+struct vm {
+	char name[NAME_MAX_LEN + 1];
+	enum vm_state state;
+	uint64_t deadline_ms; /* of the state; 0: none */
+	uint64_t created_ms;
+	uint64_t key;
+	char append[CMDLINE_MAX];
+	uint64_t file_bytes[2]; /* kernel, initrd */
+	unsigned slices;
+	struct slice slice[SLICES_MAX];
+	/* how it ended; code is meaningless before VM_ENDING */
+	int code;
+	char reason[CONTROL_WHY_MAX];
+	char lost[NAME_MAX_LEN + 1];
+	uint64_t blame_ms; /* until then a better reason may come; 0: the reason is final */
+	/* the newest ring_used bytes of console output, ending before ring_at */
+	uint8_t ring[CONSOLE_RING_BYTES];
+	size_t ring_at, ring_used;
+};
+
+struct peer {
+	uint64_t id; /* 0: free */
+	enum control_role role;
+	struct node *node; /* of a registered node */
+	struct vm *vm;	   /* a CLI waits for this VM's end */
+	bool owner;	   /* the VM ends when this peer goes */
+	bool console;	   /* wants its output */
+};
+
+struct coordinator {
+	struct node node[NODES_MAX];
+	struct peer peer[PEERS_MAX];
+	struct vm *vm[VMS_MAX];
+	uint64_t rng;
+	unsigned vm_number; /* of the last name we invented */
+	/* of the step under way */
+	uint64_t now_ms;
+	struct coordinator_actions *out;
+};
+
+/* ---- coordinator_state.c ---- */
+/* Queues msg (the reference is taken) and a copy of the blob for a peer. */
+void action_send(struct coordinator *co, uint64_t peer, json_t *msg, const void *blob, size_t len);
+void action_console(struct coordinator *co, uint64_t peer, json_t *msg, const void *blob,
+		    size_t len);
+/* json_pack that cannot fail: control messages are small; without memory there is no going on. */
+json_t *message_make(const char *fmt, ...);
+/* Forgets the peer with all that hangs on it, and has the shell tell it why. */
+void peer_refuse(struct coordinator *co, struct peer *peer, const char *why);
+struct vm *vm_find(struct coordinator *co, const char *name);
+
+/* ---- coordinator_nodes.c ---- */
+void node_message(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
+void node_lost(struct coordinator *co, struct node *node, const char *why);
+void nodes_tick(struct coordinator *co);
+struct node *node_find(struct coordinator *co, const char *name);
+
+/* ---- coordinator_placement.c ---- */
+struct placement {
+	unsigned slices;
+	struct {
+		struct node *node;
+		unsigned vcpus;
+		uint64_t mem_bytes;
+	} slice[SLICES_MAX];
+};
+/*
+ * Finds nodes for a `run` message. 0, -PANGEA_ENOFIT, -EINVAL or -PANGEA_ECONTROL, with a sentence
+ * in why. Reserves nothing.
+ */
+int placement_find(struct coordinator *co, const json_t *run, struct placement *out, char *why);
+
+/* ---- coordinator_vm.c ---- */
+/* Makes a VM from a placement and reserves the resources; null without room for one more. */
+struct vm *vm_create(struct coordinator *co, const char *name, const struct placement *placement);
+const char *vm_state_word(enum vm_state state);
+void vm_state_set(struct coordinator *co, struct vm *vm, enum vm_state state);
+/* The state's deadline counts from now again. */
+void vm_deadline_renew(struct coordinator *co, struct vm *vm);
+/* The files are on the boot node: starts the slices. */
+void vm_start(struct coordinator *co, struct vm *vm);
+/* A slice went a step on: if all have, so does the VM. */
+void vm_advance(struct coordinator *co, struct vm *vm);
+/* Ends the VM for this reason unless it is ending already; lost names a node or is null. */
+void vm_end(struct coordinator *co, struct vm *vm, int code, const char *lost, const char *reason);
+/* The same for a reason that may only be a consequence: a better one may replace it. */
+void vm_end_hearsay(struct coordinator *co, struct vm *vm, const char *reason);
+/* Finishes the VM (tells everybody, frees it) once nothing is left of it. */
+void vm_finish_if_done(struct coordinator *co, struct vm *vm);
+void vms_tick(struct coordinator *co);
+/* Counts a slice's resources as free again. */
+void slice_gone(struct slice *slice);
+json_t *vm_slices_json(const struct vm *vm, bool with_stats);
+void vm_free(struct vm *vm);
+/* Console output: into the ring and to all who watch. */
+void vm_console(struct coordinator *co, struct vm *vm, const uint8_t *data, size_t len);
+
+/* ---- coordinator_slices.c ---- */
+/* A message of a node about one of its slices or VMs. */
+int slice_message(struct coordinator *co, struct node *node, const struct coordinator_event *event,
+		  char *why);
+void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *msg,
+		const void *blob, size_t len);
+
+/* ---- coordinator_distance.c ---- */
+/* The distances between slices from their measured round trips, as rows of a JSON array. */
+json_t *distances_make(const struct vm *vm);
+
+/* ---- coordinator_clients.c ---- */
+void client_message(struct coordinator *co, struct peer *peer,
+		    const struct coordinator_event *event);
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pangea-coordinator: the libuv shell around the state machine, and its options. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "coordinator/coordinator_state.h"
+
+#define DEFAULT_LISTEN "127.0.0.1:7420"
+/* Deadlines are seconds; this is how late they may be noticed. */
+#define TICK_MS 200
+
+struct shell_peer {
+	uint64_t id; /* 0: free */
+	struct control_conn *conn;
+};
+
+struct shell {
+	uv_loop_t loop;
+	struct coordinator *co;
+	struct control_listener *listener;
+	uv_timer_t tick;
+	uv_signal_t sigterm, sigint;
+	struct shell_peer peer[CONTROL_CONNS_MAX];
+	uint64_t next_id;
+	bool stopping;
+	/* options */
+	const char *listen, *token_file, *address_file;
+	char token[CONTROL_TOKEN_MAX];
+};
+
+static struct shell_peer *peer_find(struct shell *shell, uint64_t id)
+{
+	for (unsigned i = 0; i < CONTROL_CONNS_MAX; i++)
+		if (shell->peer[i].id == id)
+			return &shell->peer[i];
+	return NULL;
+}
+
+static struct shell_peer *peer_of(struct shell *shell, const struct control_conn *conn)
+{
+	for (unsigned i = 0; i < CONTROL_CONNS_MAX; i++)
+		if (shell->peer[i].id && shell->peer[i].conn == conn)
+			return &shell->peer[i];
+	return NULL;
+}
+
+static void action_do(struct shell *shell, const struct coordinator_action *action)
+{
+	struct shell_peer *peer = peer_find(shell, action->peer);
+	int err;
+
+	if (!peer)
+		return;
+	switch (action->type) {
+	case COORDINATOR_CONSOLE:
+		if (control_queued(peer->conn) > CONTROL_CONSOLE_QUEUE_MAX)
+			return;
+		/* fall through */
+	case COORDINATOR_SEND:
+		err = control_send(peer->conn, action->msg, action->blob, action->blob_len);
+		if (err && err != -EPIPE) {
+			log_warn("cannot send to connection %llu: %s; closing it",
+				 (unsigned long long)peer->id, error_text(err));
+			control_abort(peer->conn);
+		}
+		break;
+	case COORDINATOR_REFUSE:
+		log_warn("connection %llu closed: %s", (unsigned long long)peer->id, action->why);
+		control_refuse(peer->conn, -PANGEA_ECONTROL, action->why);
+		break;
+	}
+}
+
+static void step(struct shell *shell, struct coordinator_event *event)
+{
+	struct coordinator_actions actions = {0};
+
+	event->now_ms = clock_now_ns() / NS_PER_MS;
+	coordinator_step(shell->co, event, &actions);
+	for (size_t i = 0; i < actions.count; i++)
+		action_do(shell, &actions.list[i]);
+	coordinator_actions_free(&actions);
+}
+
+static void peer_opened(struct control_conn *conn, enum control_role role)
+{
+	struct shell *shell = control_user(conn);
+	struct shell_peer *peer = peer_find(shell, 0);
+
+	if (!peer) {
+		control_refuse(conn, -ENOMEM, "the coordinator has too many connections");
+		return;
+	}
+	*peer = (struct shell_peer){++shell->next_id, conn};
+	log_debug("connection %llu: %s", (unsigned long long)peer->id, control_role_name(role));
+	step(shell, &(struct coordinator_event){
+			    .type = COORDINATOR_OPENED, .peer = peer->id, .role = role});
+}
+
+static void peer_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len)
+{
+	struct shell *shell = control_user(conn);
+	struct shell_peer *peer = peer_of(shell, conn);
+
+	if (peer)
+		step(shell, &(struct coordinator_event){.type = COORDINATOR_MESSAGE,
+							.peer = peer->id,
+							.msg = msg,
+							.blob = blob,
+							.blob_len = len});
+}
+
+static void peer_closed(struct control_conn *conn, int err, const char *why)
+{
+	struct shell *shell = control_user(conn);
+	struct shell_peer *peer = peer_of(shell, conn);
+
+	if (!peer) {
+		log_info("a connection ended before its hello: %s", why);
+		return;
+	}
+	uint64_t id = peer->id;
+	log_debug("connection %llu ended (%s): %s", (unsigned long long)id,
+		  err ? error_name(err) : "closed", why);
+	memset(peer, 0, sizeof(*peer));
+	if (!shell->stopping)
+		step(shell, &(struct coordinator_event){
+				    .type = COORDINATOR_CLOSED, .peer = id, .why = why});
+}
+
+static const struct control_ops shell_ops = {peer_opened, peer_msg, peer_closed};
+
+static void tick(uv_timer_t *timer)
+{
+	struct shell *shell = timer->data;
+
+	step(shell, &(struct coordinator_event){.type = COORDINATOR_TICK});
+}
+
+/* Ends everything; the daemons kill their slices when their connection goes. */
+static void shell_stop(uv_signal_t *handle, int signum)
+{
+	struct shell *shell = handle->data;
+
+	if (shell->stopping)
+		return;
+	log_info("stopping: %s", strsignal(signum));
+	shell->stopping = true;
+	control_listener_close(shell->listener);
+	uv_close((uv_handle_t *)&shell->tick, NULL);
+	uv_close((uv_handle_t *)&shell->sigterm, NULL);
+	uv_close((uv_handle_t *)&shell->sigint, NULL);
+	for (unsigned i = 0; i < CONTROL_CONNS_MAX; i++)
+		if (shell->peer[i].id)
+			control_refuse(shell->peer[i].conn, 0, "the coordinator was stopped");
+	if (shell->address_file)
+		unlink(shell->address_file);
+}
+
+static void handles_start(struct shell *shell)
+{
+	uv_timer_init(&shell->loop, &shell->tick);
+	uv_signal_init(&shell->loop, &shell->sigterm);
+	uv_signal_init(&shell->loop, &shell->sigint);
+	shell->tick.data = shell->sigterm.data = shell->sigint.data = shell;
+	uv_timer_start(&shell->tick, tick, TICK_MS, TICK_MS);
+	uv_signal_start(&shell->sigterm, shell_stop, SIGTERM);
+	uv_signal_start(&shell->sigint, shell_stop, SIGINT);
+}
+
+/* Writes the address whole or not at all: others wait for the file to appear. */
+static int address_write(const struct shell *shell, unsigned port)
+{
+	char path[4096], host[64];
+	FILE *file;
+
+	snprintf(host, sizeof(host), "%.*s", (int)(strrchr(shell->listen, ':') - shell->listen),
+		 shell->listen);
+	log_info("listening on %s:%u", host, port);
+	if (!shell->address_file)
+		return 0;
+	if ((size_t)snprintf(path, sizeof(path), "%s.new", shell->address_file) >= sizeof(path))
+		return -ENAMETOOLONG;
+	file = fopen(path, "we");
+	if (!file)
+		return -errno;
+	int bad = fprintf(file, "%s:%u\n", host, port) < 0;
+	if (fclose(file) != 0 || bad || rename(path, shell->address_file) < 0)
+		return errno ? -errno : -EIO;
+	return 0;
+}
+
+static int shell_run(struct shell *shell)
+{
+	struct control_options opts = {.loop = &shell->loop,
+				       .ops = &shell_ops,
+				       .user = shell,
+				       .role = CONTROL_ROLE_COORDINATOR,
+				       .expect_token = shell->token_file ? shell->token : NULL};
+	unsigned port;
+	int err;
+
+	err = control_listen(&opts, shell->listen, &shell->listener, &port);
+	if (err) {
+		log_error("cannot listen on %s: %s", shell->listen,
+			  err == -EINVAL ? "not a numeric HOST:PORT" : error_text(err));
+		return err == -EINVAL ? EXIT_USAGE : EXIT_ERROR;
+	}
+	err = address_write(shell, port);
+	if (err) {
+		log_error("cannot write %s: %s", shell->address_file, error_text(err));
+		return EXIT_ERROR;
+	}
+	handles_start(shell);
+	uv_run(&shell->loop, UV_RUN_DEFAULT);
+	return EXIT_OK;
+}
+
+static const char usage[] =
+	"Usage: pangea-coordinator [OPTION]...\n"
+	"Keeps track of node daemons and makes virtual machines of what they offer.\n"
+	"\n"
+	"  --listen HOST:PORT   where daemons and pangea(1) connect; port 0: any (" DEFAULT_LISTEN
+	")\n"
+	"  --token-file FILE    accept only peers that know this token (mode 0600, one line)\n"
+	"  --address-file FILE  write HOST:PORT there once listening\n"
+	"  --log-level LEVEL    error, warn, info or debug (info)\n"
+	"  --help, --version\n";
+
+static int options_bad(const char *what)
+{
+	fprintf(stderr, "pangea-coordinator: %s\nTry 'pangea-coordinator --help'.\n", what);
+	return EXIT_USAGE;
+}
+
+/* Returns -1 to go on, else the exit code. */
+static int options_parse(struct shell *shell, int argc, char **argv)
+{
+	static const struct option longs[] = {
+		{"listen", required_argument, NULL, 'l'},
+		{"token-file", required_argument, NULL, 't'},
+		{"address-file", required_argument, NULL, 'a'},
+		{"log-level", required_argument, NULL, 'L'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
+	};
+	int level = LOG_INFO, opt;
+
+	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (opt == 'l')
+			shell->listen = optarg;
+		else if (opt == 't')
+			shell->token_file = optarg;
+		else if (opt == 'a')
+			shell->address_file = optarg;
+		else if (opt == 'L' && (level = log_level_parse(optarg)) < 0)
+			return options_bad("--log-level is error, warn, info or debug");
+		else if (opt == 'h')
+			return fputs(usage, stdout) < 0;
+		else if (opt == 'v')
+			return puts("pangea-coordinator " PANGEA_VERSION) < 0;
+		else if (opt == '?')
+			return options_bad("wrong usage");
+	}
+	if (optind < argc)
+		return options_bad("takes no arguments, only options");
+	log_init("pangea-coordinator", (enum log_level)level);
+	return -1;
+}
+
+static int token_load(struct shell *shell)
+{
+	int err;
+
+	if (!shell->token_file)
+		return 0;
+	err = control_token_read(shell->token_file, shell->token);
+	if (err)
+		log_error("cannot use the token in %s: %s", shell->token_file,
+			  err == -EPERM ? "others can read it" : error_text(err));
+	return err;
+}
+
+int main(int argc, char **argv)
+{
+	struct shell *shell = calloc(1, sizeof(*shell));
+	uint64_t seed;
+	int code = EXIT_ERROR;
+
+	if (!shell)
+		return EXIT_ERROR;
+	shell->listen = DEFAULT_LISTEN;
+	code = options_parse(shell, argc, argv);
+	if (code >= 0)
+		goto out;
+	code = EXIT_ERROR;
+	/* Files it makes are its user's alone; a write to a closed socket is an error code. */
+	umask(077);
+	signal(SIGPIPE, SIG_IGN);
+	if (token_load(shell) < 0 || getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+		goto out;
+	shell->co = coordinator_new(seed);
+	if (!shell->co)
+		goto out;
+	uv_loop_init(&shell->loop);
+	code = shell_run(shell);
+	if (code == EXIT_OK)
+		uv_loop_close(&shell->loop);
+	coordinator_free(shell->co);
+out:
+	free(shell);
+	return code;
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What nodes report about slices, and what slices are told. */
+#include <stdio.h>
+#include <string.h>
+
+#include "coordinator/coordinator_internal.h"
+
+void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *msg,
+		const void *blob, size_t len)
+{
+	if (!vm->slice[index].node) {
+		json_decref(msg);
+		return;
+	}
+	json_object_set_new(msg, "vm", json_string(vm->name));
+	json_object_set_new(msg, "slice", json_integer((json_int_t)index));
+	action_send(co, vm->slice[index].node->peer, msg, blob, len);
+}
+
+struct report {
+	struct coordinator *co;
+	struct vm *vm;
+	unsigned index;
+	struct slice *slice;
+	const struct coordinator_event *event;
+};
+
+typedef int report_fn(struct report *report, char *why);
+
+/* The step that a slice reports must be the next one. */
+static int step_take(struct report *report, enum slice_state from, char *why)
+{
+	if (report->slice->state == from) {
+		report->slice->state = from + 1;
+		return 0;
+	}
+	snprintf(why, CONTROL_WHY_MAX, "malformed control message: %s out of order",
+		 control_type(report->event->msg));
+	return -PANGEA_ECONTROL;
+}
+
+static int listening_take(struct report *report, char *why)
+{
+	int err = control_get_uint(report->event->msg, "port", 1, 65535, &report->slice->port, why);
+
+	if (!err)
+		err = step_take(report, SLICE_STARTING, why);
+	if (!err)
+		vm_advance(report->co, report->vm);
+	return err;
+}
+
+static int connected_take(struct report *report, char *why)
+{
+	json_t *rtt = NULL;
+	int err = 0;
+
+	if (json_object_get(report->event->msg, "rtt_ns"))
+		err = control_get_array(report->event->msg, "rtt_ns", SLICES_MAX, &rtt, why);
+	if (!err)
+		err = step_take(report, SLICE_LISTENING, why);
+	if (err)
+		return err;
+	report->slice->rtt_ns = rtt ? json_deep_copy(rtt) : NULL;
+	vm_advance(report->co, report->vm);
+	return 0;
+}
+
+static int started_take(struct report *report, char *why)
+{
+	int err = step_take(report, SLICE_CONNECTED, why);
+
+	if (!err)
+		vm_advance(report->co, report->vm);
+	return err;
+}
+
+/* Keeps the integers of the message: what they mean is the slice's business. */
+static int stats_take(struct report *report, char *why)
+{
+	json_t *stats = json_object(), *value;
+	const char *key;
+
+	json_object_foreach((json_t *)report->event->msg, key, value)
+	{
+		if (!json_is_integer(value) || strcmp(key, "slice") == 0 || strlen(key) > 40)
+			continue;
+		if (json_object_size(stats) == STATS_MAX) {
+			json_decref(stats);
+			snprintf(why, CONTROL_WHY_MAX,
+				 "malformed control message: more than %d statistics", STATS_MAX);
+			return -PANGEA_ECONTROL;
+		}
+		json_object_set(stats, key, value);
+	}
+	json_decref(report->slice->stats);
+	report->slice->stats = stats;
+	return 0;
+}
+
+static int exit_take(struct report *report, char *why)
+{
+	struct vm *vm = report->vm;
+	bool asked = vm->state >= VM_ENDING;
+	char reason[CONTROL_WHY_MAX];
+	const char *said;
+	unsigned code;
+	int err;
+
+	if ((err = control_get_uint(report->event->msg, "code", 0, 255, &code, why)) ||
+	    (err = control_get_string(report->event->msg, "reason", &said, why)))
+		return err;
+	report->slice->state = SLICE_EXITED;
+	if (code == EXIT_NODE_LOST) {
+		/* The reporter is the victim: who died will be known in a moment. */
+		snprintf(reason, sizeof(reason), "slice %u on node %s reports: %.200s",
+			 report->index, report->slice->node_name, said);
+		vm_end_hearsay(report->co, vm, reason);
+		return 0;
+	}
+	if (code == EXIT_STOPPED && asked)
+		return 0;
+	snprintf(reason, sizeof(reason), "%.300s", said[0] ? said : exit_text((int)code));
+	vm_end(report->co, vm, (int)code, NULL, reason);
+	return 0;
+}
+
+/* The process is gone. Without a slice-exit before it, and unless we had it killed, that is why
+ * the VM ends. */
+static int gone_take(struct report *report, char *why)
+{
+	struct vm *vm = report->vm;
+	bool silent = report->slice->state < SLICE_EXITED && vm->state != VM_KILLING;
+	char reason[CONTROL_WHY_MAX], node[NAME_MAX_LEN + 1];
+	const char *how;
+	int err = control_get_string(report->event->msg, "how", &how, why);
+
+	if (err)
+		return err;
+	memcpy(node, report->slice->node_name, sizeof(node));
+	snprintf(reason, sizeof(reason), "lost slice %u on node %s (%.200s)", report->index, node,
+		 how);
+	slice_gone(report->slice);
+	if (silent)
+		vm_end(report->co, vm, EXIT_NODE_LOST, node, reason);
+	else
+		vm_finish_if_done(report->co, vm);
+	return 0;
+}
+
+static int console_take(struct report *report, char *why)
+{
+	(void)why;
+	vm_console(report->co, report->vm, report->event->blob, report->event->blob_len);
+	return 0;
+}
+
+static const struct {
+	const char *type;
+	report_fn *take;
+} reports[] = {
+	{"slice-listening", listening_take}, {"slice-connected", connected_take},
+	{"slice-started", started_take},     {"slice-stats", stats_take},
+	{"slice-exit", exit_take},	     {"slice-gone", gone_take},
+	{"console-output", console_take},
+};
+
+static int report_take(struct report *report, char *why)
+{
+	for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++)
+		if (control_is(report->event->msg, reports[i].type))
+			return reports[i].take(report, why);
+	snprintf(why, CONTROL_WHY_MAX, "malformed control message: unknown type \"%.40s\"",
+		 control_type(report->event->msg));
+	return -PANGEA_ECONTROL;
+}
+
+/* The boot node's news about the uploaded files. */
+static void files_take(struct coordinator *co, struct vm *vm, const json_t *msg)
+{
+	char reason[CONTROL_WHY_MAX], why[CONTROL_WHY_MAX];
+	const char *said;
+
+	if (vm->state != VM_PLACING)
+		return;
+	if (control_is(msg, "files-stored")) {
+		vm_start(co, vm);
+	} else if (control_is(msg, "files-failed")) {
+		if (control_get_string(msg, "reason", &said, why) < 0)
+			said = "no reason given";
+		snprintf(reason, sizeof(reason), "node %s cannot keep the kernel: %.200s",
+			 vm->slice[0].node_name, said);
+		vm_end(co, vm, EXIT_ERROR, NULL, reason);
+	} else {
+		for (unsigned i = 0; i < PEERS_MAX; i++)
+			if (co->peer[i].id && co->peer[i].vm == vm && co->peer[i].owner)
+				action_send(co, co->peer[i].id, json_deep_copy(msg), NULL, 0);
+	}
+}
+
+int slice_message(struct coordinator *co, struct node *node, const struct coordinator_event *event,
+		  char *why)
+{
+	struct report report = {.co = co, .event = event};
+	const char *name;
+	int err = control_get_name(event->msg, "vm", &name, why);
+
+	if (err)
+		return err;
+	report.vm = vm_find(co, name);
+	if (!report.vm)
+		return 0; /* it has ended in the meantime */
+	if (control_is(event->msg, "files-stored") || control_is(event->msg, "files-failed") ||
+	    control_is(event->msg, "file-ack")) {
+		if (report.vm->slice[0].node == node)
+			files_take(co, report.vm, event->msg);
+		return 0;
+	}
+	err = control_get_uint(event->msg, "slice", 0, report.vm->slices - 1, &report.index, why);
+	if (err)
+		return err;
+	report.slice = &report.vm->slice[report.index];
+	if (report.slice->node != node) {
+		snprintf(why, CONTROL_WHY_MAX,
+			 "malformed control message: slice %u of VM %s is not on node %s",
+			 report.index, name, node->name);
+		return -PANGEA_ECONTROL;
+	}
+	if (report.slice->state == SLICE_GONE)
+		return 0;
+	return report_take(&report, why);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The coordinator as a pure state machine: (state, event) -> actions. No I/O, clock or libuv. */
+#ifndef COORDINATOR_COORDINATOR_STATE_H
+#define COORDINATOR_COORDINATOR_STATE_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "control/control.h"
+
+struct coordinator;
+
+enum coordinator_event_type {
+	COORDINATOR_OPENED,  /* a peer said hello: peer, role */
+	COORDINATOR_MESSAGE, /* peer, msg, blob, blob_len */
+	COORDINATOR_CLOSED,  /* peer, why */
+	COORDINATOR_TICK,    /* time passes; deadlines are looked at */
+};
+
+struct coordinator_event {
+	enum coordinator_event_type type;
+	uint64_t now_ms; /* monotonic; never goes back from event to event */
+	uint64_t peer;	 /* a number that is never used again for another connection */
+	enum control_role role;
+	const json_t *msg;
+	const uint8_t *blob;
+	size_t blob_len;
+	const char *why;
+};
+
+enum coordinator_action_type {
+	COORDINATOR_SEND,    /* msg and blob to peer */
+	COORDINATOR_CONSOLE, /* the same, but may be dropped if the peer is far behind */
+	COORDINATOR_REFUSE,  /* say why and close; the peer is already forgotten */
+};
+
+struct coordinator_action {
+	enum coordinator_action_type type;
+	uint64_t peer;
+	json_t *msg;   /* owned */
+	uint8_t *blob; /* owned */
+	size_t blob_len;
+	char why[CONTROL_WHY_MAX];
+};
+
+struct coordinator_actions {
+	struct coordinator_action *list;
+	size_t count, room;
+};
+
+/* seed makes the VMs' keys; the same seed and events give the same actions. Null: no memory. */
+struct coordinator *coordinator_new(uint64_t seed);
+void coordinator_free(struct coordinator *co);
+/* Takes one event and appends to out what is to be done, in order. */
+void coordinator_step(struct coordinator *co, const struct coordinator_event *event,
+		      struct coordinator_actions *out);
+/* Frees the actions' contents and empties the list. */
+void coordinator_actions_free(struct coordinator_actions *actions);
+
+#endif

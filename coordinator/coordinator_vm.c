@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of a VM: placing, starting, connecting, booting, running, ending. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "coordinator/coordinator_internal.h"
+
+static const struct {
+	const char *word, *late;
+	unsigned deadline_ms;
+} states[] = {
+#define X(name, word, deadline_ms, late) {word, late, deadline_ms},
+	VM_STATES(X)
+#undef X
+};
+
+const char *vm_state_word(enum vm_state state)
+{
+	return states[state].word;
+}
+
+/* splitmix64: the keys need only differ; the seed comes from the shell. */
+static uint64_t random_next(struct coordinator *co)
+{
+	uint64_t z = co->rng += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return z ^ (z >> 31);
+}
+
+struct vm *vm_create(struct coordinator *co, const char *name, const struct placement *placement)
+{
+	struct vm *vm = NULL;
+
+	for (unsigned i = 0; i < VMS_MAX && !vm; i++)
+		if (!co->vm[i])
+			vm = co->vm[i] = calloc(1, sizeof(*vm));
+	if (!vm)
+		return NULL;
+	snprintf(vm->name, sizeof(vm->name), "%s", name);
+	vm->key = random_next(co);
+	vm->created_ms = co->now_ms;
+	vm->slices = placement->slices;
+	for (unsigned i = 0; i < vm->slices; i++) {
+		struct node *node = placement->slice[i].node;
+		struct slice *slice = &vm->slice[i];
+		slice->node = node;
+		slice->vcpus = placement->slice[i].vcpus;
+		slice->mem_bytes = placement->slice[i].mem_bytes;
+		snprintf(slice->node_name, sizeof(slice->node_name), "%s", node->name);
+		invariant(node->cpus_free >= slice->vcpus && node->mem_free >= slice->mem_bytes);
+		node->cpus_free -= slice->vcpus;
+		node->mem_free -= slice->mem_bytes;
+	}
+	return vm;
+}
+
+void slice_gone(struct slice *slice)
+{
+	if (slice->state == SLICE_GONE)
+		return;
+	slice->state = SLICE_GONE;
+	if (slice->node) {
+		slice->node->cpus_free += slice->vcpus;
+		slice->node->mem_free += slice->mem_bytes;
+	}
+}
+
+void vm_free(struct vm *vm)
+{
+	if (!vm)
+		return;
+	for (unsigned i = 0; i < vm->slices; i++) {
+		json_decref(vm->slice[i].rtt_ns);
+		json_decref(vm->slice[i].stats);
+	}
+	free(vm);
+}
+
+void vm_deadline_renew(struct coordinator *co, struct vm *vm)
+{
+	unsigned ms = states[vm->state].deadline_ms;
+
+	vm->deadline_ms = ms ? co->now_ms + ms : 0;
+}
+
+void vm_state_set(struct coordinator *co, struct vm *vm, enum vm_state state)
+{
+	vm->state = state;
+	vm_deadline_renew(co, vm);
+	for (unsigned i = 0; i < PEERS_MAX; i++)
+		if (co->peer[i].id && co->peer[i].vm == vm)
+			action_send(co, co->peer[i].id,
+				    message_make("{s:s, s:s, s:s}", "type", "vm-state", "vm",
+						 vm->name, "state", states[state].word),
+				    NULL, 0);
+}
+
+json_t *vm_slices_json(const struct vm *vm, bool with_stats)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < vm->slices; i++) {
+		const struct slice *slice = &vm->slice[i];
+		json_t *one =
+			message_make("{s:s, s:i, s:I}", "node", slice->node_name, "vcpus",
+				     (int)slice->vcpus, "mem_bytes", (json_int_t)slice->mem_bytes);
+		if (with_stats && slice->stats)
+			json_object_set(one, "stats", slice->stats);
+		invariant(json_array_append_new(list, one) == 0);
+	}
+	return list;
+}
+
+void vm_start(struct coordinator *co, struct vm *vm)
+{
+	char key[17];
+
+	snprintf(key, sizeof(key), "%016" PRIx64, vm->key);
+	vm_state_set(co, vm, VM_STARTING);
+	for (unsigned i = 0; i < vm->slices; i++) {
+		json_t *msg = message_make("{s:s, s:s, s:i, s:o, s:s, s:s, s:i, s:I}", "type",
+					   "slice-start", "vm_key", key, "epoch", 1, "slices",
+					   vm_slices_json(vm, false), "append", vm->append, "cpu",
+					   "soft", "connect_timeout_ms", SLICE_CONNECT_TIMEOUT_MS,
+					   "tsc_origin_ns", (json_int_t)(co->now_ms * 1000000));
+		vm->slice[i].state = SLICE_STARTING;
+		slice_send(co, vm, i, msg, NULL, 0);
+	}
+}
+
+/* "host:port" of every slice's data connections. */
+static json_t *addresses_make(const struct vm *vm)
+{
+	json_t *list = json_array();
+	char text[80];
+
+	for (unsigned i = 0; i < vm->slices; i++) {
+		const char *host = vm->slice[i].node ? vm->slice[i].node->data_address : "";
+		snprintf(text, sizeof(text), strchr(host, ':') ? "[%s]:%u" : "%s:%u", host,
+			 vm->slice[i].port);
+		invariant(json_array_append_new(list, json_string(text)) == 0);
+	}
+	return list;
+}
+
+static void slices_connect(struct coordinator *co, struct vm *vm)
+{
+	json_t *addresses = addresses_make(vm);
+
+	vm_state_set(co, vm, VM_CONNECTING);
+	for (unsigned i = 0; i < vm->slices; i++)
+		slice_send(
+			co, vm, i,
+			message_make("{s:s, s:O}", "type", "slice-connect", "addresses", addresses),
+			NULL, 0);
+	json_decref(addresses);
+}
+
+static void slices_run(struct coordinator *co, struct vm *vm)
+{
+	json_t *distances = distances_make(vm);
+
+	vm_state_set(co, vm, VM_BOOTING);
+	for (unsigned i = 0; i < vm->slices; i++)
+		slice_send(co, vm, i,
+			   message_make("{s:s, s:O}", "type", "slice-run", "distances", distances),
+			   NULL, 0);
+	json_decref(distances);
+}
+
+static bool slices_all(const struct vm *vm, enum slice_state state)
+{
+	for (unsigned i = 0; i < vm->slices; i++)
+		if (vm->slice[i].state != state)
+			return false;
+	return true;
+}
+
+void vm_advance(struct coordinator *co, struct vm *vm)
+{
+	switch (vm->state) {
+	case VM_STARTING:
+		if (slices_all(vm, SLICE_LISTENING))
+			slices_connect(co, vm);
+		break;
+	case VM_CONNECTING:
+		if (slices_all(vm, SLICE_CONNECTED))
+			slices_run(co, vm);
+		break;
+	case VM_BOOTING:
+		if (slices_all(vm, SLICE_STARTED))
+			vm_state_set(co, vm, VM_RUNNING);
+		break;
+	case VM_PLACING:
+	case VM_RUNNING:
+	case VM_ENDING:
+	case VM_KILLING:
+		break;
+	}
+}
+
+static void reason_set(struct vm *vm, int code, const char *lost, const char *reason)
+{
+	vm->code = code;
+	snprintf(vm->reason, sizeof(vm->reason), "%s", reason);
+	control_text_clean(vm->reason);
+	snprintf(vm->lost, sizeof(vm->lost), "%s", lost ? lost : "");
+}
+
+static void slices_stop(struct coordinator *co, struct vm *vm)
+{
+	vm_state_set(co, vm, VM_ENDING);
+	for (unsigned i = 0; i < vm->slices; i++) {
+		struct slice *slice = &vm->slice[i];
+		if (slice->state == SLICE_PLACED)
+			slice_gone(slice);
+		else if (slice->state < SLICE_EXITED)
+			slice_send(co, vm, i, message_make("{s:s}", "type", "slice-stop"), NULL, 0);
+	}
+}
+
+void vm_end(struct coordinator *co, struct vm *vm, int code, const char *lost, const char *reason)
+{
+	if (vm->state < VM_ENDING) {
+		reason_set(vm, code, lost, reason);
+		slices_stop(co, vm);
+	} else if (vm->blame_ms && code != EXIT_STOPPED) {
+		/* Now it is known why a slice lost its peer. */
+		reason_set(vm, code, lost, reason);
+		vm->blame_ms = 0;
+	}
+	vm_finish_if_done(co, vm);
+}
+
+void vm_end_hearsay(struct coordinator *co, struct vm *vm, const char *reason)
+{
+	if (vm->state >= VM_ENDING)
+		return;
+	reason_set(vm, EXIT_NODE_LOST, NULL, reason);
+	vm->blame_ms = co->now_ms + BLAME_WAIT_MS;
+	slices_stop(co, vm);
+}
+
+static void ended_tell(struct coordinator *co, struct vm *vm)
+{
+	for (unsigned i = 0; i < PEERS_MAX; i++) {
+		struct peer *peer = &co->peer[i];
+		if (!peer->id || peer->vm != vm)
+			continue;
+		action_send(co, peer->id,
+			    message_make("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "vm-ended", "vm",
+					 vm->name, "code", vm->code, "reason", vm->reason, "lost",
+					 vm->lost, "slices", vm_slices_json(vm, true)),
+			    NULL, 0);
+		peer->vm = NULL;
+		peer->owner = peer->console = false;
+	}
+}
+
+void vm_finish_if_done(struct coordinator *co, struct vm *vm)
+{
+	if (vm->state < VM_ENDING || !slices_all(vm, SLICE_GONE))
+		return;
+	if (vm->blame_ms > co->now_ms)
+		return;
+	if (vm->slice[0].node)
+		action_send(co, vm->slice[0].node->peer,
+			    message_make("{s:s, s:s}", "type", "vm-forget", "vm", vm->name), NULL,
+			    0);
+	ended_tell(co, vm);
+	for (unsigned i = 0; i < VMS_MAX; i++)
+		if (co->vm[i] == vm)
+			co->vm[i] = NULL;
+	vm_free(vm);
+}
+
+/* Somebody did not do his part in time: names the first such slice. */
+static void vm_late(struct coordinator *co, struct vm *vm)
+{
+	static const enum slice_state wanted[] = {
+		[VM_STARTING] = SLICE_LISTENING,
+		[VM_CONNECTING] = SLICE_CONNECTED,
+		[VM_BOOTING] = SLICE_STARTED,
+	};
+	char reason[CONTROL_WHY_MAX];
+	unsigned i = 0, seconds = states[vm->state].deadline_ms / 1000;
+
+	if (vm->state == VM_PLACING) {
+		snprintf(reason, sizeof(reason), "%s at node %s within %u s",
+			 states[vm->state].late, vm->slice[0].node_name, seconds);
+		vm_end(co, vm, EXIT_ERROR, NULL, reason);
+		return;
+	}
+	while (i + 1 < vm->slices && vm->slice[i].state == wanted[vm->state])
+		i++;
+	snprintf(reason, sizeof(reason), "slice %u on node %s %s within %u s", i,
+		 vm->slice[i].node_name, states[vm->state].late, seconds);
+	vm_end(co, vm, EXIT_NODE_LOST, vm->slice[i].node_name, reason);
+}
+
+static void slices_kill(struct coordinator *co, struct vm *vm)
+{
+	vm_state_set(co, vm, VM_KILLING);
+	for (unsigned i = 0; i < vm->slices; i++)
+		if (vm->slice[i].state != SLICE_GONE)
+			slice_send(co, vm, i, message_make("{s:s}", "type", "slice-kill"), NULL, 0);
+}
+
+/* A daemon that cannot even kill its slice is cut off; node_lost finishes the VM. */
+static void daemons_cut_off(struct coordinator *co, const char *name)
+{
+	char why[CONTROL_WHY_MAX];
+
+	for (unsigned i = 0; i < PEERS_MAX; i++) {
+		struct peer *peer = &co->peer[i];
+		struct vm *vm = vm_find(co, name);
+		bool guilty = false;
+		for (unsigned s = 0; vm && peer->id && peer->node && s < vm->slices; s++)
+			guilty |=
+				vm->slice[s].node == peer->node && vm->slice[s].state != SLICE_GONE;
+		if (!guilty)
+			continue;
+		snprintf(why, sizeof(why), "its daemon did not end VM %s", name);
+		peer_refuse(co, peer, why);
+	}
+}
+
+static void vm_tick(struct coordinator *co, struct vm *vm)
+{
+	char name[NAME_MAX_LEN + 1];
+
+	if (vm->deadline_ms && co->now_ms >= vm->deadline_ms && !slices_all(vm, SLICE_GONE)) {
+		if (vm->state < VM_ENDING) {
+			vm_late(co, vm);
+		} else if (vm->state == VM_ENDING) {
+			slices_kill(co, vm);
+		} else {
+			/* The VM is freed on the way: its name must live on. */
+			memcpy(name, vm->name, sizeof(name));
+			daemons_cut_off(co, name);
+		}
+		return;
+	}
+	vm_finish_if_done(co, vm);
+}
+
+void vms_tick(struct coordinator *co)
+{
+	for (unsigned i = 0; i < VMS_MAX; i++)
+		if (co->vm[i])
+			vm_tick(co, co->vm[i]);
+}
+
+static void ring_add(struct vm *vm, const uint8_t *data, size_t len)
+{
+	if (len > CONSOLE_RING_BYTES) {
+		data += len - CONSOLE_RING_BYTES;
+		len = CONSOLE_RING_BYTES;
+	}
+	size_t first = CONSOLE_RING_BYTES - vm->ring_at;
+	first = first < len ? first : len;
+	memcpy(vm->ring + vm->ring_at, data, first);
+	memcpy(vm->ring, data + first, len - first);
+	vm->ring_at = (vm->ring_at + len) % CONSOLE_RING_BYTES;
+	vm->ring_used += len;
+	if (vm->ring_used > CONSOLE_RING_BYTES)
+		vm->ring_used = CONSOLE_RING_BYTES;
+}
+
+void vm_console(struct coordinator *co, struct vm *vm, const uint8_t *data, size_t len)
+{
+	if (len == 0)
+		return;
+	ring_add(vm, data, len);
+	for (unsigned i = 0; i < PEERS_MAX; i++)
+		if (co->peer[i].id && co->peer[i].vm == vm && co->peer[i].console)
+			action_console(co, co->peer[i].id,
+				       message_make("{s:s, s:s}", "type", "console-output", "vm",
+						    vm->name),
+				       data, len);
+}

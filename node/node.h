@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pangead's state and what its files share. One thread, one libuv loop. */
+#ifndef NODE_NODE_H
+#define NODE_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "control/control.h"
+
+/* Slices and uploads of one daemon at a time; a machine with more CPUs than this is rare. */
+#define NODE_SLICES_MAX	 256
+#define NODE_UPLOADS_MAX 64
+
+/* How often the daemon says that it lives, and how long the coordinator may be silent. */
+#define HEARTBEAT_MS	       1000
+#define COORDINATOR_SILENCE_MS 10000
+/* Waits between attempts to reach the coordinator: doubling from the first to the last. */
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_LAST_MS	 5000
+/* A slice that has said its last word, or closed its connection, has this long to exit. */
+#define SLICE_EXIT_MS 2000
+
+enum upload_file {
+	UPLOAD_KERNEL,
+	UPLOAD_INITRD,
+	UPLOAD_FILES,
+};
+
+/* The kernel and initrd of a VM whose slice 0 is here: files without names, gone with us. */
+struct upload {
+	char vm[NAME_MAX_LEN + 1]; /* "": free */
+	uint64_t want[UPLOAD_FILES], got[UPLOAD_FILES];
+	int fd[UPLOAD_FILES];
+};
+
+struct node_slice {
+	struct node_daemon *node;
+	char vm[NAME_MAX_LEN + 1];
+	unsigned index, vcpus;
+	uint64_t mem_bytes;
+	pid_t pid;
+	bool reaped;
+	bool orphan; /* the coordinator that wanted it is gone: nobody hears its end */
+	int status;  /* of waitpid, once reaped */
+	struct control_conn *conn;
+	struct control_deadline *deadline; /* to exit, then to close */
+	char how[CONTROL_WHY_MAX];	   /* how it ended, if not by its exit status */
+};
+
+struct node_options {
+	const char *coordinator, *name, *data_address, *run_dir, *vmm, *token_file;
+	unsigned cpus;
+	uint64_t mem_bytes;
+};
+
+struct node_daemon {
+	uv_loop_t loop;
+	struct node_options opts;
+	char token[CONTROL_TOKEN_MAX];
+	uv_signal_t sigterm, sigint, sigchld;
+	bool stopping;
+	int exit_code;
+	/* the coordinator (uv_link.c) */
+	struct control_conn *conn;
+	bool registered, ever_registered, failing;
+	uint64_t heard_ns;
+	unsigned backoff_ms;
+	struct control_deadline *retry;
+	uv_timer_t heartbeat;
+	/* slices (uv_slices.c) */
+	struct node_slice *slice[NODE_SLICES_MAX];
+	struct upload upload[NODE_UPLOADS_MAX];
+};
+
+/* ---- node_main.c ---- */
+/* A slice is gone: a daemon that is stopping ends with its last one. */
+void daemon_slice_over(struct node_daemon *node);
+
+/* ---- uv_link.c ---- */
+/* Connects to the coordinator, again and again. */
+void link_start(struct node_daemon *node);
+/* Says why we leave and closes. */
+void link_stop(struct node_daemon *node, const char *reason);
+/* Sends a message to the coordinator, if there is one; msg's reference is taken. */
+void link_send(struct node_daemon *node, json_t *msg, const void *blob, size_t len);
+
+/* ---- uv_slices.c ---- */
+/* Starts a slice as slice-start says; on failure the coordinator gets its slice-gone. */
+void slice_start(struct node_daemon *node, const json_t *msg);
+/* Hands a message of the coordinator on to the slice it names. Unknown slices have ended. */
+void slice_relay(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len);
+void slice_kill_one(struct node_daemon *node, const json_t *msg);
+/* Kills every slice and tells nobody about them. */
+void slices_kill(struct node_daemon *node);
+/* A child has ended. */
+void slices_reap(struct node_daemon *node);
+bool slices_any(const struct node_daemon *node);
+
+/* ---- node_spawn.c ---- */
+/*
+ * Starts the vmm with the socket as fd 3, the kernel as 4 and the initrd as 5 (each -1: none). It
+ * dies with us. Returns the pid or -errno.
+ */
+pid_t vmm_spawn(const char *path, int sock, int kernel, int initrd);
+/* "killed by signal 9", "exited with code 1". */
+void status_describe(int status, char *out, size_t size);
+
+/* ---- node_uploads.c ---- */
+/* files-begin, file-chunk, vm-forget. 0, or -errno with a sentence in why. */
+int upload_begin(struct node_daemon *node, const json_t *msg, char *why);
+int upload_chunk(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len,
+		 char *why);
+void upload_forget(struct node_daemon *node, const char *vm);
+/* The upload of a VM; null if there is none. */
+struct upload *upload_find(struct node_daemon *node, const char *vm);
+bool upload_whole(const struct upload *upload);
+
+#endif

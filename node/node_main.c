@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pangead: the daemon of one machine; options, signals, beginning and end. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "node/node.h"
+
+#define DEFAULT_COORDINATOR "127.0.0.1:7420"
+
+static const char usage[] =
+	"Usage: pangead [OPTION]...\n"
+	"Offers CPUs and memory of this machine to a coordinator and runs slices of its VMs.\n"
+	"\n"
+	"  --coordinator HOST:PORT  where pangea-coordinator listens (" DEFAULT_COORDINATOR ")\n"
+	"  --name NAME              this node's name (the host's)\n"
+	"  --cpus N                 CPUs on offer (those online)\n"
+	"  --mem SIZE               memory on offer, as 512M or 16G (half of the machine's)\n"
+	"  --data-address ADDRESS   where slices reach each other, numeric (127.0.0.1)\n"
+	"  --run-dir DIR            for temporary files (under $XDG_RUNTIME_DIR or /tmp)\n"
+	"  --token-file FILE        the coordinator's token (mode 0600, one line)\n"
+	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
+	"  --log-level LEVEL        error, warn, info or debug (info)\n"
+	"  --help, --version\n";
+
+/* What the options default to needs room to live in. */
+struct defaults {
+	char name[NAME_MAX_LEN + 1];
+	char vmm[4096];
+	char run_dir[4096];
+	char tag[NAME_MAX_LEN + 16];
+	bool run_dir_made;
+};
+
+static int options_bad(const char *what)
+{
+	fprintf(stderr, "pangead: %s\nTry 'pangead --help'.\n", what);
+	return EXIT_USAGE;
+}
+
+/* The host's name as far as it is one of ours. */
+static void name_default(char *name, size_t size)
+{
+	char host[256] = "";
+	size_t used = 0;
+
+	gethostname(host, sizeof(host) - 1);
+	for (const char *p = host; *p && *p != '.' && used + 1 < size; p++) {
+		char c = *p >= 'A' && *p <= 'Z' ? (char)(*p - 'A' + 'a') : *p;
+		name[used++] = c;
+	}
+	name[used] = 0;
+	if (!control_name_valid(name))
+		snprintf(name, size, "node");
+}
+
+static void vmm_default(char *path, size_t size)
+{
+	ssize_t n = readlink("/proc/self/exe", path, size - 16);
+	char *slash;
+
+	path[n > 0 ? n : 0] = 0;
+	slash = strrchr(path, '/');
+	if (slash)
+		snprintf(slash + 1, 16, "pangea-vmm");
+}
+
+static void options_default(struct node_options *opts, struct defaults *defaults)
+{
+	uint64_t half = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (!opts->name) {
+		name_default(defaults->name, sizeof(defaults->name));
+		opts->name = defaults->name;
+	}
+	if (!opts->vmm) {
+		vmm_default(defaults->vmm, sizeof(defaults->vmm));
+		opts->vmm = defaults->vmm;
+	}
+	if (!opts->run_dir) {
+		if (dir && dir[0] == '/')
+			snprintf(defaults->run_dir, sizeof(defaults->run_dir), "%s/pangead-%s", dir,
+				 opts->name);
+		else
+			snprintf(defaults->run_dir, sizeof(defaults->run_dir), "/tmp/pangead-%u-%s",
+				 (unsigned)getuid(), opts->name);
+		opts->run_dir = defaults->run_dir;
+	}
+	if (!opts->cpus)
+		opts->cpus = online < 1 ? 1 : online > VCPUS_MAX ? VCPUS_MAX : (unsigned)online;
+	if (!opts->mem_bytes) {
+		half = half < GUEST_MEM_MAX ? half : GUEST_MEM_MAX;
+		opts->mem_bytes = half & ~(HOME_CHUNK_SIZE - 1);
+	}
+}
+
+static int options_check(const struct node_options *opts)
+{
+	struct sockaddr_storage addr;
+	char data[80];
+
+	if (!control_name_valid(opts->name))
+		return options_bad("--name is 1 to 63 of a-z, 0-9 and '-', not first '-'");
+	if (control_address_parse(opts->coordinator, &addr) < 0)
+		return options_bad("--coordinator is a numeric HOST:PORT");
+	snprintf(data, sizeof(data), strchr(opts->data_address, ':') ? "[%.60s]:0" : "%.60s:0",
+		 opts->data_address);
+	if (strlen(opts->data_address) >= 60 || control_address_parse(data, &addr) < 0)
+		return options_bad("--data-address is a numeric address without a port");
+	if (opts->mem_bytes > GUEST_MEM_MAX)
+		return options_bad("--mem is at most 4T");
+	return -1;
+}
+
+static const struct option longs[] = {
+	{"coordinator", required_argument, NULL, 'c'},
+	{"name", required_argument, NULL, 'n'},
+	{"cpus", required_argument, NULL, 'C'},
+	{"mem", required_argument, NULL, 'M'},
+	{"data-address", required_argument, NULL, 'd'},
+	{"run-dir", required_argument, NULL, 'r'},
+	{"token-file", required_argument, NULL, 't'},
+	{"vmm", required_argument, NULL, 'x'},
+	{"log-level", required_argument, NULL, 'L'},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{NULL, 0, NULL, 0},
+};
+
+/* One option; -1 to go on, else the exit code. */
+static int option_take(struct node_options *opts, int opt, int *level)
+{
+	switch (opt) {
+	case 'c':
+		opts->coordinator = optarg;
+		return -1;
+	case 'n':
+		opts->name = optarg;
+		return -1;
+	case 'C':
+		if (control_uint_parse(optarg, 1, VCPUS_MAX, &opts->cpus) < 0)
+			return options_bad("--cpus is a number from 1 to 256");
+		return -1;
+	case 'M':
+		if (control_size_parse(optarg, &opts->mem_bytes) < 0 || !opts->mem_bytes)
+			return options_bad("--mem is a size such as 512M or 16G");
+		return -1;
+	case 'd':
+		opts->data_address = optarg;
+		return -1;
+	case 'r':
+		opts->run_dir = optarg;
+		return -1;
+	case 't':
+		opts->token_file = optarg;
+		return -1;
+	case 'x':
+		opts->vmm = optarg;
+		return -1;
+	case 'L':
+		*level = log_level_parse(optarg);
+		return *level < 0 ? options_bad("--log-level is error, warn, info or debug") : -1;
+	case 'h':
+		return fputs(usage, stdout) < 0;
+	case 'v':
+		return puts("pangead " PANGEA_VERSION) < 0;
+	default:
+		return options_bad("wrong usage");
+	}
+}
+
+static int options_parse(struct node_options *opts, struct defaults *defaults, int argc,
+			 char **argv)
+{
+	int level = LOG_INFO, opt, code;
+
+	opts->coordinator = DEFAULT_COORDINATOR;
+	opts->data_address = "127.0.0.1";
+	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		code = option_take(opts, opt, &level);
+		if (code >= 0)
+			return code;
+	}
+	if (optind < argc)
+		return options_bad("takes no arguments, only options");
+	options_default(opts, defaults);
+	snprintf(defaults->tag, sizeof(defaults->tag), "pangead %s", opts->name);
+	log_init(defaults->tag, (enum log_level)level);
+	return options_check(opts);
+}
+
+/* A directory of ours alone; made if it is not there. */
+static int run_dir_prepare(const char *dir, bool *made)
+{
+	struct stat st;
+
+	*made = mkdir(dir, 0700) == 0;
+	if (!*made && errno != EEXIST) {
+		int err = -errno;
+		log_error("cannot make the run directory %s: %s", dir, error_text(err));
+		return err;
+	}
+	if (lstat(dir, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+	    (st.st_mode & 022)) {
+		log_error("the run directory %s is no directory that only this user can write",
+			  dir);
+		return -EPERM;
+	}
+	return 0;
+}
+
+static int prepare(struct node_daemon *node, struct defaults *defaults)
+{
+	struct stat st;
+	int err;
+
+	if (stat(node->opts.vmm, &st) < 0 || !S_ISREG(st.st_mode) ||
+	    access(node->opts.vmm, X_OK) < 0) {
+		log_error("the slice program %s cannot be executed", node->opts.vmm);
+		return -ENOENT;
+	}
+	if (node->opts.token_file) {
+		err = control_token_read(node->opts.token_file, node->token);
+		if (err) {
+			log_error("cannot use the token in %s: %s", node->opts.token_file,
+				  err == -EPERM ? "others can read it" : error_text(err));
+			return err;
+		}
+	}
+	return run_dir_prepare(node->opts.run_dir, &defaults->run_dir_made);
+}
+
+void daemon_slice_over(struct node_daemon *node)
+{
+	if (!node->stopping || slices_any(node) || uv_is_closing((uv_handle_t *)&node->sigchld))
+		return;
+	uv_close((uv_handle_t *)&node->sigchld, NULL);
+}
+
+static void child_ended(uv_signal_t *handle, int signum)
+{
+	struct node_daemon *node = handle->data;
+
+	(void)signum;
+	slices_reap(node);
+}
+
+static void daemon_stop(uv_signal_t *handle, int signum)
+{
+	struct node_daemon *node = handle->data;
+
+	if (node->stopping)
+		return;
+	log_info("stopping: %s", strsignal(signum));
+	node->stopping = true;
+	link_stop(node, "the daemon was stopped");
+	slices_kill(node);
+	uv_close((uv_handle_t *)&node->sigterm, NULL);
+	uv_close((uv_handle_t *)&node->sigint, NULL);
+	daemon_slice_over(node);
+}
+
+static void daemon_run(struct node_daemon *node)
+{
+	uv_signal_init(&node->loop, &node->sigterm);
+	uv_signal_init(&node->loop, &node->sigint);
+	uv_signal_init(&node->loop, &node->sigchld);
+	node->sigterm.data = node->sigint.data = node->sigchld.data = node;
+	uv_signal_start(&node->sigterm, daemon_stop, SIGTERM);
+	uv_signal_start(&node->sigint, daemon_stop, SIGINT);
+	uv_signal_start(&node->sigchld, child_ended, SIGCHLD);
+	log_info("offering %u CPUs and %llu MiB", node->opts.cpus,
+		 (unsigned long long)(node->opts.mem_bytes >> 20));
+	link_start(node);
+	uv_run(&node->loop, UV_RUN_DEFAULT);
+	/* Only a refused registration stops the loop early; there are no slices then. */
+	uv_loop_close(&node->loop);
+}
+
+int main(int argc, char **argv)
+{
+	struct node_daemon *node = calloc(1, sizeof(*node));
+	struct defaults *defaults = calloc(1, sizeof(*defaults));
+	int code = EXIT_ERROR;
+
+	if (!node || !defaults)
+		goto out;
+	code = options_parse(&node->opts, defaults, argc, argv);
+	if (code >= 0)
+		goto out;
+	code = EXIT_ERROR;
+	umask(077);
+	signal(SIGPIPE, SIG_IGN);
+	if (prepare(node, defaults) < 0)
+		goto out;
+	uv_loop_init(&node->loop);
+	daemon_run(node);
+	code = node->exit_code;
+	if (defaults->run_dir_made)
+		rmdir(node->opts.run_dir);
+out:
+	free(defaults);
+	free(node);
+	return code;
+}

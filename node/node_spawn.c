@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting a slice's process and putting its end into words. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "node/node.h"
+
+/* Where the child finds its files; above them nothing is left open. */
+#define CHILD_SOCK   3
+#define CHILD_KERNEL 4
+#define CHILD_INITRD 5
+#define CHILD_ABOVE  6
+
+/* Out of the way of the numbers it is going to get. */
+static int fd_lift(int fd)
+{
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 16);
+}
+
+static int fd_put(int fd, int number)
+{
+	if (fd < 0) {
+		close(number);
+		return 0;
+	}
+	return dup2(fd, number);
+}
+
+/* In the child: only what is safe after fork. */
+_Noreturn static void child_run(const char *path, pid_t parent, int sock, int kernel, int initrd)
+{
+	char name[] = "pangea-vmm";
+	char *argv[] = {name, NULL};
+	sigset_t none;
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	/* Dies with the daemon, even if that is killed; unless it is dead already. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent || null < 0)
+		_exit(127);
+	/* A group of its own: the terminal's Ctrl-C is for the daemon. */
+	setpgid(0, 0);
+	sock = fd_lift(sock);
+	kernel = fd_lift(kernel);
+	initrd = fd_lift(initrd);
+	if (dup2(null, STDIN_FILENO) < 0 || fd_put(sock, CHILD_SOCK) < 0 ||
+	    fd_put(kernel, CHILD_KERNEL) < 0 || fd_put(initrd, CHILD_INITRD) < 0)
+		_exit(127);
+	close_range(CHILD_ABOVE, ~0u, 0);
+	signal(SIGPIPE, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execv(path, argv);
+	_exit(127);
+}
+
+pid_t vmm_spawn(const char *path, int sock, int kernel, int initrd)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		child_run(path, parent, sock, kernel, initrd);
+	return pid;
+}
+
+void status_describe(int status, char *out, size_t size)
+{
+	if (WIFSIGNALED(status))
+		snprintf(out, size, "killed by signal %d", WTERMSIG(status));
+	else
+		snprintf(out, size, "exited with code %d", WEXITSTATUS(status));
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernels and initrds that travel here: nameless files, so that nothing can be left behind. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "node/node.h"
+
+/* As the coordinator's limit on what a client may send. */
+#define UPLOAD_BYTES_MAX (UINT64_C(512) << 20)
+
+struct upload *upload_find(struct node_daemon *node, const char *vm)
+{
+	for (unsigned i = 0; i < NODE_UPLOADS_MAX; i++)
+		if (node->upload[i].vm[0] && strcmp(node->upload[i].vm, vm) == 0)
+			return &node->upload[i];
+	return NULL;
+}
+
+static struct upload *upload_free_slot(struct node_daemon *node)
+{
+	for (unsigned i = 0; i < NODE_UPLOADS_MAX; i++)
+		if (!node->upload[i].vm[0])
+			return &node->upload[i];
+	return NULL;
+}
+
+/* A private file in the run directory that loses its name at once. */
+static int file_make(const char *dir)
+{
+	char path[4096];
+	int fd;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/upload-XXXXXX", dir) >= sizeof(path))
+		return -ENAMETOOLONG;
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	unlink(path);
+	return fd;
+}
+
+void upload_forget(struct node_daemon *node, const char *vm)
+{
+	struct upload *upload = upload_find(node, vm);
+
+	if (!upload)
+		return;
+	for (int i = 0; i < UPLOAD_FILES; i++)
+		if (upload->fd[i] >= 0)
+			close(upload->fd[i]);
+	memset(upload, 0, sizeof(*upload));
+}
+
+int upload_begin(struct node_daemon *node, const json_t *msg, char *why)
+{
+	struct upload *upload = upload_free_slot(node);
+	uint64_t kernel, initrd;
+	const char *vm;
+	int err;
+
+	if ((err = control_get_name(msg, "vm", &vm, why)) ||
+	    (err = control_get_u64(msg, "kernel_bytes", 1, UPLOAD_BYTES_MAX, &kernel, why)) ||
+	    (err = control_get_u64(msg, "initrd_bytes", 0, UPLOAD_BYTES_MAX, &initrd, why)))
+		return err;
+	upload_forget(node, vm);
+	if (!upload) {
+		snprintf(why, CONTROL_WHY_MAX, "it keeps %d kernels already", NODE_UPLOADS_MAX);
+		return -EMFILE;
+	}
+	snprintf(upload->vm, sizeof(upload->vm), "%s", vm);
+	upload->want[UPLOAD_KERNEL] = kernel;
+	upload->want[UPLOAD_INITRD] = initrd;
+	for (int i = 0; i < UPLOAD_FILES; i++)
+		upload->fd[i] = -1;
+	for (int i = 0; i < UPLOAD_FILES && upload->want[i]; i++) {
+		upload->fd[i] = file_make(node->opts.run_dir);
+		if (upload->fd[i] < 0) {
+			err = upload->fd[i];
+			snprintf(why, CONTROL_WHY_MAX, "no file in %.200s: %s", node->opts.run_dir,
+				 error_text(err));
+			upload_forget(node, vm);
+			return err;
+		}
+	}
+	return 0;
+}
+
+static int bytes_write(int fd, const uint8_t *data, size_t len, uint64_t offset)
+{
+	while (len) {
+		ssize_t n = pwrite(fd, data, len, (off_t)offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		data += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return 0;
+}
+
+int upload_chunk(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len,
+		 char *why)
+{
+	struct upload *upload;
+	const char *vm, *name;
+	uint64_t offset;
+	int which, err;
+
+	if ((err = control_get_name(msg, "vm", &vm, why)) ||
+	    (err = control_get_string(msg, "file", &name, why)) ||
+	    (err = control_get_u64(msg, "offset", 0, UPLOAD_BYTES_MAX, &offset, why)))
+		return err;
+	which = strcmp(name, "kernel") == 0 ? UPLOAD_KERNEL : UPLOAD_INITRD;
+	upload = upload_find(node, vm);
+	if (!upload) {
+		snprintf(why, CONTROL_WHY_MAX, "a piece came of a file that was not announced");
+		return -PANGEA_ECONTROL;
+	}
+	if (offset != upload->got[which] || len == 0 ||
+	    len > upload->want[which] - upload->got[which]) {
+		snprintf(why, CONTROL_WHY_MAX, "a piece of the %s came out of place",
+			 which == UPLOAD_KERNEL ? "kernel" : "initrd");
+		return -PANGEA_ECONTROL;
+	}
+	err = bytes_write(upload->fd[which], blob, len, offset);
+	if (err) {
+		snprintf(why, CONTROL_WHY_MAX, "%s", error_text(err));
+		return err;
+	}
+	upload->got[which] += len;
+	return 0;
+}
+
+bool upload_whole(const struct upload *upload)
+{
+	for (int i = 0; i < UPLOAD_FILES; i++)
+		if (upload->got[i] != upload->want[i])
+			return false;
+	return true;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Slices: one pangea-vmm process each, its connection, and its end.
+ *
+ * A slice is over when its process is reaped and its connection closed (so that its last words are
+ * read); then the coordinator gets slice-gone. Timers, one a slice: SLICE_EXIT_MS after its
+ * slice-exit or the end of its connection the process is killed; SLICE_EXIT_MS after the process
+ * ended the connection is cut.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "node/node.h"
+
+bool slices_any(const struct node_daemon *node)
+{
+	for (unsigned i = 0; i < NODE_SLICES_MAX; i++)
+		if (node->slice[i])
+			return true;
+	return false;
+}
+
+static struct node_slice *slice_find(struct node_daemon *node, const char *vm, unsigned index)
+{
+	for (unsigned i = 0; i < NODE_SLICES_MAX; i++) {
+		struct node_slice *slice = node->slice[i];
+		if (slice && slice->index == index && strcmp(slice->vm, vm) == 0)
+			return slice;
+	}
+	return NULL;
+}
+
+static void gone_report(struct node_daemon *node, const char *vm, unsigned index, const char *how)
+{
+	char clean[CONTROL_WHY_MAX];
+
+	snprintf(clean, sizeof(clean), "%s", how);
+	control_text_clean(clean);
+	link_send(node,
+		  json_pack("{s:s, s:s, s:i, s:s}", "type", "slice-gone", "vm", vm, "slice",
+			    (int)index, "how", clean),
+		  NULL, 0);
+}
+
+static void slice_finish_if_over(struct node_slice *slice)
+{
+	struct node_daemon *node = slice->node;
+	char how[CONTROL_WHY_MAX];
+
+	if (!slice->reaped || slice->conn)
+		return;
+	status_describe(slice->status, how, sizeof(how));
+	log_info("VM %s: slice %u %s", slice->vm, slice->index, how);
+	if (!slice->orphan)
+		gone_report(node, slice->vm, slice->index, slice->how[0] ? slice->how : how);
+	if (slice->index == 0)
+		upload_forget(node, slice->vm);
+	control_deadline_cancel(&slice->deadline);
+	for (unsigned i = 0; i < NODE_SLICES_MAX; i++)
+		if (node->slice[i] == slice)
+			node->slice[i] = NULL;
+	free(slice);
+	daemon_slice_over(node);
+}
+
+static void slice_late(void *arg)
+{
+	struct node_slice *slice = arg;
+
+	slice->deadline = NULL;
+	if (!slice->reaped) {
+		log_warn("VM %s: slice %u does not exit: killing it", slice->vm, slice->index);
+		kill(slice->pid, SIGKILL);
+	} else if (slice->conn) {
+		control_abort(slice->conn);
+	}
+}
+
+static void slice_hurry(struct node_slice *slice)
+{
+	control_deadline_cancel(&slice->deadline);
+	slice->deadline =
+		control_deadline_start(&slice->node->loop, SLICE_EXIT_MS, slice_late, slice);
+	if (!slice->deadline && !slice->reaped)
+		kill(slice->pid, SIGKILL);
+}
+
+static bool slice_type_known(const json_t *msg)
+{
+	static const char *const types[] = {"slice-listening", "slice-connected", "slice-started",
+					    "slice-stats",     "slice-exit",	  "console-output"};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (control_is(msg, types[i]))
+			return true;
+	return false;
+}
+
+static void vmm_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len)
+{
+	struct node_slice *slice = control_user(conn);
+	struct node_daemon *node = slice->node;
+
+	if (!slice_type_known(msg)) {
+		snprintf(slice->how, sizeof(slice->how), "it sent an unknown message \"%.40s\"",
+			 control_type(msg));
+		kill(slice->pid, SIGKILL);
+		control_abort(conn);
+		return;
+	}
+	if (control_is(msg, "slice-exit"))
+		slice_hurry(slice);
+	if (slice->orphan)
+		return;
+	if (control_is(msg, "console-output") && node->conn &&
+	    control_queued(node->conn) > CONTROL_CONSOLE_QUEUE_MAX)
+		return;
+	json_t *copy = json_copy(msg);
+	json_object_set_new(copy, "vm", json_string(slice->vm));
+	json_object_set_new(copy, "slice", json_integer((json_int_t)slice->index));
+	link_send(node, copy, blob, len);
+}
+
+static void vmm_closed(struct control_conn *conn, int err, const char *why)
+{
+	struct node_slice *slice = control_user(conn);
+
+	slice->conn = NULL;
+	if (!slice->reaped) {
+		/* Anything but the end of the stream means that it lost its mind. */
+		if (err && err != -PANGEA_EPEERLOST) {
+			if (!slice->how[0])
+				snprintf(slice->how, sizeof(slice->how), "%s", why);
+			kill(slice->pid, SIGKILL);
+		}
+		slice_hurry(slice);
+	}
+	slice_finish_if_over(slice);
+}
+
+static const struct control_ops vmm_ops = {NULL, vmm_msg, vmm_closed};
+
+void slices_reap(struct node_daemon *node)
+{
+	for (unsigned i = 0; i < NODE_SLICES_MAX; i++) {
+		struct node_slice *slice = node->slice[i];
+		if (!slice || slice->reaped || waitpid(slice->pid, &slice->status, WNOHANG) <= 0)
+			continue;
+		slice->reaped = true;
+		if (slice->conn)
+			slice_hurry(slice);
+		slice_finish_if_over(slice);
+	}
+}
+
+void slices_kill(struct node_daemon *node)
+{
+	for (unsigned i = 0; i < NODE_SLICES_MAX; i++) {
+		struct node_slice *slice = node->slice[i];
+		if (!slice)
+			continue;
+		slice->orphan = true;
+		if (!slice->reaped)
+			kill(slice->pid, SIGKILL);
+	}
+	for (unsigned i = 0; i < NODE_UPLOADS_MAX; i++)
+		if (node->upload[i].vm[0])
+			upload_forget(node, node->upload[i].vm);
+}
+
+/* The daemon's own check of what it has promised: the coordinator may be wrong. */
+static int budget_check(const struct node_daemon *node, const struct node_slice *want, char *why)
+{
+	uint64_t mem_bytes = want->mem_bytes;
+	unsigned cpus = want->vcpus;
+
+	for (unsigned i = 0; i < NODE_SLICES_MAX; i++) {
+		if (!node->slice[i])
+			continue;
+		cpus += node->slice[i]->vcpus;
+		mem_bytes += node->slice[i]->mem_bytes;
+	}
+	if (cpus <= node->opts.cpus && mem_bytes <= node->opts.mem_bytes)
+		return 0;
+	snprintf(why, CONTROL_WHY_MAX, "it is larger than what its node has left");
+	return -PANGEA_ENOFIT;
+}
+
+static int start_parse(const struct node_daemon *node, const json_t *msg, struct node_slice *slice,
+		       char *why)
+{
+	json_t *slices, *own;
+	const char *vm;
+	int err;
+
+	if ((err = control_get_name(msg, "vm", &vm, why)) ||
+	    (err = control_get_array(msg, "slices", SLICES_MAX, &slices, why)) ||
+	    (err = control_get_uint(msg, "slice", 0, SLICES_MAX - 1, &slice->index, why)))
+		return err;
+	own = json_array_get(slices, slice->index);
+	if ((err = control_get_uint(own, "vcpus", 0, VCPUS_MAX, &slice->vcpus, why)) ||
+	    (err = control_get_u64(own, "mem_bytes", 0, GUEST_MEM_MAX, &slice->mem_bytes, why)))
+		return err;
+	snprintf(slice->vm, sizeof(slice->vm), "%s", vm);
+	return budget_check(node, slice, why);
+}
+
+static int slice_spawn(struct node_slice *slice, const struct upload *upload)
+{
+	struct node_daemon *node = slice->node;
+	struct control_options opts = {
+		.loop = &node->loop, .ops = &vmm_ops, .user = slice, .role = CONTROL_ROLE_NODE};
+	int fds[2], err;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	slice->pid = vmm_spawn(node->opts.vmm, fds[1], upload ? upload->fd[UPLOAD_KERNEL] : -1,
+			       upload ? upload->fd[UPLOAD_INITRD] : -1);
+	close(fds[1]);
+	if (slice->pid < 0) {
+		close(fds[0]);
+		return slice->pid;
+	}
+	err = control_open_fd(&opts, fds[0], &slice->conn);
+	if (err) {
+		kill(slice->pid, SIGKILL);
+		waitpid(slice->pid, NULL, 0);
+	}
+	return err;
+}
+
+/* What the coordinator said, with what only this daemon knows. */
+static int config_send(struct node_slice *slice, const json_t *msg, const struct upload *upload)
+{
+	json_t *config = json_copy((json_t *)msg);
+	bool initrd = upload && upload->want[UPLOAD_INITRD];
+	int err;
+
+	if (!config)
+		return -ENOMEM;
+	json_object_set_new(config, "type", json_string("slice-config"));
+	json_object_set_new(config, "bind_host", json_string(slice->node->opts.data_address));
+	/* The files have no names; the child finds them by number (see vmm_spawn). */
+	json_object_set_new(config, "kernel", json_string(upload ? "/proc/self/fd/4" : ""));
+	json_object_set_new(config, "initrd", json_string(initrd ? "/proc/self/fd/5" : ""));
+	err = control_send(slice->conn, config, NULL, 0);
+	json_decref(config);
+	return err;
+}
+
+static struct node_slice **slice_slot(struct node_daemon *node)
+{
+	for (unsigned i = 0; i < NODE_SLICES_MAX; i++)
+		if (!node->slice[i])
+			return &node->slice[i];
+	return NULL;
+}
+
+void slice_start(struct node_daemon *node, const json_t *msg)
+{
+	struct node_slice **slot = slice_slot(node), *slice = calloc(1, sizeof(*slice));
+	char why[CONTROL_WHY_MAX] = "no room for one more slice";
+	struct upload *upload = NULL;
+	int err = -ENOMEM;
+
+	if (slice && slot)
+		err = start_parse(node, msg, slice, why);
+	if (!err && slice_find(node, slice->vm, slice->index)) {
+		snprintf(why, sizeof(why), "this slice runs already");
+		err = -EEXIST;
+	}
+	if (!err && slice->index == 0) {
+		upload = upload_find(node, slice->vm);
+		if (!upload || !upload_whole(upload)) {
+			snprintf(why, sizeof(why), "its kernel has not arrived");
+			err = -ENOENT;
+		}
+	}
+	if (!err) {
+		slice->node = node;
+		err = slice_spawn(slice, upload);
+		if (err)
+			snprintf(why, sizeof(why), "cannot start: %s", error_text(err));
+	}
+	if (err) {
+		const char *vm = json_string_value(json_object_get(msg, "vm"));
+		log_error("a slice cannot start: %s", why);
+		gone_report(node, vm ? vm : "", slice ? slice->index : 0, why);
+		free(slice);
+		return;
+	}
+	*slot = slice;
+	log_info("VM %s: slice %u is process %d", slice->vm, slice->index, (int)slice->pid);
+	if (config_send(slice, msg, upload) < 0)
+		kill(slice->pid, SIGKILL);
+}
+
+static struct node_slice *slice_named(struct node_daemon *node, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	const char *vm;
+	unsigned index;
+
+	if (control_get_name(msg, "vm", &vm, why) < 0 ||
+	    control_get_uint(msg, "slice", 0, SLICES_MAX - 1, &index, why) < 0) {
+		log_warn("%s", why);
+		return NULL;
+	}
+	return slice_find(node, vm, index);
+}
+
+void slice_relay(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len)
+{
+	struct node_slice *slice = slice_named(node, msg);
+
+	if (!slice || !slice->conn)
+		return;
+	/* -EPIPE: it is ending, which its own reports will tell. */
+	int err = control_send(slice->conn, msg, blob, len);
+	if (err && err != -EPIPE && !control_is(msg, "console-input")) {
+		snprintf(slice->how, sizeof(slice->how), "it cannot be told anything: %s",
+			 error_text(err));
+		kill(slice->pid, SIGKILL);
+	}
+}
+
+void slice_kill_one(struct node_daemon *node, const json_t *msg)
+{
+	struct node_slice *slice = slice_named(node, msg);
+
+	if (slice && !slice->reaped)
+		kill(slice->pid, SIGKILL);
+}
