@@ -14,8 +14,8 @@
  */
 #define SIGNATURE 0x000206c2u
 
-/* 1.EDX: FPU DE PSE TSC MSR PAE CX8 APIC PGE CMOV PAT CLFLUSH MMX FXSR SSE SSE2. Not MTRR, MCE,
- * SEP, HTT. */
+/* 1.EDX: FPU DE PSE TSC MSR PAE CX8 APIC PGE CMOV PAT SEP CLFLUSH MMX FXSR SSE SSE2. Not MTRR,
+ * MCE, HTT. */
 #define FEATURES_1_EDX                                                                             \
 	(1u << 0 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 9 |           \
 	 1u << 13 | 1u << 15 | 1u << 16 | 1u << 19 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26)
@@ -24,9 +24,9 @@
 /* 7.EBX: ERMS. 7.EDX: FSRM. They make Linux copy with REP MOVSB, our fastest instruction. */
 #define FEATURES_7_EBX (1u << 9)
 #define FEATURES_7_EDX (1u << 4)
-/* 80000001.EDX: SYSCALL, NX, LM. ECX: PREFETCHW. */
+/* 80000001.EDX: SYSCALL, NX, LM. ECX: LAHF in 64-bit mode, PREFETCHW. */
 #define FEATURES_EXT_EDX (1u << 11 | 1u << 20 | 1u << 29)
-#define FEATURES_EXT_ECX (1u << 8)
+#define FEATURES_EXT_ECX (1u << 0 | 1u << 8)
 
 /* 40000001.EAX: MSI_EXT_DEST_ID (I/O APIC and MSI destinations of 15 bits), and nothing of KVM's
  * that would write guest memory behind the coherence protocol or send IPIs by hypercall. */

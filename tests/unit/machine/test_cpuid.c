@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CPUID: what Linux decides by, the topology, and that unknown leaves are zero. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "vmm/cpuid.h"
+#include "vmm/layout.h"
+
+static struct cpuid_model model = {.vcpus = 200, .tsc_hz = LAYOUT_TSC_HZ};
+
+static struct vcpu_cpuid get(unsigned vcpu, uint32_t leaf, uint32_t subleaf)
+{
+	struct vcpu_cpuid out;
+
+	memset(&out, 0xee, sizeof(out));
+	cpuid_read(&model, vcpu, leaf, subleaf, &out);
+	return out;
+}
+
+static bool zero(struct vcpu_cpuid c)
+{
+	return !(c.eax | c.ebx | c.ecx | c.edx);
+}
+
+static void text(struct vcpu_cpuid c, uint32_t a, uint32_t b, uint32_t d, const char *expected)
+{
+	char out[13] = {0};
+
+	(void)c;
+	memcpy(out, &a, 4);
+	memcpy(out + 4, &b, 4);
+	memcpy(out + 8, &d, 4);
+	cr_assert_str_eq(out, expected);
+}
+
+Test(cpuid, identity)
+{
+	struct vcpu_cpuid c = get(0, 0, 0);
+	char brand[49] = {0};
+	unsigned i;
+
+	cr_assert_eq(c.eax, 0x15);
+	text(c, c.ebx, c.edx, c.ecx, "GenuineIntel");
+	c = get(0, 0x40000000, 0);
+	cr_assert_eq(c.eax, 0x40000001);
+	text(c, c.ebx, c.ecx, c.edx, "KVMKVMKVM");
+	c = get(0, 0x40000001, 0);
+	cr_assert_eq(c.eax, 1u << 15, "MSI_EXT_DEST_ID and nothing else");
+	cr_assert(!c.ebx && !c.ecx && !c.edx);
+	for (i = 0; i < 3; i++) {
+		c = get(0, 0x80000002 + i, 0);
+		memcpy(brand + 16 * i, &c, 16);
+	}
+	cr_assert_str_eq(brand, "Pangea software x86-64 CPU");
+	c = get(0, 1, 0);
+	cr_assert_eq(c.eax >> 8 & 0xf, 6);
+	cr_assert_geq(((c.eax >> 12 & 0xf0) | (c.eax >> 4 & 0xf)), 0x0e);
+}
+
+/* arch/x86/kernel/verify_cpu.S and asm/required-features.h. */
+Test(cpuid, what_linux_requires)
+{
+	static const unsigned edx[] = {0, 3, 4, 5, 6, 8, 9, 13, 15, 16, 24, 25, 26};
+	struct vcpu_cpuid c = get(3, 1, 0);
+	size_t i;
+
+	for (i = 0; i < sizeof(edx) / sizeof(edx[0]); i++)
+		cr_assert(c.edx >> edx[i] & 1, "1.EDX.%u", edx[i]);
+	cr_assert(c.ecx >> 21 & 1, "x2APIC");
+	cr_assert(c.ecx >> 31 & 1, "hypervisor");
+	cr_assert(c.ecx >> 13 & 1, "CMPXCHG16B");
+	cr_assert_not(c.ecx >> 24 & 1, "no TSC deadline");
+	cr_assert_not(c.ecx >> 3 & 1, "no MONITOR");
+	cr_assert_not(c.ecx >> 26 & 1, "no XSAVE");
+	cr_assert_eq(c.ebx >> 24, 3);
+	cr_assert_eq(c.ebx >> 8 & 0xff, 8, "CLFLUSH line");
+	c = get(0, 0x80000001, 0);
+	cr_assert_eq(c.edx & 0x20100800, 0x20100800u, "LM, NX, SYSCALL");
+	cr_assert_eq(get(0, 0x80000008, 0).eax, 0x302e);
+	cr_assert_eq(get(0, 0x80000007, 0).edx, 1u << 8);
+	cr_assert_eq(get(0, 6, 0).eax, 1u << 2);
+	c = get(0, 7, 0);
+	cr_assert_eq(c.ebx, 1u << 9);
+	cr_assert_eq(c.edx, 1u << 4);
+}
+
+Test(cpuid, tsc_frequency)
+{
+	static const uint64_t rates[] = {1000000000, 2100000000, 999999999, 1234567};
+	struct vcpu_cpuid c = get(0, 0x15, 0);
+	struct cpuid_model other = model;
+	size_t i;
+
+	cr_assert_eq(c.eax, 1);
+	cr_assert_eq(c.ebx, 40);
+	cr_assert_eq(c.ecx, 25000000);
+	for (i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		other.tsc_hz = rates[i];
+		cpuid_read(&other, 0, 0x15, 0, &c);
+		cr_assert(c.eax && c.ebx);
+		cr_assert_eq((uint64_t)c.ecx * c.ebx / c.eax, rates[i]);
+	}
+}
+
+Test(cpuid, one_core_a_package)
+{
+	static const unsigned ids[] = {0, 1, 17, 199};
+	unsigned i, level;
+
+	for (i = 0; i < 4; i++) {
+		for (level = 0; level < 4; level++) {
+			struct vcpu_cpuid c = get(ids[i], 0xb, level);
+
+			cr_assert_eq(c.edx, ids[i]);
+			cr_assert_eq(c.ecx & 0xff, level);
+			cr_assert_eq(c.eax, 0, "no bits of the id below the package");
+			cr_assert_eq(c.ebx, level < 2 ? 1u : 0u);
+			cr_assert_eq(c.ecx >> 8, level < 2 ? level + 1 : 0u);
+		}
+	}
+	for (level = 0; level < 3; level++)
+		cr_assert_eq(get(0, 4, level).eax >> 14, 0, "no cache is shared");
+	cr_assert(zero(get(0, 4, 3)));
+}
+
+Test(cpuid, unknown_leaves_are_zero)
+{
+	static const uint32_t leaves[] = {0x3,	      0x5,	  0x8,	      0xa,
+					  0xd,	      0x14,	  0x16,	      0x1f,
+					  0x40000002, 0x40000100, 0x4000ff00, 0x80000005,
+					  0x8000000a, 0x8fffffff, 0xc0000000, 0xffffffff};
+	size_t i;
+
+	for (i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++)
+		cr_assert(zero(get(0, leaves[i], 0)), "leaf %x", leaves[i]);
+	cr_assert(zero(get(0, 7, 1)));
+	cr_assert(zero(get(0, 0xd, 1)));
+}

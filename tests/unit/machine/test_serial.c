@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The 16550A: what Linux probes for, interrupts, FIFOs, flow control, and the output buffer. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/serial.h"
+
+struct bench {
+	struct serial s;
+	bool line;
+	unsigned edges, taps, outputs;
+	char out[2 * SERIAL_OUT_MAX];
+	size_t out_len;
+};
+
+static void bench_line(void *ctx, bool active)
+{
+	struct bench *b = ctx;
+
+	cr_assert_neq(b->line, active, "only changes are told");
+	b->line = active;
+	b->edges += active;
+}
+
+static void bench_tap(void *ctx, uint8_t byte)
+{
+	(void)byte;
+	((struct bench *)ctx)->taps++;
+}
+
+static void bench_output(void *ctx, const uint8_t *bytes, size_t len)
+{
+	struct bench *b = ctx;
+
+	cr_assert_leq(b->out_len + len, sizeof(b->out));
+	memcpy(b->out + b->out_len, bytes, len);
+	b->out_len += len;
+	b->outputs++;
+}
+
+static struct bench *bench_new(void)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	struct serial_config config = {b, bench_line, bench_tap, bench_output};
+
+	cr_assert(b);
+	cr_assert_eq(serial_init(&b->s, &config), 0);
+	return b;
+}
+
+static void out(struct bench *b, unsigned reg, uint8_t value)
+{
+	serial_write(&b->s, reg, value);
+}
+
+static uint8_t in(struct bench *b, unsigned reg)
+{
+	return serial_read(&b->s, reg);
+}
+
+/* Linux, 8250_port.c, autoconfig and autoconfig_16550a. */
+Test(serial, linux_probe)
+{
+	struct bench *b = bench_new();
+
+	out(b, SERIAL_IER, 0);
+	cr_assert_eq(in(b, SERIAL_IER) & 0x0f, 0);
+	out(b, SERIAL_IER, 0x0f);
+	cr_assert_eq(in(b, SERIAL_IER), 0x0f, "bits 4..7 do not stick: no XScale UUE");
+	out(b, SERIAL_IER, 0);
+	out(b, SERIAL_MCR, SERIAL_MCR_LOOP | SERIAL_MCR_OUT2 | SERIAL_MCR_RTS);
+	cr_assert_eq(in(b, SERIAL_MSR) & 0xf0, 0x90);
+	out(b, SERIAL_MCR, 0);
+	out(b, SERIAL_LCR, 0xbf);
+	out(b, SERIAL_IIR, 0);
+	out(b, SERIAL_LCR, 0);
+	out(b, SERIAL_IIR, 1);
+	cr_assert_eq(in(b, SERIAL_IIR) >> 6, 3, "a 16550A's FIFO");
+	out(b, SERIAL_LCR, SERIAL_LCR_DLAB);
+	cr_assert_neq(in(b, SERIAL_IIR), 0, "no EFR: not a 16650");
+	out(b, SERIAL_LCR, 0xbf);
+	cr_assert_neq(in(b, SERIAL_IIR), 0, "nor a 16850");
+	out(b, SERIAL_LCR, 0);
+	out(b, SERIAL_IIR, 0x21);
+	cr_assert_eq(in(b, SERIAL_IIR) & 0xe0, 0xc0, "nor a 16750 with 64 bytes");
+	out(b, SERIAL_SCR, 0x5a);
+	cr_assert_eq(in(b, SERIAL_SCR), 0x5a);
+	cr_assert_eq(b->edges, 0, "OUT2 was off throughout");
+	free(b);
+}
+
+Test(serial, divisor_latch)
+{
+	struct bench *b = bench_new();
+
+	out(b, SERIAL_LCR, SERIAL_LCR_DLAB | 3);
+	out(b, SERIAL_DATA, 0x0c);
+	out(b, SERIAL_IER, 0x01);
+	cr_assert_eq(in(b, SERIAL_DATA), 0x0c);
+	cr_assert_eq(in(b, SERIAL_IER), 0x01);
+	out(b, SERIAL_LCR, 3);
+	cr_assert_eq(in(b, SERIAL_LCR), 3);
+	cr_assert_eq(in(b, SERIAL_IER), 0);
+	serial_drain(&b->s);
+	cr_assert_eq(b->out_len, 0, "the divisor is not output");
+	free(b);
+}
+
+/* serial8250_do_startup: both of its THRE tests. */
+Test(serial, thre_interrupt)
+{
+	struct bench *b = bench_new();
+	unsigned round;
+
+	out(b, SERIAL_MCR, SERIAL_MCR_OUT2);
+	for (round = 0; round < 2; round++) {
+		out(b, SERIAL_IER, SERIAL_IER_THRI);
+		cr_assert(b->line);
+		cr_assert_eq(in(b, SERIAL_IIR) & 0x0f, SERIAL_IIR_THRI);
+		cr_assert_not(b->line, "reading IIR takes it back");
+		cr_assert_eq(in(b, SERIAL_IIR) & 0x0f, SERIAL_IIR_NONE);
+		out(b, SERIAL_IER, 0);
+	}
+	out(b, SERIAL_IER, SERIAL_IER_THRI);
+	in(b, SERIAL_IIR);
+	b->edges = 0;
+	out(b, SERIAL_DATA, 'a');
+	cr_assert_eq(b->edges, 1, "sent at once: empty again");
+	out(b, SERIAL_DATA, 'b');
+	cr_assert_eq(b->edges, 2, "an edge-triggered line sees each");
+	out(b, SERIAL_MCR, 0);
+	cr_assert_not(b->line, "OUT2 disconnects it");
+	serial_drain(&b->s);
+	cr_assert_eq(b->out_len, 2);
+	cr_assert_arr_eq(b->out, "ab", 2);
+	cr_assert_eq(b->taps, 2);
+	free(b);
+}
+
+Test(serial, receive)
+{
+	struct bench *b = bench_new();
+
+	out(b, SERIAL_MCR, SERIAL_MCR_OUT2 | SERIAL_MCR_RTS);
+	out(b, SERIAL_IIR, 0x81); /* FIFO on, trigger at 8 */
+	out(b, SERIAL_IER, SERIAL_IER_RDI);
+	cr_assert_not(in(b, SERIAL_LSR) & SERIAL_LSR_DR);
+	cr_assert_eq(serial_input(&b->s, (const uint8_t *)"0123456789", 10), 10);
+	cr_assert(b->line);
+	cr_assert_eq(in(b, SERIAL_IIR), SERIAL_IIR_RDI | SERIAL_IIR_FIFO);
+	cr_assert_eq(in(b, SERIAL_DATA), '0');
+	cr_assert_eq(in(b, SERIAL_DATA), '1');
+	cr_assert_eq(in(b, SERIAL_DATA), '2');
+	cr_assert_eq(in(b, SERIAL_IIR), SERIAL_IIR_TIME | SERIAL_IIR_FIFO, "below the trigger");
+	cr_assert(in(b, SERIAL_LSR) & SERIAL_LSR_DR);
+	while (in(b, SERIAL_LSR) & SERIAL_LSR_DR)
+		in(b, SERIAL_DATA);
+	cr_assert_not(b->line);
+	cr_assert_eq(in(b, SERIAL_DATA), 0, "nothing there");
+	free(b);
+}
+
+Test(serial, input_waits_for_rts_and_is_bounded)
+{
+	struct bench *b = bench_new();
+	uint8_t text[SERIAL_IN_MAX + 100];
+	size_t i, taken;
+
+	for (i = 0; i < sizeof(text); i++)
+		text[i] = (uint8_t)(i * 7);
+	out(b, SERIAL_IIR, 1);
+	taken = serial_input(&b->s, text, sizeof(text));
+	cr_assert_eq(taken, SERIAL_IN_MAX);
+	cr_assert_not(in(b, SERIAL_LSR) & SERIAL_LSR_DR, "not asked for yet");
+	out(b, SERIAL_IIR, 3); /* Linux clears the FIFO when it opens the port */
+	out(b, SERIAL_MCR, SERIAL_MCR_RTS);
+	for (i = 0; i < taken; i++) {
+		cr_assert(in(b, SERIAL_LSR) & SERIAL_LSR_DR);
+		cr_assert_eq(in(b, SERIAL_DATA), (uint8_t)(i * 7));
+	}
+	cr_assert_eq(in(b, SERIAL_LSR), SERIAL_LSR_THRE | SERIAL_LSR_TEMT, "no overrun");
+	free(b);
+}
+
+Test(serial, loopback_and_overrun)
+{
+	struct bench *b = bench_new();
+	unsigned i;
+
+	out(b, SERIAL_IIR, 1);
+	out(b, SERIAL_MCR, SERIAL_MCR_LOOP);
+	for (i = 0; i < SERIAL_FIFO + 1; i++)
+		out(b, SERIAL_DATA, (uint8_t)('A' + i));
+	cr_assert(in(b, SERIAL_LSR) & SERIAL_LSR_OE);
+	cr_assert_not(in(b, SERIAL_LSR) & SERIAL_LSR_OE, "reading clears it");
+	for (i = 0; i < SERIAL_FIFO; i++)
+		cr_assert_eq(in(b, SERIAL_DATA), 'A' + i);
+	cr_assert_not(in(b, SERIAL_LSR) & SERIAL_LSR_DR);
+	serial_drain(&b->s);
+	cr_assert_eq(b->out_len, 0, "nothing went out");
+	free(b);
+}
+
+Test(serial, a_slow_host_makes_the_transmitter_busy)
+{
+	struct bench *b = bench_new();
+	unsigned sent = 0;
+
+	out(b, SERIAL_MCR, SERIAL_MCR_OUT2);
+	while (in(b, SERIAL_LSR) & SERIAL_LSR_THRE) {
+		out(b, SERIAL_DATA, (uint8_t)sent++);
+		cr_assert_leq(sent, SERIAL_OUT_MAX);
+	}
+	cr_assert_gt(sent, SERIAL_OUT_MAX - SERIAL_FIFO);
+	out(b, SERIAL_IER, SERIAL_IER_THRI);
+	cr_assert_not(b->line, "not empty");
+	serial_drain(&b->s);
+	cr_assert(b->line, "the drain makes room");
+	cr_assert_eq(b->out_len, sent);
+	while (sent-- > 0)
+		cr_assert_eq((uint8_t)b->out[sent], (uint8_t)sent);
+	free(b);
+}
+
+Test(serial, output_thread)
+{
+	struct bench *b = bench_new();
+
+	cr_assert_eq(serial_output_start(&b->s), 0);
+	out(b, SERIAL_DATA, 'x');
+	out(b, SERIAL_DATA, 'y');
+	serial_output_stop(&b->s);
+	cr_assert_eq(b->out_len, 2, "stopping loses nothing");
+	serial_destroy(&b->s);
+	free(b);
+}
