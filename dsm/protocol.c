@@ -164,7 +164,7 @@ static void step_message(struct step *s, unsigned from, const struct wire_msg *m
 		slice_message(s, from, msg);
 }
 
-bool protocol_takes_page(const struct protocol *p, unsigned from, const struct wire_msg *msg)
+bool protocol_awaits_page(const struct protocol *p, unsigned from, const struct wire_msg *msg)
 {
 	if (!msg->payload_len || !epoch_fits(p, from, msg) || msg_fault(p, from, msg))
 		return false;
@@ -174,15 +174,6 @@ bool protocol_takes_page(const struct protocol *p, unsigned from, const struct w
 	if (!rule)
 		return false;
 	return rule->actions & (homes ? (unsigned)HOME_DO_TAKE : (unsigned)DO_TAKE);
-}
-
-bool protocol_awaits_page(const struct protocol *p, unsigned from, const struct wire_msg *msg)
-{
-	/*
-	 * Nobody asked for a PUT_M: while it arrives, the page may go from its sender to another
-	 * slice and from there to the frame here, which the rest of the PUT_M would overwrite.
-	 */
-	return msg->type != MSG_PUT_M && protocol_takes_page(p, from, msg);
 }
 
 /* Messages to ourselves take the same road, at once. */

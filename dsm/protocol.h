@@ -134,17 +134,14 @@ int protocol_step(struct protocol *p, const struct protocol_event *event,
 		  struct protocol_actions *actions);
 
 /*
- * May the payload of msg from slice `from` be received straight into gfn's frame? If true, then
- * protocol_step will take the page, and nothing here reads or writes the frame until that step
- * (but a loss in between: then the message is dropped and the page is lost anyway).
+ * Would protocol_step take the page that comes with msg from slice `from`? True exactly if so.
+ * A DATA or WB that is awaited stays awaited until its step, and nothing here reads or writes the
+ * frame until then (but a loss in between: then it is dropped, and the page is lost anyway): its
+ * payload may be received straight into gfn's frame. A PUT_M comes unasked and may cease to be
+ * awaited while it arrives, the frame being the page's again by then: receive it elsewhere, ask
+ * once more just before its step, and copy it if awaited.
  */
 bool protocol_awaits_page(const struct protocol *p, unsigned from, const struct wire_msg *msg);
-/*
- * Would protocol_step take msg's page now? To be asked just before the step of a message whose
- * payload was received elsewhere: if true, copy it into the frame first (only a PUT_M, the
- * write-back of an evicted page, is taken without having been awaited).
- */
-bool protocol_takes_page(const struct protocol *p, unsigned from, const struct wire_msg *msg);
 
 const struct protocol_stats *protocol_stats(const struct protocol *p);
 /* The slice that is gfn's home, or SLICE_NONE. */
