@@ -193,7 +193,7 @@ struct soft_cpu {
 	struct vcpu vcpu; /* first: the engine interface's view */
 
 	/* Hot: touched by nearly every instruction. */
-	uint64_t reg[19];     /* enum vcpu_gpr, REG_ZERO, REG_RIP (= rip of the block's start), REG_FAR */
+	uint64_t reg[19];     /* enum vcpu_gpr, REG_ZERO, REG_RIP (the block's start), REG_FAR */
 	uint64_t flag_result; /* lazy flags, soft_flags.h */
 	uint64_t flag_aux;
 	struct soft_tlb *tlb;	  /* the bank of the current privilege: &tlb_bank[cpl == 3] */

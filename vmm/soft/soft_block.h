@@ -10,9 +10,10 @@
 #define BLOCK_DEAD UINT64_MAX
 
 /* soft_block.flags */
-#define BLOCK_SINGLE   0x1 /* one instruction, for soft_exec_one: never chained */
-#define BLOCK_STRADDLE 0x2 /* one instruction on two pages: checked at each entry, never chained   \
-			    */
+#define BLOCK_SINGLE 0x1 /* one instruction, for soft_exec_one: never chained */
+#define BLOCK_STRADDLE                                                                             \
+	0x2 /* one instruction on two pages: checked at each entry, never chained                  \
+	     */
 
 /*
  * A block may be entered without a look at its source as long as neither the CPU has serialised

@@ -419,6 +419,19 @@ static bool select_group5(struct soft_decode *d)
 	}
 }
 
+/*
+ * SLDT.., LAR, LSL, RDMSR, RDTSCP lend the addresses of locals, so that the compiler calls the next
+ * record instead of jumping to it. They end their block: the next record is its terminator then,
+ * which returns, and the stack does not grow.
+ */
+static bool decode_returns(const struct soft_decode *d)
+{
+	if (d->map != 1)
+		return false;
+	return d->opcode == 0x00 || d->opcode == 0x02 || d->opcode == 0x03 || d->opcode == 0x32 ||
+	       (d->opcode == 0x01 && d->modrm == 0xf9);
+}
+
 static bool decode_select(struct decode_state *s)
 {
 	static bool (*const parts[PART_COUNT])(struct soft_decode *) = {
@@ -484,7 +497,7 @@ bool soft_decode_at(const uint8_t *bytes, unsigned len, uint8_t mode, unsigned o
 		out->fn = soft_op_ud;
 		s.d.end_block = true;
 	}
-	*end = s.d.end_block;
+	*end = s.d.end_block || decode_returns(&s.d);
 	return true;
 }
 

@@ -74,7 +74,7 @@ static inline bool soft_condition(const struct soft_cpu *c, unsigned cc)
 		value = soft_zf(c);
 		break;
 	case 3:
-		value = soft_cf(c) | soft_zf(c);
+		value = soft_cf(c) + soft_zf(c) != 0;
 		break;
 	case 4:
 		value = soft_sf(c);
@@ -86,7 +86,7 @@ static inline bool soft_condition(const struct soft_cpu *c, unsigned cc)
 		value = soft_less(c);
 		break;
 	default:
-		value = soft_less(c) | soft_zf(c);
+		value = soft_less(c) + soft_zf(c) != 0;
 	}
 	return value ^ (cc & 1);
 }

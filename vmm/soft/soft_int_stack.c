@@ -103,7 +103,7 @@ HANDLER(enter)
 	const unsigned size = i->opsize, level = i->imm >> 16 & 31;
 	const uint64_t mask = soft_stack_mask(c), rbp = c->reg[RBP];
 	const uint64_t frame = c->reg[RSP] - size;
-	uint64_t pushed = size;
+	uint64_t pushed = size, rsp;
 
 	soft_stack_store(c, i, -pushed, size, rbp);
 	for (unsigned k = 1; k < level; k++) {
@@ -117,7 +117,10 @@ HANDLER(enter)
 		pushed += size;
 		soft_stack_store(c, i, -pushed, size, frame);
 	}
-	soft_stack_set(c, c->reg[RSP] - pushed - (i->imm & 0xffff));
+	/* #PF if a write at the final RSP would fault (SDM 2A, ENTER). */
+	rsp = c->reg[RSP] - pushed - (i->imm & 0xffff);
+	soft_probe(c, i, soft_linear(c, SEG_SS, rsp & mask), 1, true);
+	soft_stack_set(c, rsp);
 	reg_set(c, RBP, size, (frame & mask) | (rbp & ~mask));
 	return SOFT_NEXT(c, i);
 }

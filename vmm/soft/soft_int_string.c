@@ -8,7 +8,8 @@
 /*
  * A repeated instruction updates its registers after each element or chunk, and looks for attention
  * there: it then leaves with rip still on itself (SDM 2B, REP: interrupts are taken between
- * iterations). A fault leaves registers as after the last whole element.
+ * iterations). A fault leaves registers as after the last whole element. The chunk functions are
+ * not inlined: their locals' addresses would keep the handlers from ending in a sibling call.
  */
 
 static inline uint64_t string_mask(const struct insn *i)
@@ -76,15 +77,11 @@ static inline uint64_t string_fit(const struct insn *i, unsigned bytes, uint64_t
 /* ---- MOVS
  * ------------------------------------------------------------------------------------------ */
 
-static void string_copy(uint8_t *dst, const uint8_t *src, size_t bytes)
-{
-	memmove(dst, src, bytes);
-}
-
 /* As many elements as lie in one page of source and destination, by memmove; 0 if only element by
  * element is right: backward, MMIO, code, or a destination that overlaps the source from above
  * (there the copied bytes are read again: the fill idiom). */
-static uint64_t movs_chunk(struct soft_cpu *c, const struct insn *i, uint64_t count)
+static __attribute__((noinline)) uint64_t movs_chunk(struct soft_cpu *c, const struct insn *i,
+						     uint64_t count)
 {
 	unsigned src_left, dst_left;
 	uint64_t n;
@@ -96,7 +93,7 @@ static uint64_t movs_chunk(struct soft_cpu *c, const struct insn *i, uint64_t co
 	n = string_fit(i, src_left < dst_left ? src_left : dst_left, count);
 	if (dst > src && dst < src + n * i->opsize)
 		return 0;
-	string_copy(dst, src, n * i->opsize);
+	memmove(dst, src, n * i->opsize);
 	return n;
 }
 
@@ -147,7 +144,8 @@ static void string_fill(struct soft_cpu *c, const struct insn *i, uint8_t *dst, 
 	}
 }
 
-static uint64_t stos_chunk(struct soft_cpu *c, const struct insn *i, uint64_t count)
+static __attribute__((noinline)) uint64_t stos_chunk(struct soft_cpu *c, const struct insn *i,
+						     uint64_t count)
 {
 	unsigned left;
 	uint64_t n;
