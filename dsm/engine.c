@@ -81,6 +81,8 @@ static void memory_free(struct engine *e)
 {
 	if (e->timer_fd >= 0)
 		close(e->timer_fd);
+	if (e->wake_fd >= 0)
+		close(e->wake_fd);
 	if (e->pages)
 		pages_destroy(e->pages);
 	if (e->home_of_chunk)
@@ -128,6 +130,17 @@ static int parts_create(struct engine *e)
 	return err;
 }
 
+/* A vCPU thread that holds it is lifted to the engine's priority while the engine waits for it. */
+static void lock_init(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(lock, &attr);
+	pthread_mutexattr_destroy(&attr);
+}
+
 int engine_create(const struct engine_config *config, unsigned *port_out, struct engine **out)
 {
 	struct engine *e;
@@ -141,7 +154,8 @@ int engine_create(const struct engine_config *config, unsigned *port_out, struct
 	e->config = *config;
 	e->epoch = config->epoch;
 	e->timer_fd = -1;
-	pthread_mutex_init(&e->lock, NULL);
+	e->wake_fd = -1;
+	lock_init(&e->lock);
 	pthread_cond_init(&e->answered, NULL);
 	err = parts_create(e);
 	if (err)
@@ -184,7 +198,7 @@ int engine_connect(struct engine *e, const char *const *addresses)
 	deadline.tv_sec += ANSWER_TIMEOUT_S;
 	pthread_mutex_lock(&e->lock);
 	e->command = (struct command){.connect_wanted = true, .addresses = addresses};
-	uv_async_send(&e->async);
+	engine_wake(e);
 	while (!e->command.connect_done && !err)
 		err = pthread_cond_timedwait(&e->answered, &e->lock, &deadline);
 	e->command.connect_wanted = false;
@@ -204,7 +218,7 @@ void engine_destroy(struct engine *e)
 		pthread_mutex_lock(&e->lock);
 		e->stop = true;
 		pthread_mutex_unlock(&e->lock);
-		uv_async_send(&e->async);
+		engine_wake(e);
 		pthread_join(e->thread, NULL);
 	} else {
 		engine_loop_close(e);

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -48,7 +49,7 @@ void engine_settle(struct engine *e)
 		return;
 	e->settled = true;
 	invariant(uv_poll_start(&e->fault_poll, UV_READABLE, on_fault) == 0);
-	uv_async_send(&e->async); /* what was posted before is sent now */
+	engine_wake(e); /* what was posted before is sent now */
 }
 
 /* Takes what other threads want: connecting, stopping. */
@@ -79,16 +80,30 @@ static void handles_close(struct engine *e)
 	e->transport->ops->close(e->transport);
 	uv_close((uv_handle_t *)&e->fault_poll, NULL);
 	uv_close((uv_handle_t *)&e->timer_poll, NULL);
-	uv_close((uv_handle_t *)&e->async, NULL);
+	uv_close((uv_handle_t *)&e->wake_poll, NULL);
 	uv_close((uv_handle_t *)&e->prepare, NULL);
 	uv_close((uv_handle_t *)&e->idle, NULL);
 }
 
-static void on_async(uv_async_t *async)
+void engine_wake(struct engine *e)
 {
-	struct engine *e = async->data;
-	struct command command;
+	uint64_t one = 1;
 
+	/* Fails only when the counter is full, and then the engine is awake already. */
+	if (write(e->wake_fd, &one, sizeof(one)) < 0)
+		invariant(errno == EAGAIN || errno == EINTR);
+}
+
+static void on_wake(uv_poll_t *poll, int status, int events)
+{
+	struct engine *e = poll->data;
+	struct command command;
+	uint64_t count;
+
+	(void)status;
+	(void)events;
+	if (read(e->wake_fd, &count, sizeof(count)) < 0)
+		return;
 	if (command_take(e, &command)) {
 		handles_close(e);
 		return;
@@ -113,7 +128,7 @@ static void handles_data(struct engine *e)
 {
 	e->fault_poll.data = e;
 	e->timer_poll.data = e;
-	e->async.data = e;
+	e->wake_poll.data = e;
 	e->prepare.data = e;
 	e->idle.data = e;
 }
@@ -123,19 +138,21 @@ int engine_loop_create(struct engine *e)
 	int err;
 
 	e->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-	if (e->timer_fd < 0)
+	e->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (e->timer_fd < 0 || e->wake_fd < 0)
 		return -errno;
 	err = uv_poll_init(&e->loop, &e->timer_poll, e->timer_fd);
 	if (!err)
 		err = uv_poll_init(&e->loop, &e->fault_poll, pages_fault_fd(e->pages));
 	if (!err)
-		err = uv_async_init(&e->loop, &e->async, on_async);
+		err = uv_poll_init(&e->loop, &e->wake_poll, e->wake_fd);
 	if (err)
 		return err;
 	invariant(uv_prepare_init(&e->loop, &e->prepare) == 0);
 	invariant(uv_idle_init(&e->loop, &e->idle) == 0);
 	handles_data(e);
 	invariant(uv_poll_start(&e->timer_poll, UV_READABLE, on_timer) == 0);
+	invariant(uv_poll_start(&e->wake_poll, UV_READABLE, on_wake) == 0);
 	invariant(uv_prepare_start(&e->prepare, on_prepare) == 0);
 	return 0;
 }

@@ -64,12 +64,11 @@ struct engine {
 	uint64_t *home_touched; /* bit per gfn; written by the engine thread */
 	size_t home_touched_bytes;
 	struct pages *pages;
-	int timer_fd;
+	int timer_fd, wake_fd;
 
 	/* The engine thread's (engine_create's caller until the thread starts). */
 	uv_loop_t loop;
-	uv_poll_t fault_poll, timer_poll;
-	uv_async_t async;
+	uv_poll_t fault_poll, timer_poll, wake_poll;
 	uv_prepare_t prepare;
 	uv_idle_t idle;
 	struct transport *transport;
@@ -112,6 +111,12 @@ struct engine {
 int engine_homes_create(struct engine *e);
 
 /* engine_loop.c: the thread, its handles. */
+/*
+ * Any thread: makes the engine thread look at commands and posts. Not uv_async_send: its receiver
+ * spins while the sender is between its two stores, and a real-time receiver that has preempted
+ * the sender on one CPU would spin for ever.
+ */
+void engine_wake(struct engine *e);
 int engine_loop_create(struct engine *e);
 void *engine_thread_main(void *arg);
 /* Closes every handle and runs the loop until that is done. */

@@ -47,7 +47,7 @@ int engine_post(struct engine *e, unsigned to, const struct wire_msg *msg, const
 	if (err)
 		free(post.payload);
 	else
-		uv_async_send(&e->async);
+		engine_wake(e);
 	return err;
 }
 
