@@ -10,6 +10,7 @@
 enum move_type {
 	MOVE_READ,
 	MOVE_WRITE,
+	MOVE_CLEAR, /* writes zeroes */
 	MOVE_EVICT,
 	MOVE_BEGIN,
 	MOVE_RECEIVE
@@ -59,15 +60,18 @@ static void values_age(struct world *w)
 	}
 }
 
-/* FNV-1a over words, twice as wide in effect since the state is mixed at the end. */
+/* A multiply-and-fold hash over words; 64 bits keep a million states apart. */
 static uint64_t hash_bytes(uint64_t hash, const void *data, size_t size)
 {
 	const unsigned char *bytes = data;
-	for (size_t i = 0; i + 8 <= size; i += 8) {
-		uint64_t word;
-		memcpy(&word, bytes + i, 8);
+	while (size) {
+		uint64_t word = 0;
+		size_t take = size < 8 ? size : 8;
+		memcpy(&word, bytes, take);
 		hash = (hash ^ word) * UINT64_C(0xff51afd7ed558ccd);
 		hash ^= hash >> 32;
+		bytes += take;
+		size -= take;
 	}
 	return hash;
 }
@@ -77,6 +81,7 @@ static uint64_t world_hash(struct world *w)
 {
 	uint64_t hash = 14695981039346656037u;
 	hash = hash_bytes(hash, w->frame, sizeof(w->frame));
+	hash = (hash ^ w->current[0]) * 31;
 	uint8_t small[64] = {0};
 	for (unsigned i = 0; i < w->slices; i++) {
 		small[i] = w->mapping[i][0];
@@ -107,6 +112,8 @@ static bool move_allowed(struct world *w, struct move m)
 		       !(w->pending[m.from][0] & PENDING_READ);
 	case MOVE_WRITE:
 		return !(w->pending[m.from][0] & PENDING_WRITE);
+	case MOVE_CLEAR:
+		return w->mapping[m.from][0] == MAPPED_WRITE && w->current[0] != 0;
 	case MOVE_EVICT:
 		return m.from != homes[0] && w->mapping[m.from][0] != MAPPED_NONE;
 	case MOVE_BEGIN: {
@@ -130,6 +137,10 @@ static void move_do(struct world *w, struct move m)
 			values_age(w);
 		world_write(w, m.from, 0, VALUE_NOW);
 		break;
+	case MOVE_CLEAR:
+		values_age(w);
+		world_write(w, m.from, 0, 0);
+		break;
 	case MOVE_EVICT:
 		world_evict(w, m.from, 0);
 		break;
@@ -144,7 +155,7 @@ static void move_do(struct world *w, struct move m)
 
 static void move_print(const struct move *m)
 {
-	static const char *const names[] = {"read", "write", "evict", "begin", "receive"};
+	static const char *const names[] = {"read", "write", "clear", "evict", "begin", "receive"};
 	if (m->type < MOVE_BEGIN)
 		printf("  slice %u: %s\n", m->from, names[m->type]);
 	else

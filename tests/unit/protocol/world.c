@@ -219,7 +219,8 @@ void world_receive_begin(struct world *w, unsigned from, unsigned to)
 		return;
 	if (w->frame[from][page] != packet->value && !w->loss_allowed)
 		fail(w, "a frame changed before it was sent");
-	bool awaited = protocol_awaits_page(world_protocol(w, to), from, &packet->msg);
+	bool awaited = packet->msg.type != MSG_PUT_M &&
+		       protocol_awaits_page(world_protocol(w, to), from, &packet->msg);
 	packet->receiving = awaited ? 1 : 2;
 	if (awaited) {
 		frame_touch(w, to, page);
@@ -233,7 +234,7 @@ void world_receive(struct world *w, unsigned from, unsigned to)
 	world_receive_begin(w, from, to);
 	struct packet packet = channel_pop(w, from, to);
 	unsigned page = page_of(packet.msg.gfn);
-	bool taken = protocol_takes_page(world_protocol(w, to), from, &packet.msg);
+	bool taken = protocol_awaits_page(world_protocol(w, to), from, &packet.msg);
 	if (packet.receiving == 1 && !taken && !w->loss_allowed)
 		fail(w, "a page was awaited and is not taken");
 	if (packet.receiving == 2 && taken)
@@ -294,19 +295,32 @@ static void check_entry(struct world *w, unsigned page, const struct home_entry 
 			expected = PAGE_M;
 		if (state != expected && entry->state != HOME_L)
 			fail(w, "directory and slice disagree at rest");
-		if (w->pending[i][page] && !w->told[i] && entry->state != HOME_L)
+		if (w->pending[i][page] && !(w->told[i] & slice_bit(page)) &&
+		    entry->state != HOME_L)
 			fail(w, "a vCPU waits at rest");
 	}
 	if (entry->queue || entry->flags)
 		fail(w, "the directory is busy at rest");
 }
 
+/* A page whose home is lost: whoever waits for it was told. */
+static void check_orphans(struct world *w, unsigned page)
+{
+	for (unsigned i = 0; i < w->slices; i++) {
+		if (!(w->lost & slice_bit(i)) && w->pending[i][page] &&
+		    !(w->told[i] & slice_bit(page)))
+			fail(w, "a vCPU waits for a page whose home is lost");
+	}
+}
+
 void world_check_rest(struct world *w)
 {
 	for (unsigned page = 0; page < w->pages; page++) {
 		unsigned home = w->homes[page];
-		if (w->lost & slice_bit(home))
+		if (w->lost & slice_bit(home)) {
+			check_orphans(w, page);
 			continue;
+		}
 		const struct home_entry *entry =
 			entry_find(world_protocol(w, home), WORLD_GFN(page));
 		if (entry->state != HOME_U && entry->state != HOME_S && entry->state != HOME_O &&
