@@ -182,8 +182,12 @@ static uint64_t jump_target(struct generator *g)
 
 static void jump_after(struct generator *g)
 {
-	uint64_t target = jump_target(g);
+	uint64_t target = jump_target(g), rsp = *gpr(g, RSP);
+	bool room = rsp >= DATA_VA + 64 && rsp < DATA_VA + DATA_BYTES - 64;
 
+	/* If the push faults as well, vendors differ in which goes first. */
+	if ((g->form->flags & F_STACK) && !room)
+		target = trap_random(g);
 	if (g->memory)
 		data_put_int(g, g->t->target, target, 8);
 	else
