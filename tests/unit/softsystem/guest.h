@@ -18,7 +18,7 @@
 #define PT1	   0x24000u /* [2 MiB, 4 MiB): empty */
 #define GDT	   0x30000u
 #define IDT	   0x31000u
-#define TSS	   0x32000u
+#define TSS	   0x32004u /* so that its 64-bit fields are aligned */
 #define STACK	   0x48000u /* of the kernel, grows down */
 #define STACK_RSP0 0x4a000u
 #define STACK_IST1 0x4c000u

@@ -249,11 +249,11 @@ Test(softsystem_system, ldt_and_tss)
 	cr_expect_eq(*guest_u64(&g, GDT + SEL_TSS) >> 40 & 15, 11); /* busy */
 	g.s.gpr[RCX] = SEL_TSS;
 	guest_expect(&g, LABEL(ltr), 13, SEL_TSS);
-	g.s.gpr[RBX] = DATA;
+	g.s.gpr[RBX] = DATA + 6;
 	cr_assert_eq(guest_run_at(&g, LABEL(tables)), VCPU_EXIT_HLT);
-	cr_expect_eq(*guest_u32(&g, DATA) & 0xffff, GDT_LIMIT);
-	cr_expect_eq(*guest_u32(&g, DATA + 2), GDT);
-	cr_expect_eq(*guest_u32(&g, DATA + 18), IDT);
+	cr_expect_eq(*guest_u32(&g, DATA + 4) >> 16, GDT_LIMIT);
+	cr_expect_eq(*guest_u32(&g, DATA + 8), GDT);
+	cr_expect_eq(*guest_u32(&g, DATA + 24), IDT);
 	guest_close(&g);
 }
 
