@@ -54,6 +54,13 @@ static void home_frame_used(struct engine *e, uint64_t gfn)
 	e->pages_home++;
 }
 
+/* A home's page that was never used has no frame yet: make it before the mapping asks for it. */
+static void frame_prepare(struct engine *e, uint64_t gfn)
+{
+	if (engine_home_is_self(e, gfn) && !(e->home_touched[gfn / 64] & UINT64_C(1) << (gfn % 64)))
+		pages_touch_frame(e->pages, gfn);
+}
+
 static void map_check(struct engine *e, uint64_t gfn, int err)
 {
 	if (err)
@@ -132,9 +139,11 @@ static void action_execute(struct engine *e, const struct protocol_action *actio
 		pages_zero_frame(e->pages, gfn);
 		break;
 	case ACTION_MAP_SHARED:
+		frame_prepare(e, gfn);
 		map_check(e, gfn, pages_map_shared(e->pages, gfn));
 		break;
 	case ACTION_MAP_EXCLUSIVE:
+		frame_prepare(e, gfn);
 		map_check(e, gfn, pages_map_exclusive(e->pages, gfn));
 		break;
 	case ACTION_MAP_UPGRADE:
@@ -212,11 +221,15 @@ static void fault_put_off(struct engine *e, const struct pending_fault *fault)
 		(void)pages_wake(e->pages, fault->gfn);
 }
 
-static void faults_mark_remote(struct engine *e, uint64_t gfn)
+/* The faults on a page that are not over when their step is; true if there are any. */
+static bool faults_mark_remote(struct engine *e, uint64_t gfn)
 {
+	bool any = false;
+
 	for (unsigned i = 0; i < e->timing.count; i++)
 		if (e->timing.list[i].gfn == gfn)
-			e->timing.list[i].remote = true;
+			any = e->timing.list[i].remote = true;
+	return any;
 }
 
 void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now_ns)
@@ -228,7 +241,8 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 	/* A full list only costs the statistics a sample. */
 	(void)list_add(&e->timing, &pending);
 	err = fault_step(e, &pending);
-	faults_mark_remote(e, fault->gfn);
+	if (faults_mark_remote(e, fault->gfn))
+		pages_touch_frame(e->pages, fault->gfn); /* while the answer is on its way */
 	if (err == -EAGAIN)
 		fault_put_off(e, &pending);
 	else if (err)

@@ -63,6 +63,8 @@ int pages_unmap(struct pages *pages, uint64_t gfn);
 /* Lets waiting threads try again. */
 int pages_wake(struct pages *pages, uint64_t gfn);
 
+/* Makes the frame exist, which mapping it needs and else does itself (slower). */
+void pages_touch_frame(const struct pages *pages, uint64_t gfn);
 /* Makes the frame all zeroes; gfn must be invalid in G. */
 void pages_zero_frame(struct pages *pages, uint64_t gfn);
 /* Is the frame all zeroes? */

@@ -104,8 +104,8 @@ int pages_wake(struct pages *pages, uint64_t gfn)
 	return ioctl(pages->uffd, UFFDIO_WAKE, &range) < 0 ? -errno : 0;
 }
 
-/* Makes the frame exist: reading a hole of the file through A fills it with a zero page. */
-static void frame_touch(const struct pages *pages, uint64_t gfn)
+/* Reading a hole of the file through A fills it with a zero page. */
+void pages_touch_frame(const struct pages *pages, uint64_t gfn)
 {
 	(void)*(volatile const uint8_t *)pages_frame(pages, gfn);
 }
@@ -119,7 +119,7 @@ static int page_continue(struct pages *pages, uint64_t gfn, uint64_t mode)
 		if (ioctl(pages->uffd, UFFDIO_CONTINUE, &arg) == 0)
 			return 0;
 		if (errno == EFAULT)
-			frame_touch(pages, gfn);
+			pages_touch_frame(pages, gfn);
 		else if (errno != EAGAIN)
 			return -errno;
 	}

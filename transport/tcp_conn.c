@@ -42,6 +42,10 @@ static void socket_tune(int fd)
 	option_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 2);
 	option_set(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
 	option_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, TCP_SILENCE_MS);
+	/* A page in answer to a request is a burst that must not be paced, as BBR would. */
+	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) < 0 &&
+	    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) < 0)
+		log_debug("congestion control stays as it is: %s", error_text(-errno));
 }
 
 void tcp_handle_closed(struct tcp *tcp)
