@@ -17,8 +17,8 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "requests_read", e->requests_read);
 	put(msg, "requests_write", e->requests_write);
 	put(msg, "requests_upgrade", e->requests_upgrade);
-	put(msg, "msgs_sent", e->msgs_sent);
-	put(msg, "msgs_received", e->msgs_received);
+	put(msg, "messages_sent", e->msgs_sent);
+	put(msg, "messages_received", e->msgs_received);
 	put(msg, "bytes_sent", e->bytes_sent);
 	put(msg, "bytes_received", e->bytes_received);
 	put(msg, "pages_sent", e->pages_sent);
@@ -29,6 +29,7 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "pages_shared", e->pages_shared);
 	put(msg, "pages_exclusive", e->pages_exclusive);
 	put(msg, "pages_home", e->pages_home);
+	put(msg, "pages_held", e->pages_home + e->pages_shared + e->pages_exclusive);
 	put(msg, "metadata_bytes", e->metadata_bytes);
 }
 
