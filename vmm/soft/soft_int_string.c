@@ -86,9 +86,13 @@ static __attribute__((noinline)) uint64_t movs_chunk(struct soft_cpu *c, const s
 	unsigned src_left, dst_left;
 	uint64_t n;
 	const uint8_t *src = soft_host_span(c, i, string_source(c, i), false, &src_left);
-	uint8_t *dst = soft_host_span(c, i, string_dest(c, i), true, &dst_left);
+	uint8_t *dst;
 
-	if (!src || !dst)
+	/* An element that straddles the page is loaded before the store may fault. */
+	if (!src || src_left < i->opsize)
+		return 0;
+	dst = soft_host_span(c, i, string_dest(c, i), true, &dst_left);
+	if (!dst)
 		return 0;
 	n = string_fit(i, src_left < dst_left ? src_left : dst_left, count);
 	if (dst > src && dst < src + n * i->opsize)
