@@ -156,6 +156,11 @@ static void run_take(struct coordinator *co, struct peer *peer,
 		return;
 	}
 	err = request_parse(event->msg, &request, why);
+	if (!err && request.name && vm_find(co, request.name)) {
+		snprintf(why, sizeof(why), "a VM named %s exists already", request.name);
+		client_error(co, peer, EXIT_ERROR, why);
+		return;
+	}
 	if (!err)
 		err = placement_find(co, event->msg, &placement, why);
 	if (err) {
@@ -166,11 +171,6 @@ static void run_take(struct coordinator *co, struct peer *peer,
 		snprintf(name, sizeof(name), "%s", request.name);
 	else
 		name_invent(co, name, sizeof(name));
-	if (vm_find(co, name)) {
-		snprintf(why, sizeof(why), "a VM named %s exists already", name);
-		client_error(co, peer, EXIT_ERROR, why);
-		return;
-	}
 	vm = vm_create(co, name, &placement);
 	if (vm)
 		run_begin(co, peer, vm, &request);

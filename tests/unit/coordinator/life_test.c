@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A VM's life: the happy path, and every way and state in which it can end. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+static void ended_with(const struct world *world, int code, const char *reason, const char *lost)
+{
+	cr_expect_eq(world_count(world, 10, "vm-ended"), 1);
+	cr_expect_eq(world_int(world, 10, "vm-ended", "code"), code);
+	cr_expect_str_eq(world_text(world, 10, "vm-ended", "reason"), reason);
+	cr_expect_str_eq(world_text(world, 10, "vm-ended", "lost"), lost);
+}
+
+/* Everything that is registered is free again, and no VM is left. */
+static void all_is_free(struct world *world)
+{
+	const json_t *node, *list;
+	size_t i;
+
+	world_clear(world);
+	world_open(world, 99, CONTROL_ROLE_CLI);
+	world_say(world, 99, "{s:s}", "type", "nodes");
+	list = json_object_get(world_last(world, 99, "nodes-list")->msg, "nodes");
+	json_array_foreach(list, i, node)
+	{
+		cr_expect_eq(json_integer_value(json_object_get(node, "cpus_free")), 4);
+		cr_expect_eq(json_integer_value(json_object_get(node, "mem_free_bytes")),
+			     (json_int_t)GIB);
+	}
+	world_say(world, 99, "{s:s}", "type", "vms");
+	list = json_object_get(world_last(world, 99, "vms-list")->msg, "vms");
+	cr_expect_eq(json_array_size(list), 0);
+	world_close(world, 99, "done");
+}
+
+static bool run_has(const struct world *world, uint64_t peer, const char *json)
+{
+	json_t *want = json_loads(json, 0, NULL);
+	bool same = json_equal(
+		want, json_object_get(world_last(world, peer, "slice-run")->msg, "distances"));
+
+	json_decref(want);
+	return same;
+}
+
+Test(life, happy_path)
+{
+	struct world *world = world_pair();
+	const json_t *msg;
+
+	world_run(world, 10, 4, 512 * MIB);
+	cr_expect_str_eq(world_text(world, 10, "run-placed", "vm"), "vm1");
+	cr_expect_eq(world_int(world, 1, "files-begin", "kernel_bytes"), 5);
+	world_say_blob(world, 10, "file-chunk", "abcde", 5);
+	cr_expect_eq(world_last(world, 1, "file-chunk")->blob_len, 5);
+	world_say(world, 1, "{s:s, s:s}", "type", "file-ack", "vm", "vm1");
+	cr_expect_eq(world_count(world, 10, "file-ack"), 1);
+	cr_expect_eq(world_count(world, 0, "slice-start"), 0);
+
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+	msg = world_last(world, 2, "slice-start")->msg;
+	cr_expect_eq(json_integer_value(json_object_get(msg, "slice")), 1);
+	cr_expect_str_eq(json_string_value(json_object_get(msg, "append")), "quiet");
+	cr_expect_eq(strlen(json_string_value(json_object_get(msg, "vm_key"))), 16);
+	cr_expect_eq(json_array_size(json_object_get(msg, "slices")), 2);
+
+	world_slice(world, 1, "slice-listening");
+	cr_expect_eq(world_count(world, 0, "slice-connect"), 0);
+	world_slice(world, 0, "slice-listening");
+	msg = world_last(world, 1, "slice-connect")->msg;
+	cr_expect_str_eq(json_string_value(json_array_get(json_object_get(msg, "addresses"), 1)),
+			 "127.0.0.1:5001");
+
+	world_slice(world, 0, "slice-connected");
+	world_slice(world, 1, "slice-connected");
+	cr_expect(run_has(world, 2, "[[10,20],[20,10]]"));
+	world_slice(world, 0, "slice-started");
+	world_slice(world, 1, "slice-started");
+	cr_expect_str_eq(world_text(world, 10, "vm-state", "state"), "running");
+
+	world_say_blob(world, 1, "console-output", "login:", 6);
+	cr_expect_eq(world_last(world, 10, "console-output")->blob_len, 6);
+	world_say_blob(world, 10, "console-input", "root", 4);
+	cr_expect_eq(world_last(world, 1, "console-input")->blob_len, 4);
+	cr_expect_eq(world_count(world, 2, "console-input"), 0);
+
+	/* The guest may run for as long as it likes. */
+	world_pass(world, 3600 * 1000, 2);
+	cr_expect_eq(world_count(world, 10, "vm-ended"), 0);
+
+	world_say(world, 2, "{s:s, s:s, s:i, s:i}", "type", "slice-stats", "vm", "vm1", "slice", 1,
+		  "faults_read", 7);
+	world_exit(world, 0, EXIT_OK, "the guest powered off");
+	cr_expect_eq(world_count(world, 2, "slice-stop"), 1);
+	cr_expect_eq(world_count(world, 1, "slice-stop"), 0);
+	world_gone(world, 0, "exited with code 0");
+	world_exit(world, 1, EXIT_STOPPED, "stopped");
+	cr_expect_eq(world_count(world, 10, "vm-ended"), 0);
+	world_gone(world, 1, "exited with code 14");
+	ended_with(world, EXIT_OK, "the guest powered off", "");
+	cr_expect_eq(world_count(world, 1, "vm-forget"), 1);
+	msg = json_array_get(json_object_get(world_last(world, 10, "vm-ended")->msg, "slices"), 1);
+	cr_expect_eq(
+		json_integer_value(json_object_get(json_object_get(msg, "stats"), "faults_read")),
+		7);
+	all_is_free(world);
+	world_free(world);
+}
+
+Test(life, distances_follow_round_trips)
+{
+	struct world *world = world_new();
+	static const char *const names[] = {"a", "b", "c"};
+	/* a-b 30 us (one end measured 33), a-c 61 us, b-c never measured */
+	static const int rtt[3][3] = {{0, 33000, 61000}, {30000, 0, 0}, {60000, 0, 0}};
+
+	for (unsigned i = 0; i < 3; i++)
+		world_node(world, i + 1, names[i], 4, GIB);
+	world_open(world, 10, CONTROL_ROLE_CLI);
+	world_run(world, 10, 3, 6 * MIB);
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+	for (unsigned i = 0; i < 3; i++)
+		world_slice(world, i, "slice-listening");
+	for (unsigned i = 0; i < 3; i++)
+		world_say(world, i + 1, "{s:s, s:s, s:i, s:[i,i,i]}", "type", "slice-connected",
+			  "vm", "vm1", "slice", (int)i, "rtt_ns", rtt[i][0], rtt[i][1], rtt[i][2]);
+	cr_expect(run_has(world, 3, "[[10,20,40],[20,10,20],[40,20,10]]"));
+	world_free(world);
+}
+
+Test(life, distances_are_clipped)
+{
+	struct world *world = world_new();
+	static const char *const names[] = {"a", "b", "c"};
+	static const json_int_t rtt[3][3] = {{0, 1, INT64_MAX}, {1, 0, 0}, {0, 0, 0}};
+
+	for (unsigned i = 0; i < 3; i++)
+		world_node(world, i + 1, names[i], 4, GIB);
+	world_open(world, 10, CONTROL_ROLE_CLI);
+	world_run(world, 10, 3, 6 * MIB);
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+	for (unsigned i = 0; i < 3; i++)
+		world_slice(world, i, "slice-listening");
+	for (unsigned i = 0; i < 3; i++)
+		world_say(world, i + 1, "{s:s, s:s, s:i, s:[I,I,I]}", "type", "slice-connected",
+			  "vm", "vm1", "slice", (int)i, "rtt_ns", rtt[i][0], rtt[i][1], rtt[i][2]);
+	cr_expect(run_has(world, 1, "[[10,20,254],[20,10,20],[254,20,10]]"));
+	world_free(world);
+}
+
+Test(life, guest_ends_have_their_codes)
+{
+	static const int codes[] = {EXIT_PANIC, EXIT_TRIPLE_FAULT, EXIT_RESET, EXIT_IMAGE};
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		struct world *world = world_at(STEP_RUNNING);
+		world_exit(world, 0, codes[i], "because");
+		world_gone(world, 0, "exited");
+		world_exit(world, 1, EXIT_STOPPED, "stopped");
+		world_gone(world, 1, "exited");
+		ended_with(world, codes[i], "because", "");
+		all_is_free(world);
+		world_free(world);
+	}
+}
+
+/* A daemon is lost: in every state the VM ends on the other one and the CLI is told which. */
+Test(life, node_lost_in_every_state)
+{
+	for (int step = STEP_PLACED; step <= STEP_RUNNING; step++) {
+		for (unsigned victim = 0; victim < 2; victim++) {
+			struct world *world = world_at((enum world_step)step);
+			unsigned other = 1 - victim;
+			char reason[64], name[8];
+			snprintf(name, sizeof(name), "node%u", victim);
+			snprintf(reason, sizeof(reason), "lost node %s (connection reset)", name);
+			world_close(world, victim + 1, "connection reset");
+			if (step >= STEP_STARTING) {
+				cr_expect_eq(world_count(world, other + 1, "slice-stop"), 1);
+				cr_expect_eq(world_count(world, 10, "vm-ended"), 0);
+				world_exit(world, other, EXIT_STOPPED, "stopped");
+				world_gone(world, other, "exited");
+			}
+			ended_with(world, EXIT_NODE_LOST, reason, name);
+			all_is_free(world);
+			world_free(world);
+		}
+	}
+}
+
+/* The same for a slice's process. */
+Test(life, slice_lost_in_every_state)
+{
+	for (int step = STEP_STARTING; step <= STEP_RUNNING; step++) {
+		struct world *world = world_at((enum world_step)step);
+		world_gone(world, 1, "killed by signal 9");
+		world_exit(world, 0, EXIT_NODE_LOST, "lost a peer");
+		world_gone(world, 0, "exited with code 13");
+		ended_with(world, EXIT_NODE_LOST, "lost slice 1 on node node1 (killed by signal 9)",
+			   "node1");
+		all_is_free(world);
+		world_free(world);
+	}
+}
+
+Test(life, the_victim_reports_before_the_culprit_is_known)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_exit(world, 0, EXIT_NODE_LOST, "lost a peer");
+	world_gone(world, 0, "exited with code 13");
+	world_pass(world, 1000, 2);
+	world_gone(world, 1, "killed by signal 9");
+	ended_with(world, EXIT_NODE_LOST, "lost slice 1 on node node1 (killed by signal 9)",
+		   "node1");
+	world_free(world);
+
+	world = world_at(STEP_RUNNING);
+	world_exit(world, 0, EXIT_NODE_LOST, "lost a peer");
+	world_gone(world, 0, "exited with code 13");
+	world_close(world, 2, "connection closed by the peer");
+	ended_with(world, EXIT_NODE_LOST, "lost node node1 (connection closed by the peer)",
+		   "node1");
+	world_free(world);
+}
+
+Test(life, a_victim_without_a_culprit_is_believed_after_a_while)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_exit(world, 0, EXIT_NODE_LOST, "lost its link to slice 1");
+	world_gone(world, 0, "exited with code 13");
+	world_exit(world, 1, EXIT_STOPPED, "stopped");
+	world_gone(world, 1, "exited with code 14");
+	cr_expect_eq(world_count(world, 10, "vm-ended"), 0);
+	world_pass(world, 2200, 2);
+	ended_with(world, EXIT_NODE_LOST, "slice 0 on node node0 reports: lost its link to slice 1",
+		   "");
+	all_is_free(world);
+	world_free(world);
+}
+
+/* Slice 0 powers off; slice 1 sees the closed connection first. */
+Test(life, a_power_off_beats_hearsay)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_exit(world, 1, EXIT_NODE_LOST, "lost a peer");
+	world_exit(world, 0, EXIT_OK, "the guest powered off");
+	world_gone(world, 1, "exited with code 13");
+	world_gone(world, 0, "exited with code 0");
+	ended_with(world, EXIT_OK, "the guest powered off", "");
+	world_free(world);
+}
+
+Test(life, the_first_cause_stays)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_exit(world, 0, EXIT_PANIC, "the guest kernel panicked");
+	world_gone(world, 1, "killed by signal 6");
+	world_close(world, 1, "connection reset");
+	ended_with(world, EXIT_PANIC, "the guest kernel panicked", "");
+	world_free(world);
+}
+
+Test(life, stop)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "stop", "vm", "vm1");
+	for (unsigned i = 0; i < 2; i++) {
+		cr_expect_eq(world_count(world, i + 1, "slice-stop"), 1);
+		world_exit(world, i, EXIT_STOPPED, "stopped");
+		world_gone(world, i, "exited");
+	}
+	ended_with(world, EXIT_STOPPED, exit_text(EXIT_STOPPED), "");
+	cr_expect_eq(world_count(world, 11, "vm-ended"), 1);
+	world_say(world, 11, "{s:s, s:s}", "type", "stop", "vm", "vm1");
+	cr_expect_str_eq(world_text(world, 11, "error", "reason"), "there is no VM named vm1");
+	all_is_free(world);
+	world_free(world);
+}
+
+Test(life, ends_with_its_terminal_unless_detached)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_say(world, 10, "{s:s}", "type", "detach");
+	world_close(world, 10, "closed");
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+	world_free(world);
+
+	world = world_at(STEP_RUNNING);
+	world_close(world, 10, "closed");
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 2);
+	for (unsigned i = 0; i < 2; i++)
+		world_gone(world, i, "exited");
+	all_is_free(world);
+	world_free(world);
+}
+
+/* In each state before running: one slice does nothing, and its deadline names it. */
+Test(life, every_state_has_a_deadline)
+{
+	static const char *const reports[] = {NULL, "slice-listening", "slice-connected",
+					      "slice-started"};
+	static const char *const reasons[] = {
+		"the kernel did not arrive at node node0 within 30 s",
+		"slice 1 on node node1 did not start within 20 s",
+		"slice 1 on node node1 did not connect to its peers within 30 s",
+		"slice 1 on node node1 did not begin to run within 30 s",
+	};
+
+	for (int step = STEP_PLACED; step < STEP_RUNNING; step++) {
+		struct world *world = world_at((enum world_step)step);
+		if (step >= STEP_STARTING)
+			world_slice(world, 0, reports[step]);
+		world_pass(world, 19000, 2);
+		cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+		world_pass(world, 11200, 2);
+		if (step >= STEP_STARTING) {
+			world_exit(world, 0, EXIT_STOPPED, "stopped");
+			world_gone(world, 0, "exited");
+			world_gone(world, 1, "exited");
+		}
+		ended_with(world, step == STEP_PLACED ? EXIT_ERROR : EXIT_NODE_LOST, reasons[step],
+			   step == STEP_PLACED ? "" : "node1");
+		all_is_free(world);
+		world_free(world);
+	}
+}
+
+Test(life, a_slice_that_does_not_stop_is_killed)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_exit(world, 0, EXIT_OK, "the guest powered off");
+	world_gone(world, 0, "exited with code 0");
+	world_pass(world, 5200, 2);
+	cr_expect_eq(world_count(world, 2, "slice-kill"), 1);
+	cr_expect_eq(world_count(world, 1, "slice-kill"), 0);
+	world_gone(world, 1, "killed by signal 9");
+	ended_with(world, EXIT_OK, "the guest powered off", "");
+	world_free(world);
+}
+
+Test(life, a_daemon_that_cannot_kill_is_cut_off)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_exit(world, 0, EXIT_OK, "the guest powered off");
+	world_gone(world, 0, "exited with code 0");
+	world_pass(world, 10600, 2);
+	cr_expect_str_eq(world_refused(world, 2), "its daemon did not end VM vm1");
+	ended_with(world, EXIT_OK, "the guest powered off", "");
+	all_is_free(world);
+	world_free(world);
+}
+
+Test(life, a_silent_node_is_lost)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_pass(world, 9000, 1);
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+	world_pass(world, 1400, 1);
+	cr_expect_str_eq(world_refused(world, 2), "no sign of life for 10 s");
+	world_exit(world, 0, EXIT_STOPPED, "stopped");
+	world_gone(world, 0, "exited");
+	ended_with(world, EXIT_NODE_LOST, "lost node node1 (no sign of life for 10 s)", "node1");
+	all_is_free(world);
+	world_free(world);
+}
+
+Test(life, a_node_says_why_it_leaves)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_say(world, 2, "{s:s, s:s}", "type", "leaving", "reason", "the daemon was stopped");
+	world_close(world, 2, "connection closed by the peer");
+	world_gone(world, 0, "exited");
+	ended_with(world, EXIT_NODE_LOST, "lost node node1 (the daemon was stopped)", "node1");
+	world_free(world);
+}
+
+Test(life, the_boot_node_cannot_keep_the_kernel)
+{
+	struct world *world = world_at(STEP_PLACED);
+
+	world_say(world, 1, "{s:s, s:s, s:s}", "type", "files-failed", "vm", "vm1", "reason",
+		  "No space left on device");
+	ended_with(world, EXIT_ERROR, "node node0 cannot keep the kernel: No space left on device",
+		   "");
+	all_is_free(world);
+	world_free(world);
+}
+
+Test(life, resources_are_counted_while_it_runs)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_run(world, 11, 5, 64 * MIB);
+	cr_expect_str_eq(world_text(world, 11, "error", "reason"),
+			 "needs 5 CPUs, the nodes have 4 free: node0 2, node1 2");
+	world_run(world, 11, 4, 64 * MIB);
+	cr_expect_str_eq(world_text(world, 11, "run-placed", "vm"), "vm2");
+	world_run(world, 11, 1, 64 * MIB);
+	cr_expect_str_eq(world_text(world, 11, "error", "reason"),
+			 "this connection has a VM already");
+	world_free(world);
+}
+
+Test(life, a_late_console_sees_the_last_64_kib)
+{
+	struct world *world = world_at(STEP_RUNNING);
+	char line[1000];
+	const struct coordinator_action *action;
+
+	for (int i = 0; i < 200; i++) {
+		memset(line, 'a' + i % 26, sizeof(line));
+		world_say_blob(world, 1, "console-output", line, sizeof(line));
+	}
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "console", "vm", "vm1");
+	action = world_last(world, 11, "console-attached");
+	cr_assert_eq(action->blob_len, 65536);
+	for (size_t i = 0; i < action->blob_len; i++) {
+		size_t at = 200 * 1000 - 65536 + i;
+		cr_assert_eq(action->blob[i], 'a' + at / 1000 % 26);
+	}
+	world_clear(world);
+	world_say_blob(world, 1, "console-output", "more", 4);
+	cr_expect_eq(world_count(world, 10, "console-output"), 1);
+	cr_expect_eq(world_count(world, 11, "console-output"), 1);
+	/* A watcher that goes does not end the VM. */
+	world_close(world, 11, "closed");
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+	world_free(world);
+}
+
+Test(life, a_huge_piece_of_output_keeps_its_end)
+{
+	struct world *world = world_at(STEP_RUNNING);
+	uint8_t *big = calloc(1, 70000);
+
+	big[69999] = 'z';
+	world_say_blob(world, 1, "console-output", big, 70000);
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "console", "vm", "vm1");
+	cr_assert_eq(world_last(world, 11, "console-attached")->blob_len, 65536);
+	cr_expect_eq(world_last(world, 11, "console-attached")->blob[65535], 'z');
+	free(big);
+	world_free(world);
+}

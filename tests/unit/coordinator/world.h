@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A coordinator under test in virtual time, with words for what peers say and get told. */
+#ifndef TESTS_UNIT_COORDINATOR_WORLD_H
+#define TESTS_UNIT_COORDINATOR_WORLD_H
+
+#include "base/error.h"
+#include "coordinator/coordinator_state.h"
+
+struct world {
+	struct coordinator *co;
+	uint64_t now_ms;
+	struct coordinator_actions out; /* all since the last world_clear */
+};
+
+struct world *world_new(void);
+void world_free(struct world *world);
+void world_clear(struct world *world);
+/* Events. world_say takes a json_pack format. */
+void world_open(struct world *world, uint64_t peer, enum control_role role);
+void world_close(struct world *world, uint64_t peer, const char *why);
+void world_say(struct world *world, uint64_t peer, const char *fmt, ...);
+void world_say_blob(struct world *world, uint64_t peer, const char *type, const void *blob,
+		    size_t len);
+/* Lets time pass in ticks of 200 ms; nodes 1..beating say that they live. */
+void world_pass(struct world *world, uint64_t ms, unsigned beating);
+/* Nodes are peers 1.. and are called node0.. */
+void world_node(struct world *world, uint64_t peer, const char *name, unsigned cpus,
+		uint64_t mem_bytes);
+/* How many messages of a type went to a peer (0: to anybody). */
+unsigned world_count(const struct world *world, uint64_t peer, const char *type);
+/* The last one; fails the test if there is none. */
+const struct coordinator_action *world_last(const struct world *world, uint64_t peer,
+					    const char *type);
+const char *world_text(const struct world *world, uint64_t peer, const char *type, const char *key);
+json_int_t world_int(const struct world *world, uint64_t peer, const char *type, const char *key);
+/* The reason given to a refused peer; fails if it was not. */
+const char *world_refused(const struct world *world, uint64_t peer);
+
+/* Two nodes (peers 1 and 2, 4 CPUs and 1 GiB each) and a client (peer 10). */
+struct world *world_pair(void);
+/* The client asks for a VM of that size; the answer is in out. */
+void world_run(struct world *world, uint64_t client, unsigned cpus, uint64_t mem_bytes);
+/* Further steps of VM vm1 on the pair, up to the named state. */
+enum world_step {
+	STEP_PLACED,
+	STEP_STARTING,
+	STEP_CONNECTING,
+	STEP_BOOTING,
+	STEP_RUNNING,
+};
+struct world *world_at(enum world_step step);
+/* A report of slice 0 (node peer 1) or 1 (peer 2) of vm1, without further fields. */
+void world_slice(struct world *world, unsigned slice, const char *type);
+void world_gone(struct world *world, unsigned slice, const char *how);
+void world_exit(struct world *world, unsigned slice, int code, const char *reason);
+
+#define MIB UINT64_C(1048576)
+#define GIB (1024 * MIB)
+
+#endif
