@@ -184,17 +184,18 @@ Test(pages, a_fault_on_a_mapped_page_is_ended_by_mapping_again)
 	struct pages *pages = pages_new(RAM_END);
 	struct toucher a, b;
 
+	struct page_fault faults[PAGE_FAULTS_MAX];
+
 	/* Two threads wait for one page: one mapping call lets both go on. */
 	touch_start(&a, pages, 4096, false, 0);
 	cr_assert(fault_waits(pages, 10000));
 	touch_start(&b, pages, 4096 + 8, false, 0);
-	cr_assert_eq(fault_next(pages).gfn, 1);
+	cr_assert_geq(pages_read_faults(pages, faults), 1); /* the second may be there already */
+	cr_assert_eq(faults[0].gfn, 1);
 	cr_assert_eq(pages_map_shared(pages, 1), 0);
 	touch_end(&a);
 	while (!__atomic_load_n(&b.done, __ATOMIC_ACQUIRE))
 		if (fault_waits(pages, 1)) {
-			struct page_fault faults[PAGE_FAULTS_MAX];
-
 			cr_assert_geq(pages_read_faults(pages, faults), 0);
 			cr_assert_eq(pages_map_shared(pages, 1), 0);
 		}
