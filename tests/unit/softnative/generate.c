@@ -43,7 +43,7 @@ uint64_t trap_random(struct generator *g)
 
 	do
 		at = CODE_VA + rng_below(&g->rng, CODE_BYTES);
-	while (at >= g->t->in.rip && at < g->t->in.rip + 24);
+	while (at >= g->t->in.rip && at < g->t->in.rip + CODE_MAX);
 	return at;
 }
 
@@ -198,9 +198,9 @@ static void prefixes_choose(struct generator *g)
 
 	g->wide = (f->flags & F_W) && rng_below(&g->rng, 3) == 0;
 	g->half = (f->flags & F_66) && rng_below(&g->rng, 4) == 0;
-	g->lock = (f->flags & F_LOCK) && rng_below(&g->rng, 3) == 0;
+	g->lock = !g->registers_only && (f->flags & F_LOCK) && rng_below(&g->rng, 3) == 0;
 	/* A LOCK that is not allowed is #UD, whatever the operands are. */
-	if (!(f->flags & (F_LOCK | F_FAULT)) && !rng_below(&g->rng, 256))
+	if (!g->registers_only && !(f->flags & (F_LOCK | F_FAULT)) && !rng_below(&g->rng, 256))
 		g->lock = true;
 	if (f->class != CLASS_FAULT && f->class != CLASS_BRANCH)
 		g->ad32 = rng_below(&g->rng, 16) == 0;
@@ -251,7 +251,8 @@ static void operands_choose(struct generator *g, struct address *a)
 
 	g->reg = f->ext >= 0 ? (unsigned)f->ext : rng_below(&g->rng, 16);
 	g->rm = rng_below(&g->rng, 16);
-	g->memory = !(f->flags & F_REG) && ((f->flags & F_MEM) || rng_below(&g->rng, 2));
+	g->memory = !g->registers_only && !(f->flags & F_REG) &&
+		    ((f->flags & F_MEM) || rng_below(&g->rng, 2));
 	/* LOCK with a register is #UD: a few will do. */
 	if (g->lock && rng_below(&g->rng, 8) && !(f->flags & F_REG))
 		g->memory = true;
@@ -349,16 +350,16 @@ static void rip_relative_fix(struct generator *g)
 
 /* Anywhere in the code pages; at times the page's end lies within the instruction, or no page
  * follows. */
-static uint64_t rip_random(struct rng *r)
+static uint64_t rip_random(struct rng *r, bool single)
 {
-	switch (rng_below(r, 32)) {
+	switch (single ? rng_below(r, 32) : 3) {
 	case 0:
 	case 1:
 		return CODE_VA + PAGE_BYTES - 1 - rng_below(r, 14);
 	case 2:
 		return CODE_VA + CODE_BYTES - 1 - rng_below(r, 14);
 	default:
-		return CODE_VA + 0x100 + rng_below(r, CODE_BYTES - 0x200);
+		return CODE_VA + 0x100 + rng_below(r, CODE_BYTES - 0x100 - CODE_MAX - 0x100);
 	}
 }
 
@@ -393,25 +394,94 @@ static void encode(struct generator *g)
 		address_assign(g, &a);
 }
 
-void case_generate(struct test_case *t, const struct form *form, uint64_t seed, const uint8_t *pool)
+static void case_begin(struct generator *g, uint64_t seed, bool single)
 {
-	struct generator g = {.rng = {seed * UINT64_C(0x9e3779b97f4a7c15) | 1},
-			      .t = t,
-			      .form = form,
-			      .pool = pool};
+	struct test_case *t = g->t;
 
+	g->rng.state = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
 	for (unsigned n = 0; n < 4; n++)
-		rng_next(&g.rng);
-	t->form = form;
+		rng_next(&g->rng);
 	t->seed = seed;
 	t->len = 0;
 	t->target = 0;
 	t->blanks = 0;
 	t->wide = false;
+	t->undefined = 0;
+	memcpy(t->data, g->pool, DATA_BYTES);
+	image_random(&g->rng, &t->in);
+	t->in.rip = rip_random(&g->rng, single);
+}
+
+void case_generate(struct test_case *t, const struct form *form, uint64_t seed, const uint8_t *pool)
+{
+	struct generator g = {.t = t, .form = form, .pool = pool};
+
+	case_begin(&g, seed, true);
+	t->form = form;
 	t->undefined = form->undefined;
-	memcpy(t->data, pool, DATA_BYTES);
-	image_random(&g.rng, &t->in);
-	t->in.rip = rip_random(&g.rng);
 	encode(&g);
 	special_after(&g);
+}
+
+/* No memory, nothing undefined but AF, which only the end of the sequence looks at. */
+bool form_plain(const struct form *f)
+{
+	if (f->flags & (F_MEM | F_FAULT | F_STACK) || f->special != SP_NONE)
+		return false;
+	switch (f->class) {
+	case CLASS_ALU:
+	case CLASS_MOVE:
+		return !(f->undefined & ~AF) && (f->imm != IMM_MOFFS);
+	case CLASS_BRANCH:
+		return f->imm == IMM_REL8;
+	case CLASS_SSE:
+	case CLASS_MMX:
+	case CLASS_X87:
+		return true;
+	default:
+		return false;
+	}
+}
+
+#define SEQUENCE_MAX 12
+
+/* A conditional branch goes to the next instruction, so that it ends a block and is taken or not.
+ */
+static void sequence_add(struct generator *g, const struct form *f)
+{
+	struct test_case *t = g->t;
+
+	if (f->class == CLASS_BRANCH) {
+		emit(g, f->opcode, 1);
+		emit(g, 0, 1);
+		return;
+	}
+	g->form = f;
+	g->rex_bits = 0;
+	g->rep = 0;
+	g->ad32 = g->gs = false;
+	encode(g);
+	t->undefined |= f->undefined;
+	t->form = f;
+}
+
+void sequence_generate(struct test_case *t, const struct form *forms, unsigned count, uint64_t seed,
+		       const uint8_t *pool)
+{
+	struct generator g = {.t = t, .registers_only = true, .pool = pool};
+	unsigned length, added = 0;
+
+	case_begin(&g, seed, false);
+	t->form = forms;
+	length = 2 + rng_below(&g.rng, SEQUENCE_MAX - 1);
+	/* Half of the sequences are integer ones alone: there are more forms of the others. */
+	bool integer = rng_below(&g.rng, 2);
+	while (added < length) {
+		const struct form *f = &forms[rng_below(&g.rng, count)];
+
+		if (!form_plain(f) || (integer && f->class >= CLASS_SSE))
+			continue;
+		sequence_add(&g, f);
+		added++;
+	}
 }

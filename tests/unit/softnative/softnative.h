@@ -21,6 +21,7 @@
 #define DATA_VA	     (REGION_VA + 0x10000)
 #define DATA_BYTES   0x2000u
 #define READONLY_VA  (DATA_VA + DATA_BYTES)
+#define CODE_MAX     256 /* of a sequence; a single instruction has 15 at most */
 #define PAGE_BYTES   0x1000u
 #define GS_BASE	     (DATA_VA - 0x1230)
 #define USER_CS	     0x33
@@ -165,7 +166,7 @@ struct blank { /* a range of data not compared */
 struct test_case {
 	const struct form *form;
 	uint64_t seed;
-	uint8_t code[32];
+	uint8_t code[CODE_MAX];
 	unsigned len;
 	struct image in;
 	uint8_t data[DATA_BYTES];
@@ -203,6 +204,7 @@ struct generator {
 	uint8_t rep;
 	uint8_t rex_bits;
 	bool rex;
+	bool registers_only;
 	bool memory, rip_relative;
 	unsigned reg, rm;
 	uint16_t reserved; /* registers that no address may use */
@@ -211,6 +213,11 @@ struct generator {
 };
 void case_generate(struct test_case *t, const struct form *form, uint64_t seed,
 		   const uint8_t *pool);
+/* A case of several instructions without memory operands, chosen among those for which form_plain
+ * holds; t->form is the last one. */
+void sequence_generate(struct test_case *t, const struct form *forms, unsigned count, uint64_t seed,
+		       const uint8_t *pool);
+bool form_plain(const struct form *f);
 /* A place in the data (or beyond its edges) for an operand. */
 uint64_t target_random(struct rng *r, bool aligned);
 /* An address in the code pages that holds a trap. */

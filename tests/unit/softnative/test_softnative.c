@@ -51,27 +51,39 @@ static bool form_wanted(const struct form *f)
 }
 
 /* The pool of data depends on the case's seed alone, so that one case can be run again. */
-static void case_run(const struct form *f, uint64_t seed, struct tally *tally)
+static const uint8_t *pool_get(uint64_t seed)
 {
-	static struct test_case t;
 	static uint8_t pool[DATA_BYTES];
 	static uint64_t pool_seed;
-	struct outcome native = {0}, soft = {0};
 	struct rng rng = {(seed / CASES_PER_POOL + 1) * UINT64_C(0x9e3779b97f4a7c15)};
 
 	if (pool_seed != rng.state) {
 		pool_seed = rng.state;
 		data_random(&rng, pool, sizeof(pool));
 	}
-	case_generate(&t, f, seed, pool);
-	native_run(&t, &native);
-	soft_run(&t, &soft);
+	return pool;
+}
+
+static void case_run(const struct test_case *t, struct tally *tally)
+{
+	struct outcome native = {0}, soft = {0};
+
+	native_run(t, &native);
+	soft_run(t, &soft);
 	tally->cases++;
 	tally->completed += native.vector == 3;
 	/* #UD, or the end of the code page before it. */
 	tally->undefined += native.vector == 6 || (native.vector == 14 && (native.error & 0x10));
-	if (!outcome_equal(&t, &native, &soft, tally->wrong < PRINTED_PER_FORM))
+	if (!outcome_equal(t, &native, &soft, tally->wrong < PRINTED_PER_FORM))
 		tally->wrong++;
+}
+
+static void form_run(const struct form *f, uint64_t seed, struct tally *tally)
+{
+	static struct test_case t;
+
+	case_generate(&t, f, seed, pool_get(seed));
+	case_run(&t, tally);
 }
 
 /* A form of which enough cases have run must have completed once, unless it is undefined: a
@@ -123,7 +135,7 @@ static void cases_run(unsigned count, uint64_t cases, uint64_t seed, struct tall
 		for (unsigned n = 0; n < count; n++) {
 			if (!form_wanted(&forms[n]))
 				continue;
-			case_run(&forms[n], (seed << 40) + round * FORMS_MAX + n, &tallies[n]);
+			form_run(&forms[n], (seed << 40) + round * FORMS_MAX + n, &tallies[n]);
 			done++;
 		}
 		cr_assert_neq(done, before, "no form has that name");
@@ -142,10 +154,32 @@ Test(softnative, host_and_software_agree, .timeout = 280)
 		exit(SKIPPED);
 	soft_init();
 	if (only)
-		case_run(&forms[only % FORMS_MAX], only, &tallies[only % FORMS_MAX]);
+		form_run(&forms[only % FORMS_MAX], only, &tallies[only % FORMS_MAX]);
 	else
 		cases_run(count, env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0),
 			  env_number("SOFTNATIVE_SEED", 1, 0), tallies);
 	soft_destroy();
 	cr_assert_eq(tally_report(tallies, count), 0, "the CPUs differ");
+}
+
+Test(softnative, sequences_agree, .timeout = 280)
+{
+	static struct test_case t;
+	struct tally tally = {0};
+	uint64_t cases = env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0);
+	uint64_t seed = env_number("SOFTNATIVE_SEED", 1, 0);
+	unsigned count = forms_fp(forms, forms_int(forms, 0));
+
+	if (!native_init())
+		exit(SKIPPED);
+	soft_init();
+	for (uint64_t n = 0; n < cases; n++) {
+		sequence_generate(&t, forms, count, (seed << 40) + n, pool_get(seed << 40));
+		case_run(&t, &tally);
+	}
+	soft_destroy();
+	printf("%u sequences, %u completed, seed %lu\n", tally.cases, tally.completed,
+	       (unsigned long)seed);
+	cr_assert_gt(tally.completed, tally.cases / 4);
+	cr_assert_eq(tally.wrong, 0, "the CPUs differ");
 }
