@@ -183,7 +183,6 @@ Test(pages, a_fault_on_a_mapped_page_is_ended_by_mapping_again)
 {
 	struct pages *pages = pages_new(RAM_END);
 	struct toucher a, b;
-
 	struct page_fault faults[PAGE_FAULTS_MAX];
 
 	/* Two threads wait for one page: one mapping call lets both go on. */
