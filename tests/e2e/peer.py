@@ -3,6 +3,7 @@
 """Ill-behaved peers for the end-to-end tests: they occupy a port, or talk nonsense to a process's ports.
 
 usage: peer.py occupy FILE SECONDS   listens on a free port, writes its number to FILE
+       peer.py listens PID           succeeds when PID listens on a TCP port
        peer.py talk PID KIND         connects to every TCP port PID listens on and sends nonsense;
                                      succeeds when the process hangs up (or refuses) and lives on
 """
@@ -80,6 +81,8 @@ def hangs_up(port, data, half_close):
 
 def talk(pid, kind):
     ports = ports_of(pid)
+    if not ports:
+        sys.exit(f"process {pid} listens on no port")
     print(f"process {pid} listens on {ports}; sending {kind}")
     for port in ports:
         if not hangs_up(port, NONSENSE[kind], kind == "half"):
@@ -91,6 +94,8 @@ def talk(pid, kind):
 def main():
     if len(sys.argv) == 4 and sys.argv[1] == "occupy":
         occupy(sys.argv[2], sys.argv[3])
+    elif len(sys.argv) == 3 and sys.argv[1] == "listens":
+        sys.exit(0 if ports_of(sys.argv[2]) else 1)
     elif len(sys.argv) == 4 and sys.argv[1] == "talk" and sys.argv[3] in NONSENSE:
         talk(sys.argv[2], sys.argv[3])
     else:
