@@ -28,11 +28,11 @@ static unsigned distance_of(uint64_t rtt_ns, uint64_t nearest_ns)
 {
 	if (!rtt_ns || !nearest_ns)
 		return DISTANCE_NEAREST;
-	/* In quarters of the nearest distance: finer differences are noise. */
-	uint64_t quarters =
-		rtt_ns >= nearest_ns * 64 ? 256 : (4 * rtt_ns + nearest_ns / 2) / nearest_ns;
-	uint64_t distance = quarters * DISTANCE_NEAREST / 4;
-	return distance > DISTANCE_MAX ? DISTANCE_MAX : (unsigned)distance;
+	/* In whole multiples of the nearest: a busy host makes more noise than halves. */
+	uint64_t times = rtt_ns / nearest_ns;
+
+	return times > DISTANCE_MAX / DISTANCE_NEAREST ? DISTANCE_MAX
+						       : (unsigned)times * DISTANCE_NEAREST;
 }
 
 json_t *distances_make(const struct vm *vm)

@@ -403,7 +403,6 @@ void machine_stats(struct machine *m, struct machine_stats *out)
 	if (m->self != 0)
 		out->remote_io = remote_io_accesses(&m->remote);
 	out->remote_io_served = atomic_load(&m->io_served);
-	out->ping_rtt_ns = atomic_load(&m->ping_rtt_ns);
 }
 
 int machine_vcpu_state(struct machine *m, unsigned vcpu, struct vcpu_state *out)

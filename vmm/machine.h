@@ -70,7 +70,6 @@ struct machine_stats {
 	uint64_t timer_fires;
 	uint64_t remote_io;	   /* accesses that slice 0 served for us */
 	uint64_t remote_io_served; /* accesses that we (slice 0) served for others */
-	uint64_t ping_rtt_ns;	   /* the last answered machine_ping; 0: none yet */
 	unsigned vcpus, vcpus_started, vcpus_idle;
 };
 
@@ -127,10 +126,16 @@ void machine_destroy(struct machine *m);
 void machine_stats(struct machine *m, struct machine_stats *out);
 
 /*
- * Sends a ping to another slice; the answer's round-trip time appears in the statistics. Any
- * thread. 0, -EINVAL (no such slice, or this one), or what post gives.
+ * Sends a ping to another slice; machine_ping_best tells of the answer. Any thread. 0, -EINVAL (no
+ * such slice, or this one), or what post gives.
  */
 int machine_ping(struct machine *m, unsigned slice);
+
+/*
+ * The shortest round trip to a slice so far in nanoseconds, and in *answers, unless NULL, the
+ * number of pings answered; 0 before the first. Any thread.
+ */
+uint64_t machine_ping_best(struct machine *m, unsigned slice, unsigned *answers);
 
 /*
  * The architectural state of a local vCPU (by x2APIC id), for tests and post-mortems: only while

@@ -75,7 +75,11 @@ struct machine {
 	_Atomic bool stopping; /* vCPU threads leave */
 	_Atomic int post_error;
 	_Atomic unsigned post_error_slice;
-	_Atomic uint64_t io_served, ping_rtt_ns;
+	_Atomic uint64_t io_served;
+	struct {
+		_Atomic uint64_t best_ns; /* written before answers */
+		_Atomic unsigned answers;
+	} ping[SLICES_MAX];
 	_Atomic uint64_t device_ipis_remote;
 	/* main thread */
 	bool started;

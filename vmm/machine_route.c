@@ -42,6 +42,15 @@ int machine_ping(struct machine *m, unsigned slice)
 	return machine_post(m, slice, &msg, NULL);
 }
 
+uint64_t machine_ping_best(struct machine *m, unsigned slice, unsigned *answers)
+{
+	if (slice >= m->shape.slices)
+		return 0;
+	if (answers)
+		*answers = atomic_load(&m->ping[slice].answers);
+	return atomic_load(&m->ping[slice].best_ns);
+}
+
 /* ---- interrupts ---- */
 
 static void deliver_local(struct machine *m, const struct ipi *ipi)
@@ -245,6 +254,16 @@ static int end_received(struct machine *m, unsigned from, const struct wire_msg 
 	return 0;
 }
 
+/* Engine thread, the only writer. */
+static void ping_answered(struct machine *m, unsigned from, uint64_t rtt_ns)
+{
+	uint64_t best_ns = atomic_load(&m->ping[from].best_ns);
+
+	if (!best_ns || rtt_ns < best_ns)
+		atomic_store(&m->ping[from].best_ns, rtt_ns);
+	atomic_fetch_add(&m->ping[from].answers, 1);
+}
+
 static int ping_received(struct machine *m, unsigned from, const struct wire_msg *msg)
 {
 	struct wire_msg pong = {.type = MSG_MACHINE_PONG, .arg = msg->arg};
@@ -255,7 +274,7 @@ static int ping_received(struct machine *m, unsigned from, const struct wire_msg
 	if (msg->type == MSG_MACHINE_PING)
 		machine_post(m, from, &pong, NULL);
 	else if (msg->arg <= now_ns)
-		atomic_store(&m->ping_rtt_ns, now_ns - msg->arg);
+		ping_answered(m, from, now_ns - msg->arg);
 	return 0;
 }
 

@@ -51,6 +51,7 @@ enum slice_state {
 	SLICE_WAIT_CONFIG,
 	SLICE_LISTENING,  /* port reported; waiting for slice-connect */
 	SLICE_CONNECTING, /* engine makes the data connections */
+	SLICE_MEASURING,  /* round trips to the others */
 	SLICE_CONNECTED,  /* reported; waiting for slice-run */
 	SLICE_STARTING,	  /* slice 0 writes the kernel into guest memory */
 	SLICE_RUNNING,
@@ -76,7 +77,9 @@ struct slice {
 	/* Main thread. */
 	uv_loop_t loop;
 	uv_async_t wake;
-	uv_timer_t stats_timer, input_timer;
+	uv_timer_t stats_timer, input_timer, rtt_timer;
+	uint64_t rtt_start_ms;
+	unsigned rtt_sent[SLICES_MAX];
 	struct control_conn *node;
 	struct control_deadline *step_deadline;
 	enum slice_state state;
@@ -118,6 +121,13 @@ void slice_exit(struct slice *s, enum exit_code code, const char *fmt, ...)
 void slice_end(struct slice *s, enum exit_code code, const char *sentence);
 /* (Re)starts the deadline of the step that is waited for; what: "the daemon's configuration". */
 void slice_step_deadline(struct slice *s, bool wanted);
+
+/* slice_rtt.c: measures, then calls slice_measured. */
+void slice_rtt_measure(struct slice *s);
+/* Nanoseconds by slice, 0 where unknown; the caller's reference, NULL without memory. */
+json_t *slice_rtt_list(struct slice *s);
+/* slice_life.c */
+void slice_measured(struct slice *s);
 
 /* slice_stats.c: sends slice-stats now. */
 void slice_stats_send(struct slice *s);

@@ -200,9 +200,17 @@ void slice_connected(struct slice *s)
 	}
 	if (s->state != SLICE_CONNECTING)
 		return;
+	s->state = SLICE_MEASURING;
+	slice_rtt_measure(s);
+}
+
+void slice_measured(struct slice *s)
+{
+	if (s->state != SLICE_MEASURING)
+		return;
 	s->state = SLICE_CONNECTED;
 	slice_step_deadline(s, true);
-	control_sendf(s->node, "{ss}", "type", "slice-connected");
+	control_sendf(s->node, "{ssso*}", "type", "slice-connected", "rtt_ns", slice_rtt_list(s));
 }
 
 /* Worker thread: the pages of the kernel come into being here, some of them on other slices. */

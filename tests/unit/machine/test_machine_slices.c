@@ -248,11 +248,15 @@ Test(slices, a_triple_fault_ends_all)
 Test(slices, ping)
 {
 	struct fake_vm *vm = fake_vm_new(2, (unsigned[]){1, 0}, starts_all);
-	struct machine_stats stats;
+	unsigned answers;
 
 	fake_vm_start(vm);
+	cr_assert_eq(machine_ping_best(vm->slice[0].machine, 1, &answers), 0);
+	cr_assert_eq(answers, 0);
 	cr_assert_eq(machine_ping(vm->slice[0].machine, 1), 0);
-	fake_until((machine_stats(vm->slice[0].machine, &stats), stats.ping_rtt_ns));
+	cr_assert_eq(machine_ping(vm->slice[0].machine, 1), 0);
+	fake_until((machine_ping_best(vm->slice[0].machine, 1, &answers), answers == 2));
+	cr_assert_gt(machine_ping_best(vm->slice[0].machine, 1, NULL), 0);
 	fake_vm_free(vm);
 }
 
