@@ -325,6 +325,13 @@ static void report(struct bench *b)
 	static const double quantiles[] = {0.5, 0.99, 0.999};
 	struct engine_stats stats;
 
+	static const char *const placements[] = {
+		[PLACE_FREE] = "placed by the scheduler",
+		[PLACE_APART] = "a CPU for each process",
+		[PLACE_ONE] = "both processes on one CPU",
+	};
+
+	printf("%s\n", placements[b->placement]);
 	printf("%-44s %9s %9s %9s\n", "microseconds", "p50", "p99", "p99.9");
 	for (int s = 0; s < SERIES_COUNT; s++) {
 		qsort(b->samples[s], b->counts[s], sizeof(uint64_t), sample_compare);
@@ -374,11 +381,12 @@ static void tcp_pair(int fds[2])
 static void usage(FILE *to)
 {
 	fprintf(to,
-		"usage: bench_fault [--iterations N] [--poll] [--apart | --one]\n"
+		"usage: bench_fault [--iterations N] [--poll] [--free | --one]\n"
 		"Measures remote page faults between two processes over TCP loopback, and prints\n"
 		"them beside a raw round trip of the same size and a local userfaultfd fault.\n"
 		"  --iterations N  faults of each kind (default %u, a multiple of %u)\n"
-		"  --apart         each process on a CPU of its own, like two machines\n"
+		"Each process runs on a CPU of its own, like two machines, unless told otherwise:\n"
+		"  --free          the scheduler places them\n"
 		"  --one           both processes on one CPU\n"
 		"  --poll          engine threads spin (each needs a CPU of its own)\n",
 		ITERATIONS_DEFAULT, ROUNDS);
@@ -388,7 +396,7 @@ static void options_parse(struct bench *b, int argc, char **argv)
 {
 	static const struct option options[] = {{"iterations", required_argument, NULL, 'i'},
 						{"poll", no_argument, NULL, 'p'},
-						{"apart", no_argument, NULL, 'a'},
+						{"free", no_argument, NULL, 'f'},
 						{"one", no_argument, NULL, 'o'},
 						{"help", no_argument, NULL, 'h'},
 						{0}};
@@ -399,8 +407,8 @@ static void options_parse(struct bench *b, int argc, char **argv)
 			b->iterations = (unsigned)strtoul(optarg, NULL, 10) / ROUNDS * ROUNDS;
 		else if (option == 'p')
 			b->poll = true;
-		else if (option == 'a')
-			b->placement = PLACE_APART;
+		else if (option == 'f')
+			b->placement = PLACE_FREE;
 		else if (option == 'o')
 			b->placement = PLACE_ONE;
 		else
@@ -417,7 +425,8 @@ static void options_parse(struct bench *b, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct bench b = {.iterations = ITERATIONS_DEFAULT};
+	struct bench b = {.iterations = ITERATIONS_DEFAULT,
+			  .placement = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? PLACE_APART : PLACE_ONE};
 	int raw[2], control[2];
 	pid_t pid;
 

@@ -170,7 +170,7 @@ const char *wire_type_name(unsigned type)
 	switch (type) {
 #define X(name, value)                                                                             \
 	case value:                                                                                \
-		return #name + sizeof("MSG_") - 1;
+		return &#name[sizeof("MSG_") - 1];
 		WIRE_COHERENCE_TABLE(X)
 #undef X
 	default:
