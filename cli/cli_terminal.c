@@ -35,6 +35,7 @@ struct terminal {
 	uint8_t input[INPUT_MAX];
 	size_t input_len;
 	bool closed;
+	unsigned users; /* the loop and the reader: the last one frees */
 };
 
 int terminal_write(const uint8_t *data, size_t len)
@@ -54,6 +55,20 @@ int terminal_write(const uint8_t *data, size_t len)
 		}
 	}
 	return 0;
+}
+
+static void terminal_release(struct terminal *terminal)
+{
+	bool last;
+
+	pthread_mutex_lock(&terminal->lock);
+	last = --terminal->users == 0;
+	pthread_mutex_unlock(&terminal->lock);
+	if (!last)
+		return;
+	pthread_cond_destroy(&terminal->taken);
+	pthread_mutex_destroy(&terminal->lock);
+	free(terminal);
 }
 
 /* Reads; hands over; waits until it was taken. Ends with stdin or with the process. */
@@ -83,6 +98,7 @@ static void *reader_run(void *arg)
 		go_on = !terminal->closed;
 		pthread_mutex_unlock(&terminal->lock);
 	}
+	terminal_release(terminal);
 	return NULL;
 }
 
@@ -163,6 +179,7 @@ struct terminal *terminal_new(uv_loop_t *loop, const struct terminal_ops *ops, v
 	uv_async_init(loop, &terminal->wake, input_came);
 	terminal->wake.data = terminal;
 	terminal->handles = SIGNALS + 1;
+	terminal->users = 1;
 	return terminal;
 }
 
@@ -191,8 +208,9 @@ void terminal_attach(struct terminal *terminal)
 		raw_set(terminal);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	terminal->users = 2; /* no reader yet: no lock */
 	if (pthread_create(&thread, &attr, reader_run, terminal) != 0) {
-		terminal->attached = false;
+		terminal->users = 1;
 		cli_say("cannot read the terminal: no thread");
 	}
 	pthread_attr_destroy(&attr);
@@ -203,8 +221,8 @@ static void handle_closed(uv_handle_t *handle)
 	struct terminal *terminal = handle->data;
 
 	/* A reader may sit in read(2) until the process ends: it keeps its memory. */
-	if (--terminal->handles == 0 && !terminal->attached)
-		free(terminal);
+	if (--terminal->handles == 0)
+		terminal_release(terminal);
 }
 
 void terminal_close(struct terminal *terminal)

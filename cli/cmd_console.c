@@ -124,5 +124,7 @@ int cmd_console(int argc, char **argv)
 	console.terminal = terminal_new(&console.client.loop, &terminal_ops, &console);
 	if (!console.terminal)
 		return EXIT_ERROR;
-	return client_run(&console.client, &target);
+	code = client_run(&console.client, &target);
+	uv_loop_close(&console.client.loop);
+	return code;
 }

@@ -230,7 +230,9 @@ static int run_main(struct run *run, int argc, char **argv)
 	run->terminal = terminal_new(&run->client.loop, &terminal_ops, run);
 	if (!run->terminal)
 		return EXIT_ERROR;
-	return client_run(&run->client, &target);
+	code = client_run(&run->client, &target);
+	uv_loop_close(&run->client.loop);
+	return code;
 }
 
 int cmd_run(int argc, char **argv)

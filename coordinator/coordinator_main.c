@@ -218,6 +218,7 @@ static int shell_run(struct shell *shell)
 	err = address_write(shell, port);
 	if (err) {
 		log_error("cannot write %s: %s", shell->address_file, error_text(err));
+		control_listener_close(shell->listener);
 		return EXIT_ERROR;
 	}
 	handles_start(shell);
@@ -314,8 +315,9 @@ int main(int argc, char **argv)
 		goto out;
 	uv_loop_init(&shell->loop);
 	code = shell_run(shell);
-	if (code == EXIT_OK)
-		uv_loop_close(&shell->loop);
+	/* After a failure too: what was opened is closing. */
+	uv_run(&shell->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&shell->loop);
 	coordinator_free(shell->co);
 out:
 	free(shell);

@@ -96,10 +96,17 @@ static void files_say(struct fake *fake)
 	}
 }
 
-static void run_take(struct fake *fake, const json_t *msg)
+static void hello_say(struct fake *fake, const json_t *msg)
 {
 	char *distances = json_dumps(json_object_get(msg, "distances"), JSON_COMPACT), text[512];
 
+	snprintf(text, sizeof(text), "hello from slice 0, distances %s\r\n", distances);
+	say(fake, text);
+	free(distances);
+}
+
+static void run_take(struct fake *fake, const json_t *msg)
+{
 	control_sendf(fake->conn, "{s:s}", "type", "slice-started");
 	if (order(fake, "die=") == (int)fake->slice) {
 		if (order(fake, "victim=") >= 0)
@@ -110,14 +117,12 @@ static void run_take(struct fake *fake, const json_t *msg)
 		end(fake, EXIT_NODE_LOST, "lost its connection to slice 1");
 		return;
 	}
-	if (fake->slice == 0) {
-		snprintf(text, sizeof(text), "hello from slice 0, distances %s\r\n", distances);
-		say(fake, text);
-		files_say(fake);
-		if (order(fake, "end=") >= 0)
-			end(fake, order(fake, "end="), exit_text(order(fake, "end=")));
-	}
-	free(distances);
+	if (fake->slice)
+		return;
+	hello_say(fake, msg);
+	files_say(fake);
+	if (order(fake, "end=") >= 0)
+		end(fake, order(fake, "end="), exit_text(order(fake, "end=")));
 }
 
 static void input_take(struct fake *fake, const uint8_t *data, size_t len)
