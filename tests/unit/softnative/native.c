@@ -22,7 +22,6 @@ struct native_frame {
 struct native_frame native_frame;
 static sigjmp_buf native_escape;
 static struct outcome *native_outcome;
-static uint8_t native_stack[ALTSTACK_BYTES];
 
 _Noreturn void native_enter(void);
 
@@ -96,12 +95,16 @@ static bool native_map(void)
 bool native_init(void)
 {
 	static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
-	stack_t stack = {.ss_sp = native_stack, .ss_size = ALTSTACK_BYTES};
+	/* High in the address space: were a case's random RSP within it, the kernel would take the
+	 * signal for a nested one. */
+	stack_t stack = {.ss_sp = mmap(NULL, ALTSTACK_BYTES, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+			 .ss_size = ALTSTACK_BYTES};
 	/* No mask is saved or restored: the handler leaves by siglongjmp. */
 	struct sigaction action = {.sa_sigaction = native_signal,
 				   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 
-	if (!native_map() || sigaltstack(&stack, NULL))
+	if (stack.ss_sp == MAP_FAILED || !native_map() || sigaltstack(&stack, NULL))
 		return false;
 	for (unsigned n = 0; n < sizeof(signals) / sizeof(signals[0]); n++)
 		if (sigaction(signals[n], &action, NULL))
