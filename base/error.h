@@ -48,6 +48,7 @@ enum pangea_error {
 	X(EXIT_RESET, 12, "the guest asked for a reset")                                           \
 	X(EXIT_NODE_LOST, 13, "a node or slice was lost")                                          \
 	X(EXIT_STOPPED, 14, "the virtual machine was stopped from outside")                        \
+	X(EXIT_GUEST_FAILED, 15, "the guest program failed")                                       \
 	X(EXIT_SKIP, 77, "cannot run here (skipped)")
 
 #define X(name, value, text) name = (value),

@@ -99,6 +99,7 @@ static int machine_boot(struct run *r, struct vm_shape *shape, uint8_t *ram)
 		fprintf(stderr, "%s\n", why);
 		return err;
 	}
+	config.debug_exit = loader_debug_exit(image);
 	err = machine_create(&config, &r->machine);
 	if (!err)
 		err = loader_place(image, shape, ram, &bsp);

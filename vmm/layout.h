@@ -42,6 +42,9 @@
 /* pvpanic, the ISA device QEMU0001: the guest's driver writes 1 when its kernel panics. */
 #define LAYOUT_PVPANIC_PORT 0x505u
 
+/* Debug exit (debug_exit.h), in no table: only for kernels whose ELF notes ask for it. */
+#define LAYOUT_DEBUG_EXIT_PORT 0xf4u
+
 /*
  * Low memory at boot. All of it is RAM; what the kernel must not reuse before it has copied it
  * lies below LAYOUT_LOW_END, and Linux reserves nothing of it afterwards.

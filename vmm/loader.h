@@ -3,6 +3,7 @@
 #ifndef VMM_LOADER_H
 #define VMM_LOADER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,10 @@ int loader_open(const struct vm_shape *shape, const char *kernel_path, const cha
  */
 int loader_place(const struct loader_image *image, const struct vm_shape *shape, uint8_t *ram,
 		 struct vcpu_state *bsp);
+
+/* Whether the kernel is a program that ends through the debug-exit port: an ELF file with a note of
+ * owner "Pangea", type 1. */
+bool loader_debug_exit(const struct loader_image *image);
 
 void loader_close(struct loader_image *image);
 

@@ -155,6 +155,7 @@ static void machine_fill(struct machine *m, const struct machine_config *c)
 	m->self = c->self;
 	m->ops = c->vcpu_ops;
 	m->callbacks = c->callbacks;
+	m->debug_exit = c->debug_exit;
 	m->cpuid.vcpus = m->shape.vcpus;
 	m->cpuid.tsc_hz = c->tsc_hz;
 	m->vcpus_count = m->shape.slice[m->self].vcpus;

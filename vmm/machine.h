@@ -58,6 +58,7 @@ struct machine_config {
 	uint8_t *ram;		/* engine_ram() */
 	uint64_t tsc_hz;	/* 1 MHz .. 10 GHz; LAYOUT_TSC_HZ is the choice */
 	uint64_t tsc_origin_ns; /* this host's CLOCK_MONOTONIC when the guest's TSC was 0 */
+	bool debug_exit;	/* slice 0: the debug-exit port is there (loader_debug_exit) */
 	struct machine_callbacks callbacks;
 };
 

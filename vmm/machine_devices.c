@@ -127,6 +127,25 @@ static void power_port_write(void *dev, unsigned vcpu, uint64_t addr, unsigned s
 	power_write(&m->devices->power, (uint16_t)addr, (uint8_t)value);
 }
 
+static uint64_t debug_exit_port_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
+{
+	struct machine *m = dev;
+
+	(void)vcpu;
+	(void)addr;
+	return debug_exit_read(&m->devices->debug_exit, size);
+}
+
+static void debug_exit_port_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size,
+				  uint64_t value)
+{
+	struct machine *m = dev;
+
+	(void)vcpu;
+	(void)addr;
+	debug_exit_write(&m->devices->debug_exit, size, value);
+}
+
 /* The I/O APIC decodes the low byte of the address alone, and only 32-bit registers. */
 static uint64_t ioapic_mmio_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
 {
@@ -164,6 +183,7 @@ static const struct port_claim port_claims[] = {
 	{LAYOUT_RESET_CF9_PORT, 1, {power_port_read, power_port_write}},
 	{LAYOUT_RESET_KBD_PORT, 1, {power_port_read, power_port_write}},
 	{LAYOUT_PVPANIC_PORT, 1, {power_port_read, power_port_write}},
+	{LAYOUT_DEBUG_EXIT_PORT, 1, {debug_exit_port_read, debug_exit_port_write}},
 };
 
 static const struct bus_ops ioapic_ops = {ioapic_mmio_read, ioapic_mmio_write};
@@ -209,6 +229,7 @@ int machine_devices_create(struct machine *m)
 	err = power_init(&d->power, power_end, m);
 	if (err)
 		goto fail_cmos;
+	debug_exit_init(&d->debug_exit, m->debug_exit, power_end, m);
 	m->devices = d;
 	return 0;
 fail_cmos:

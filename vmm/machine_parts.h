@@ -10,6 +10,7 @@
 #include "vmm/bus.h"
 #include "vmm/cmos.h"
 #include "vmm/cpuid.h"
+#include "vmm/debug_exit.h"
 #include "vmm/ioapic.h"
 #include "vmm/machine.h"
 #include "vmm/power.h"
@@ -52,6 +53,7 @@ struct machine_devices {
 	struct serial serial;
 	struct cmos cmos;
 	struct power power;
+	struct debug_exit debug_exit;
 };
 
 struct machine {
@@ -64,6 +66,7 @@ struct machine {
 	uint8_t slice_of[VCPUS_MAX];
 	void *vcpu_shared;
 	unsigned first_vcpu, vcpus_count;
+	bool debug_exit;
 	struct machine_vcpu *vcpus;
 	struct apic_env apic_env;
 	struct bus bus;

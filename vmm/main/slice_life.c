@@ -108,6 +108,7 @@ static int machine_make(struct slice *s)
 		.ram = engine_ram(s->engine),
 		.tsc_hz = LAYOUT_TSC_HZ,
 		.tsc_origin_ns = s->config.tsc_origin_ns,
+		.debug_exit = s->image && loader_debug_exit(s->image),
 		.callbacks = slice_machine_callbacks(s),
 	};
 
