@@ -126,7 +126,7 @@ static int parts_create(struct engine *e)
 	if (!err)
 		err = lists_create(e);
 	if (!err)
-		err = pages_create(e->config.ram_end, &e->pages);
+		err = pages_create(e->config.ram_end, e->config.kernel_faults, &e->pages);
 	return err;
 }
 

@@ -44,6 +44,8 @@ struct engine_config {
 	unsigned faulters_max; /* threads of this process that touch guest memory */
 	uint64_t hold_ns;
 	bool poll; /* spin instead of sleeping (needs a CPU of its own) */
+	/* Resolve the kernel's own faults on guest memory too: KVM needs it, and it a privilege. */
+	bool kernel_faults;
 	struct engine_callbacks callbacks;
 };
 
@@ -74,7 +76,7 @@ int engine_connect(struct engine *engine, const char *const *addresses);
  * Guest memory as the vCPUs use it: gpa is at engine_ram() + gpa for RAM below the hole and above
  * it. Reads and writes block until coherent. Only threads that hold no lock the engine thread or
  * a fault's progress needs may touch it; never the engine thread itself. System calls must not be
- * given these addresses (the kernel's own access is not resolved for an unprivileged userfaultfd).
+ * given these addresses (the kernel's own access is not resolved without kernel_faults).
  */
 uint8_t *engine_ram(struct engine *engine);
 

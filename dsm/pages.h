@@ -30,10 +30,12 @@ struct page_fault {
 
 /*
  * Reserves the address space for guest memory up to ram_end (a multiple of the page size; not
- * inside the hole) and registers it. The reason for a refusal is logged as a sentence. Errors:
+ * inside the hole) and registers it. kernel_faults: faults that the kernel takes on G for a thread,
+ * as KVM does, are resolved too; that takes a privilege (/dev/userfaultfd, CAP_SYS_PTRACE, or
+ * vm.unprivileged_userfaultfd=1). The reason for a refusal is logged as a sentence. Errors:
  * -EINVAL, -ENOMEM, -EPERM (userfaultfd refused), -ENOSYS (kernel too old), others of the calls.
  */
-int pages_create(uint64_t ram_end, struct pages **out);
+int pages_create(uint64_t ram_end, bool kernel_faults, struct pages **out);
 /* Unregisters and unmaps. Threads that still wait in a fault run into unmapped memory. */
 void pages_destroy(struct pages *pages);
 

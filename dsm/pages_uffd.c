@@ -21,6 +21,9 @@
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1 /* Linux 5.11 */
 #endif
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00) /* Linux 6.1 */
+#endif
 #ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
 #define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12) /* Linux 5.19 */
 #endif
@@ -213,22 +216,48 @@ uint64_t pages_frame_bytes(const struct pages *pages)
 	return fstat(pages->memfd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
-/* Opens userfaultfd. User mode only needs no privilege; and the kernel never touches G for us. */
-static int uffd_open(void)
+/* User mode only needs no privilege: enough where the kernel never touches G for us. */
+static int uffd_open_user(void)
 {
-	struct uffdio_api api = {.api = UFFD_API, .features = FEATURES_NEEDED};
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	int err;
 
-	if (fd < 0) {
-		err = -errno;
-		log_error(
-			"userfaultfd is refused (%s): it needs Linux 6.4 or later and must not be "
-			"blocked by a seccomp filter",
-			error_text(err));
-		return err;
+	if (fd >= 0)
+		return fd;
+	err = -errno;
+	log_error("userfaultfd is refused (%s): it needs Linux 6.4 or later and must not be "
+		  "blocked by a seccomp filter",
+		  error_text(err));
+	return err;
+}
+
+/* By the device's permissions if they allow it, else by a capability or the host's setting. */
+static int uffd_open_kernel(void)
+{
+	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd = -1, err;
+
+	if (device >= 0) {
+		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+		close(device);
 	}
-	if (ioctl(fd, UFFDIO_API, &api) == 0)
+	if (fd < 0)
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0)
+		return fd;
+	err = -errno;
+	log_error("userfaultfd for the kernel's own faults, which KVM needs, is refused (%s): "
+		  "allow this user to open /dev/userfaultfd, or set "
+		  "vm.unprivileged_userfaultfd=1",
+		  error_text(err));
+	return err;
+}
+
+static int uffd_open(bool kernel_faults)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = FEATURES_NEEDED};
+	int fd = kernel_faults ? uffd_open_kernel() : uffd_open_user();
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) == 0)
 		return fd;
 	close(fd);
 	log_error("this kernel's userfaultfd lacks minor faults or write protection on shared "
@@ -310,7 +339,7 @@ static int memory_open(struct pages *pages)
 	return 0;
 }
 
-static int pages_setup(struct pages *pages)
+static int pages_setup(struct pages *pages, bool kernel_faults)
 {
 	int err = memory_open(pages);
 
@@ -322,7 +351,7 @@ static int pages_setup(struct pages *pages)
 		log_error("cannot map guest memory: %s", error_text(err));
 		return err;
 	}
-	pages->uffd = uffd_open();
+	pages->uffd = uffd_open(kernel_faults);
 	if (pages->uffd < 0)
 		return pages->uffd;
 	err = each_part(pages, pages->g, part_register);
@@ -340,7 +369,7 @@ static bool ram_end_valid(uint64_t ram_end)
 	return ram_end <= GPA_HOLE_START || ram_end > GPA_HOLE_END;
 }
 
-int pages_create(uint64_t ram_end, struct pages **out)
+int pages_create(uint64_t ram_end, bool kernel_faults, struct pages **out)
 {
 	struct pages *pages;
 	int err;
@@ -354,7 +383,7 @@ int pages_create(uint64_t ram_end, struct pages **out)
 	pages->uffd = -1;
 	pages->ram_end = ram_end;
 	pages->map_size = ram_end + GUARD_SIZE;
-	err = pages_setup(pages);
+	err = pages_setup(pages, kernel_faults);
 	if (err)
 		pages_destroy(pages);
 	else

@@ -66,7 +66,7 @@ static uint8_t touch_end(struct toucher *t)
 static struct pages *pages_new(uint64_t ram_end)
 {
 	struct pages *pages = NULL;
-	int err = pages_create(ram_end, &pages);
+	int err = pages_create(ram_end, false, &pages);
 
 	if (err == -EPERM || err == -ENOSYS)
 		cr_skip_test("userfaultfd is not available here");
@@ -274,7 +274,7 @@ Test(pages, sizes_out_of_limits_are_refused)
 	struct pages *pages;
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		cr_assert_eq(pages_create(bad[i], &pages), -EINVAL, "%u", i);
+		cr_assert_eq(pages_create(bad[i], false, &pages), -EINVAL, "%u", i);
 }
 
 /* No write is seen after unmap has returned: what an invalidation's acknowledgement rests on. */
