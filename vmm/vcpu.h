@@ -49,6 +49,13 @@ enum vcpu_gpr {
 	R15
 };
 
+/* An event that is bound to be delivered before the next instruction. */
+enum vcpu_event {
+	VCPU_EVENT_NONE,
+	VCPU_EVENT_INTERRUPT, /* the APIC has accepted it: it must not be lost */
+	VCPU_EVENT_EXCEPTION, /* its delivery was broken off, by a kick in a page fault, say */
+};
+
 /* The whole architectural state of a vCPU but for its APIC: what migration and checkpoints move. */
 struct vcpu_state {
 	uint64_t gpr[16]; /* by enum vcpu_gpr */
@@ -64,6 +71,11 @@ struct vcpu_state {
 	uint8_t irq_shadow;  /* 1: STI or MOV SS was the last instruction */
 	uint8_t nmi_blocked;
 	uint8_t halted;
+	uint8_t nmi_pending; /* latched: delivered once NMIs are not blocked */
+	uint8_t event;	     /* enum vcpu_event */
+	uint8_t event_vector;
+	uint8_t event_has_error; /* an exception's error code */
+	uint32_t event_error;
 };
 
 enum vcpu_exit_reason {

@@ -5,6 +5,34 @@
 #include "vmm/soft/soft_flags.h"
 #include "vmm/soft/soft_system.h"
 
+/* What waits for delivery. Exceptions are delivered before run returns: only others can wait. */
+static void events_give(const struct soft_cpu *c, struct vcpu_state *out)
+{
+	out->nmi_pending = c->nmi_pending;
+	if (c->pending_irq < 0)
+		return;
+	out->event = VCPU_EVENT_INTERRUPT;
+	out->event_vector = (uint8_t)c->pending_irq;
+}
+
+static void events_take(struct soft_cpu *c, const struct vcpu_state *s)
+{
+	c->nmi_pending = s->nmi_pending;
+	c->pending_irq = s->event == VCPU_EVENT_INTERRUPT ? s->event_vector : -1;
+	c->exception.vector = s->event == VCPU_EVENT_EXCEPTION ? s->event_vector : -1;
+	c->exception.has_error = s->event_has_error;
+	c->exception.error = s->event_error;
+	c->exception.software = false;
+	c->exception.rip = s->rip;
+}
+
+static bool event_valid(const struct vcpu_state *s)
+{
+	if (s->event == VCPU_EVENT_EXCEPTION)
+		return s->event_vector < 32 && s->event_vector != VEC_NMI;
+	return s->event <= VCPU_EVENT_EXCEPTION;
+}
+
 void soft_state_get(const struct vcpu *v, struct vcpu_state *out)
 {
 	const struct soft_cpu *c = (const struct soft_cpu *)v;
@@ -42,6 +70,7 @@ void soft_state_get(const struct vcpu *v, struct vcpu_state *out)
 	out->irq_shadow = c->irq_shadow != 0;
 	out->nmi_blocked = c->nmi_blocked;
 	out->halted = c->halted;
+	events_give(c, out);
 }
 
 /* What no sequence of instructions could have made. */
@@ -57,7 +86,7 @@ static bool state_valid(const struct soft_cpu *c, const struct vcpu_state *s)
 	if ((s->efer & ~(uint64_t)EFER_VALID) || lma != (paging && lme) ||
 	    (lma && !(s->cr4 & CR4_PAE)))
 		return false;
-	if ((s->rflags & FLAG_VM) || s->dr6 >> 32 || s->dr7 >> 32)
+	if ((s->rflags & FLAG_VM) || !event_valid(s) || s->dr6 >> 32 || s->dr7 >> 32)
 		return false;
 	return soft_canonical(s->seg[SEG_FS].base) && soft_canonical(s->seg[SEG_GS].base) &&
 	       soft_canonical(s->kernel_gs_base);
@@ -105,9 +134,7 @@ int soft_state_set(struct vcpu *v, const struct vcpu_state *s)
 	c->irq_shadow = s->irq_shadow ? SHADOW_STI : 0;
 	c->nmi_blocked = s->nmi_blocked;
 	c->halted = s->halted;
-	c->exception.vector = -1;
-	c->pending_irq = -1;
-	c->nmi_pending = 0;
+	events_take(c, s);
 	c->delivering = -1;
 	/* As hardware's own state format has it, SS tells the privilege. */
 	c->cpl = soft_protected(c) ? c->seg[SEG_SS].attr >> ATTR_DPL_SHIFT & 3 : 0;
