@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Addresses, selectors and vectors that the assembly and the C parts of the library share. */
+#ifndef GUESTS_MICRO_LIB_LAYOUT_H
+#define GUESTS_MICRO_LIB_LAYOUT_H
+
+/*
+ * Each CPU has one block, aligned to its size, in its own node's memory: struct cpu first, then
+ * the stack of CPL0, then that of CPL3. Whoever has a stack pointer knows its CPU.
+ */
+#define CPU_BLOCK_SIZE	 0x10000
+#define KERNEL_STACK_TOP 0x6000
+#define USER_STACK_TOP	 0xfff0
+
+/* Selectors. The order is SYSRET's: user data lies 8, user code 16 behind STAR's. */
+#define SEL_KERNEL_CODE 0x08
+#define SEL_KERNEL_DATA 0x10
+#define SEL_STAR_USER	0x1b
+#define SEL_USER_DATA	0x23
+#define SEL_USER_CODE	0x2b
+#define SEL_TSS		0x30
+
+/* Vectors. Those of senders name who sent an IPI: the APIC does not. */
+#define VECTOR_WAKE	0x30
+#define VECTOR_TIMER	0x31
+#define VECTOR_SENDER	0x40
+#define VECTORS_SENDERS 64
+#define VECTOR_SPURIOUS 0xff
+
+/* The page, below 1 MiB, in which a CPU begins after its start-up IPI. */
+#define TRAMPOLINE	  0x8000
+#define TRAMPOLINE_VECTOR 0x08
+
+#define EFER_SCE_LME 0x101
+#define CR0_FLAGS    0x80000033 /* PG, NE, ET, MP, PE */
+#define CR4_FLAGS    0x620	/* PAE, OSFXSR, OSXMMEXCPT */
+
+#define MSR_EFER 0xc0000080
+
+#endif
