@@ -109,10 +109,15 @@ void soft_cache_flush_lookup(struct soft_cpu *c)
 
 	if (!cache)
 		return;
-	cache->salt += UINT64_C(1) << 48;
-	if (cache->salt == 0)
+	cache->salt += SALT_STEP;
+	if (cache->salt < SALT_STEP)
 		for (unsigned k = 0; k < JUMP_COUNT; k++)
 			cache->jump[k] = (struct soft_jump){0, cache->none};
+}
+
+void soft_cache_select(struct soft_cpu *c, bool user)
+{
+	c->cache->salt = (c->cache->salt & ~SALT_USER) | (user ? SALT_USER : 0);
 }
 
 /* ---- Coherence

@@ -37,6 +37,11 @@ struct soft_block {
 #define JUMP_BITS  12
 #define JUMP_COUNT (1u << JUMP_BITS)
 
+/* The salt: the privilege, so that a change of it and back keeps the short cuts of each, and a
+ * count of flushes. */
+#define SALT_USER (UINT64_C(1) << 48)
+#define SALT_STEP (UINT64_C(1) << 49)
+
 struct soft_jump {
 	uint64_t tag;
 	struct soft_block *block;
@@ -54,7 +59,7 @@ struct soft_mixed {
 
 struct soft_cache {
 	struct soft_jump jump[JUMP_COUNT];
-	uint64_t salt; /* counts up in bits 63:48: what a canonical rip cannot differ in */
+	uint64_t salt; /* in bits 63:48: what a canonical rip cannot differ in */
 	struct soft_block *none; /* dead: the target of links that are not there yet */
 	uint8_t *pool;
 	size_t pool_used;

@@ -149,9 +149,13 @@ uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 {
 	uint64_t value = 0;
 	struct span s;
+	void *host;
 
 	if (!soft_long_mode(c))
 		linear = (uint32_t)linear;
+	host = soft_tlb_host(c->tlb_bank[user].read, linear, size);
+	if (host)
+		return host_load(host, size);
 	span_translate(c, i, linear, size, false, user, &s);
 	if (s.parts == 1)
 		return phys_load(c, s.part[0].gpa, size);
@@ -163,9 +167,15 @@ void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, un
 		   uint64_t value, bool user)
 {
 	struct span s;
+	void *host;
 
 	if (!soft_long_mode(c))
 		linear = (uint32_t)linear;
+	host = soft_tlb_host(c->tlb_bank[user].write, linear, size);
+	if (host) {
+		host_store(host, size, value);
+		return;
+	}
 	span_translate(c, i, linear, size, true, user, &s);
 	if (s.parts == 1)
 		phys_store(c, s.part[0].gpa, size, value);

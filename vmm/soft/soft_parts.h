@@ -18,8 +18,10 @@ void soft_exec_one(struct soft_cpu *c);
 /* Makes and frees the block cache of a vCPU. 0 or -ENOMEM. */
 int soft_cache_create(struct soft_cpu *c);
 void soft_cache_destroy(struct soft_cpu *c);
-/* Linear-to-block shortcuts are dropped: the exec TLB, the mode or the privilege changed. */
+/* Linear-to-block shortcuts are dropped: the exec TLB or the mode changed. */
 void soft_cache_flush_lookup(struct soft_cpu *c);
+/* The privilege changed: short cuts are looked up and entered for it; those of the other stay. */
+void soft_cache_select(struct soft_cpu *c, bool user);
 /* A store of this vCPU to [gpa, gpa+len) hits a page with code_page set: bump its generation, and
  * end the running block after this instruction if it lies there. Called before or after the store
  * by soft_mem's slow path. */

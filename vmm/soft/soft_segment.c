@@ -203,16 +203,20 @@ uint64_t soft_stack_pop(struct soft_cpu *c, const struct insn *i, struct soft_st
 
 /* ---- Mode ------------------------------------------------------------------------------------ */
 
+/* What rip leads to depends on the mode, on CS's base outside 64-bit mode, and on the privilege. */
 void soft_mode_update(struct soft_cpu *c)
 {
 	uint16_t attr = c->seg[SEG_CS].attr;
+	uint8_t old_mode = c->mode;
 
 	if (soft_long_mode(c) && (attr & ATTR_L))
 		c->mode = 64;
 	else
 		c->mode = attr & ATTR_DB ? 32 : 16;
 	c->tlb = &c->tlb_bank[c->cpl == 3];
-	soft_cache_flush_lookup(c);
+	soft_cache_select(c, c->cpl == 3);
+	if (old_mode != 64 || c->mode != 64)
+		soft_cache_flush_lookup(c);
 }
 
 void soft_code_commit(struct soft_cpu *c, const struct vcpu_segment *cs, unsigned cpl)
