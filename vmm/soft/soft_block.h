@@ -59,7 +59,7 @@ struct soft_mixed {
 
 struct soft_cache {
 	struct soft_jump jump[JUMP_COUNT];
-	uint64_t salt; /* in bits 63:48: what a canonical rip cannot differ in */
+	uint64_t salt;		 /* in bits 63:48: what a canonical rip cannot differ in */
 	struct soft_block *none; /* dead: the target of links that are not there yet */
 	uint8_t *pool;
 	size_t pool_used;
