@@ -68,8 +68,10 @@ static int console_lost(struct client *client, const char *why)
 {
 	struct console *console = client->user;
 
-	cli_say("lost the coordinator: %s", why);
-	return console->attached ? EXIT_NODE_LOST : EXIT_UNREACHABLE;
+	cli_say("%s: %s",
+		console->attached ? "lost the coordinator" : "the coordinator cannot be reached",
+		why);
+	return EXIT_UNREACHABLE;
 }
 
 static void console_over(struct client *client)

@@ -15,7 +15,6 @@ struct run {
 	struct terminal *terminal;
 	char vm[NAME_MAX_LEN + 1];
 	bool placed;  /* the coordinator took it */
-	bool begun;   /* its slices exist: from now on its end is a guest's end */
 	bool stopped; /* we asked for its end */
 };
 
@@ -108,8 +107,6 @@ static void state_take(struct run *run, const json_t *msg)
 
 	if (control_get_string(msg, "state", &state, why) < 0)
 		return;
-	if (strcmp(state, "starting") == 0)
-		run->begun = true;
 	if (strcmp(state, "running") == 0 && !run->opts.no_console)
 		terminal_attach(run->terminal);
 }
@@ -179,7 +176,7 @@ static int run_lost(struct client *client, const char *why)
 		return EXIT_UNREACHABLE;
 	}
 	cli_say("VM %s ended: lost the coordinator: %s", run->vm, why);
-	return run->begun ? EXIT_NODE_LOST : EXIT_UNREACHABLE;
+	return EXIT_UNREACHABLE;
 }
 
 static void run_input(void *arg, const uint8_t *data, size_t len)
