@@ -2,9 +2,6 @@
 /* One CPU's registers and tables, and how the others are started. Runs at CPL0. */
 #include "guests/micro/lib/kernel.h"
 
-#define MSR_STAR	  0xc0000081
-#define MSR_LSTAR	  0xc0000082
-#define MSR_SFMASK	  0xc0000084
 #define MSR_APIC_SVR	  0x80f
 #define MSR_APIC_ICR	  0x830
 #define MSR_APIC_TIMER	  0x832
@@ -13,7 +10,6 @@
 #define APIC_DIVIDE_BY_1  0xb
 #define ICR_INIT	  0x4500ul /* INIT, assert */
 #define ICR_SIPI	  0x4600ul
-#define RFLAGS_MASKED	  0x47700ul /* TF, IF, DF, IOPL, NT, AC: off at a system call */
 #define GATE_INTERRUPT	  0x8e00ul
 #define TRAP_STUB_SIZE	  16
 #define CPUID_FEATURES	  0x1
@@ -78,12 +74,10 @@ void machine_features_read(void)
 /* The block of a CPU, on its node, with its GDT and TSS. */
 void cpu_make(unsigned index)
 {
-	static const uint64_t flat[6] = {0,
-					 0x00af9b000000ffff,  /* kernel code */
-					 0x00cf93000000ffff,  /* kernel data */
-					 0,		      /* 32-bit user code: none */
-					 0x00cff3000000ffff,  /* user data */
-					 0x00affb000000ffff}; /* user code */
+	static const uint64_t flat[5] = {0, 0x00af9b000000ffff, /* kernel code */
+					 0x00cf93000000ffff,	/* kernel data */
+					 0x00cff3000000ffff,	/* user data */
+					 0x00affb000000ffff};	/* user code */
 	struct cpu *cpu = block_alloc(machine.node_of[index], CPU_BLOCK_SIZE, CPU_BLOCK_SIZE);
 	uint64_t base, limit = sizeof(struct tss) - 1;
 
@@ -94,8 +88,8 @@ void cpu_make(unsigned index)
 	cpu->node = machine.node_of[index];
 	memcpy(cpu->gdt, flat, sizeof(flat));
 	base = (uint64_t)&cpu->tss;
-	cpu->gdt[6] = limit | (base & 0xffffff) << 16 | 0x89ul << 40 | (base >> 24 & 0xff) << 56;
-	cpu->gdt[7] = base >> 32;
+	cpu->gdt[5] = limit | (base & 0xffffff) << 16 | 0x89ul << 40 | (base >> 24 & 0xff) << 56;
+	cpu->gdt[6] = base >> 32;
 	cpu->tss.rsp[0] = (uint64_t)cpu + KERNEL_STACK_TOP;
 	cpu->tss.io_map = sizeof(struct tss);
 }
@@ -133,10 +127,6 @@ void cpu_enter(struct cpu *cpu, void (*user)(void))
 	__asm__ volatile("movq %0, %%cr0" ::"r"((uint64_t)CR0_FLAGS));
 	__asm__ volatile("movq %0, %%cr3" ::"r"(node_cr3[cpu->node]) : "memory");
 	tables_load(cpu);
-	msr_write(MSR_EFER, msr_read(MSR_EFER) | EFER_SCE_LME);
-	msr_write(MSR_STAR, (uint64_t)SEL_STAR_USER << 48 | (uint64_t)SEL_KERNEL_CODE << 32);
-	msr_write(MSR_LSTAR, (uint64_t)call_entry);
-	msr_write(MSR_SFMASK, RFLAGS_MASKED);
 	apic_enable();
 	/* As after a call: 8 off a multiple of 16. */
 	user_enter(user, (uint64_t)cpu + USER_STACK_TOP - 8);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The doors between the processor and the library: entry, trampoline, traps, system calls. */
+/* The doors between the processor and the library: entry, trampoline, traps. */
 #include "guests/micro/lib/layout.h"
 
 /* Tells the loader that this program ends through the debug-exit port. */
@@ -40,7 +40,7 @@ trampoline_start:
 	movl AT(trampoline_cr3), %eax
 	movl %eax, %cr3
 	movl $MSR_EFER, %ecx
-	movl $EFER_SCE_LME, %eax
+	movl $EFER_LME, %eax
 	xorl %edx, %edx
 	wrmsr
 	/* Straight from real mode into long mode: paging and protection at once. */
@@ -111,28 +111,13 @@ trap_common:
 	addq $16, %rsp
 	iretq
 
-/* ---- system calls: RDI number, RSI and RDX arguments; the block tells the stack ---- */
-
-	.globl call_entry
-call_entry:
-	movq %rsp, %r10
-	andq $-CPU_BLOCK_SIZE, %rsp
-	addq $KERNEL_STACK_TOP, %rsp
-	pushq %r10
-	pushq %r10
-	pushq %rcx
-	pushq %r11
-	call call_serve
-	popq %r11
-	popq %rcx
-	popq %r10
-	movq %r10, %rsp
-	sysretq
-
-/* uint64_t call(number, a, b): at CPL3. */
+/*
+ * uint64_t call(number, a, b), at CPL3. UD2 is the one trap that every CPU engine delivers: where
+ * KVM emulates CPL0, SYSCALL does not leave CPL3, and INT n is unknown. See trap().
+ */
 	.globl call
 call:
-	syscall
+	ud2
 	ret
 
 /* user_enter(rip, rsp): to CPL3, interrupts on. */

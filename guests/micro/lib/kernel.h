@@ -22,7 +22,7 @@ struct cpu {
 	volatile uint32_t done; /* the last generation of team work that it finished */
 	volatile uint32_t taken[256];
 	/* CPL0, at its start */
-	uint64_t gdt[8];
+	uint64_t gdt[7];
 	struct tss tss;
 };
 _Static_assert(sizeof(struct cpu) <= PAGE, "the CPU's own data fits its page");
@@ -74,15 +74,13 @@ void idt_make(void);
 void machine_features_read(void);
 extern uint64_t node_cr3[NODES_MAX];
 /* trap.c */
-void trap(const struct trap_frame *frame);
-uint64_t call_serve(uint64_t number, uint64_t a, uint64_t b);
+void trap(struct trap_frame *frame);
 void console_write(const char *text, size_t len);
 void panic(const char *why) __attribute__((noreturn));
 /* entry.S */
 extern const uint8_t trap_stubs[];
 extern uint8_t trampoline_start[], trampoline_end[];
 extern uint64_t trampoline_cr3, trampoline_cpu;
-void call_entry(void);
 void user_enter(void (*rip)(void), uint64_t rsp) __attribute__((noreturn));
 void ap_main(void) __attribute__((noreturn));
 /* link.ld */

@@ -11,13 +11,12 @@
 #define KERNEL_STACK_TOP 0x6000
 #define USER_STACK_TOP	 0xfff0
 
-/* Selectors. The order is SYSRET's: user data lies 8, user code 16 behind STAR's. */
+/* Selectors. */
 #define SEL_KERNEL_CODE 0x08
 #define SEL_KERNEL_DATA 0x10
-#define SEL_STAR_USER	0x1b
-#define SEL_USER_DATA	0x23
-#define SEL_USER_CODE	0x2b
-#define SEL_TSS		0x30
+#define SEL_USER_DATA	0x1b
+#define SEL_USER_CODE	0x23
+#define SEL_TSS		0x28
 
 /* Vectors. Those of senders name who sent an IPI: the APIC does not. */
 #define VECTOR_WAKE	0x30
@@ -30,9 +29,9 @@
 #define TRAMPOLINE	  0x8000
 #define TRAMPOLINE_VECTOR 0x08
 
-#define EFER_SCE_LME 0x101
-#define CR0_FLAGS    0x80000033 /* PG, NE, ET, MP, PE */
-#define CR4_FLAGS    0x620	/* PAE, OSFXSR, OSXMMEXCPT */
+#define EFER_LME  0x100
+#define CR0_FLAGS 0x80000033 /* PG, NE, ET, MP, PE */
+#define CR4_FLAGS 0x620	     /* PAE, OSFXSR, OSXMMEXCPT */
 
 #define MSR_EFER 0xc0000080
 

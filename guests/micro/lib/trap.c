@@ -7,6 +7,8 @@
 #define MSR_APIC_INITIAL 0x838
 #define ICR_FIXED	 0x4000ul
 #define EXCEPTIONS	 32
+#define EXCEPTION_UD	 6
+#define UD2_SIZE	 2
 #define CRYSTAL_MHZ	 25u /* what the APIC timer counts; only naps depend on it */
 
 #define COM1		0x3f8
@@ -72,15 +74,6 @@ static void exception(const struct trap_frame *f)
 	panic("unexpected exception");
 }
 
-void trap(const struct trap_frame *f)
-{
-	if (f->vector < EXCEPTIONS)
-		exception(f);
-	cpu_self()->taken[f->vector]++;
-	if (f->vector != VECTOR_SPURIOUS)
-		msr_write(MSR_APIC_EOI, 0);
-}
-
 /* STI holds interrupts off for one more instruction, so none can come before HLT and be missed. */
 static void cpu_sleep(void)
 {
@@ -101,7 +94,7 @@ static void nap(uint64_t us)
 	msr_write(MSR_APIC_INITIAL, 0);
 }
 
-uint64_t call_serve(uint64_t number, uint64_t a, uint64_t b)
+static uint64_t call_serve(uint64_t number, uint64_t a, uint64_t b)
 {
 	switch ((enum call)number) {
 	case CALL_WRITE:
@@ -124,4 +117,18 @@ uint64_t call_serve(uint64_t number, uint64_t a, uint64_t b)
 		return 0;
 	}
 	panic("no such system call");
+}
+
+void trap(struct trap_frame *f)
+{
+	if (f->vector == EXCEPTION_UD && f->rip == (uint64_t)call) {
+		f->rax = call_serve(f->rdi, f->rsi, f->rdx);
+		f->rip += UD2_SIZE;
+		return;
+	}
+	if (f->vector < EXCEPTIONS)
+		exception(f);
+	cpu_self()->taken[f->vector]++;
+	if (f->vector != VECTOR_SPURIOUS)
+		msr_write(MSR_APIC_EOI, 0);
 }
