@@ -66,6 +66,7 @@ def hangs_up(port, data, half_close):
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=HANG_UP_LIMIT_S) as peer:
             peer.sendall(data)
+            print("sent", flush=True)
             if half_close:
                 peer.shutdown(socket.SHUT_WR)
             deadline = time.monotonic() + HANG_UP_LIMIT_S
