@@ -73,7 +73,8 @@ void kvm_vm_tsc_shift(void *shared, int64_t ticks);
  * applied: the error of the guest's TSC against CLOCK_MONOTONIC at that moment. 0: not yet. */
 uint64_t kvm_vm_tsc_error_ns(void *shared);
 
-#define KVM_PRIVATE_SLOTS_MAX 16u /* micro-guests need one or two a vCPU; each costs KVM a search  \
-				   */
+#define KVM_PRIVATE_SLOTS_MAX                                                                      \
+	16u /* micro-guests need one or two a vCPU; each costs KVM a search                        \
+	     */
 
 #endif

@@ -448,7 +448,7 @@ int kvm_state_set(struct vcpu *v, const struct vcpu_state *s)
 	if (err)
 		return err;
 	c->tsc_offset = s->tsc_offset;
-	c->halted = s->halted && !s->event;
+	c->halted = s->halted && !s->event && !(s->nmi_pending && !s->nmi_blocked);
 	c->shut_down = false;
 	c->error = 0;
 	c->ready = (s->rflags & FLAG_IF) && !s->irq_shadow && !s->event;

@@ -163,12 +163,12 @@ LABEL(finish):
 	mov	%rbx, 0x60008
 	cli
 	hlt
-/* The same by memory: user code adds one to each page's first word, r10 pages from r11, r9 rounds. */
+/* User code adds one to the first word of each of the r10 pages from r11, r9 times; rax: their sum. */
 LABEL(pages):
 	xor	%eax, %eax
 1:	mov	%r11, %rsi
 	mov	%r10, %rcx
-2:	incq	(%rsi)
+2:	lock incq (%rsi)
 	add	(%rsi), %rax
 	add	$4096, %rsi
 	dec	%rcx

@@ -266,13 +266,13 @@ struct vcpu_config guest_config(struct guest *g)
 	};
 }
 
-void guest_open(struct guest *g, const struct vcpu_ops *ops, uint8_t *ram)
+void guest_open(struct guest *g, const struct vcpu_ops *ops, uint8_t *ram, uint64_t ram_end)
 {
 	struct vcpu_config config;
 
 	memset(g, 0, sizeof(*g));
 	g->ops = ops;
-	g->ram_end = GUEST_RAM;
+	g->ram_end = ram_end;
 	g->ram_owned = !ram;
 	g->ram = ram;
 	if (!ram) {

@@ -10,7 +10,7 @@
 #include "vmm/vcpu.h"
 
 /* Where things lie in guest memory; tables and code in its first 2 MiB. */
-#define GUEST_RAM  0x1000000u
+#define GUEST_RAM  0x800000u
 #define CODE	   0x10000u
 #define PML4	   0x20000u
 #define PDPT	   0x21000u
@@ -37,8 +37,9 @@ extern const char kvm_guest_code[], kvm_guest_code_end[];
 	X(ports)                                                                                   \
 	X(mmio)                                                                                    \
 	X(msrs)                                                                                    \
-	X(skip_gp) X(halt_loop) X(count) X(window) X(cr8) X(cpuid) X(user_spin) X(user_tsc)        \
-		X(compute) X(finish) X(pages)
+	X(skip_gp)                                                                                 \
+	X(halt_loop) X(count) X(window) X(cr8) X(cpuid) X(user_spin) X(user_tsc) X(compute)        \
+		X(finish) X(pages)
 #define X(name) extern const char kvm_guest_##name[];
 GUEST_LABELS(X)
 #undef X
@@ -66,8 +67,8 @@ struct guest {
 	struct bus_access log[BUS_LOG_MAX];
 };
 
-/* A guest on memory of its own, or on ram (GUEST_RAM bytes at least) if that is not NULL. */
-void guest_open(struct guest *g, const struct vcpu_ops *ops, uint8_t *ram);
+/* A guest on GUEST_RAM bytes of its own if ram is NULL, or on ram with what it holds. */
+void guest_open(struct guest *g, const struct vcpu_ops *ops, uint8_t *ram, uint64_t ram_end);
 void guest_close(struct guest *g);
 /* Writes code and tables; guest_open has done it for its own memory. */
 void guest_fill(uint8_t *ram);

@@ -18,7 +18,7 @@ Test(kvm, ports)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	memcpy(g.ram + DATA, "hello", 5);
 	guest_kernel(&g, LABEL(ports));
 	guest_put(&g);
@@ -49,7 +49,7 @@ Test(kvm, mmio)
 						   {'w', 8, MMIO_GPA + 8, 0x4444444455555555}};
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_kernel(&g, LABEL(mmio));
 	guest_put(&g);
 	g.logged = 0;
@@ -72,7 +72,7 @@ Test(kvm, msrs)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_kernel(&g, LABEL(msrs));
 	guest_put(&g);
 	g.logged = 0;
@@ -90,7 +90,7 @@ Test(kvm, cr8)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	g.cr8 = 9;
 	guest_kernel(&g, LABEL(cr8));
 	guest_put(&g);
@@ -109,7 +109,7 @@ Test(kvm, cpuid)
 	struct kvm_features can;
 	struct kvm_tsc_report report;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_kernel(&g, LABEL(cpuid));
 	guest_put(&g);
 	cr_assert_eq(guest_run(&g), VCPU_EXIT_HLT);
@@ -135,7 +135,7 @@ Test(kvm, halt_and_interrupt)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_kernel(&g, LABEL(halt_loop));
 	guest_put(&g);
 	cr_expect_not(g.ops->interrupt_ready(g.v));
@@ -158,7 +158,7 @@ Test(kvm, irq_window)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_kernel(&g, LABEL(window));
 	guest_put(&g);
 	g.ops->irq_window(g.v, true);
@@ -177,7 +177,7 @@ Test(kvm, nmi_wakes)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_gate(&g, 2, LABEL(count), 0);
 	guest_kernel(&g, LABEL(halt_loop));
 	guest_put(&g);
@@ -194,7 +194,7 @@ Test(kvm, triple_fault)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_kernel(&g, 0x800000000000 - 0x1000); /* not mapped */
 	g.s.idtr.limit = 0;
 	guest_put(&g);
@@ -228,7 +228,7 @@ Test(kvm, kick_latched)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_user(&g, LABEL(user_spin));
 	guest_put(&g);
 	g.ops->kick(g.v);
@@ -250,7 +250,7 @@ Test(kvm, kicks_from_threads, .timeout = 60)
 	struct kicker k[2] = {{.g = &g, .pause_ns = 100000}, {.g = &g, .pause_ns = 170000}};
 	pthread_t thread[2];
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_user(&g, LABEL(user_spin));
 	guest_put(&g);
 	for (unsigned i = 0; i < 2; i++)
@@ -278,7 +278,7 @@ Test(kvm, private_slot)
 	uint8_t *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	cr_assert_neq(host, MAP_FAILED);
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	cr_expect_eq(kvm_vm_private_slot(g.shared, 1, host, size), -EINVAL);
 	cr_expect_eq(kvm_vm_private_slot(g.shared, 0, host, size), -EEXIST);
 	cr_expect_eq(kvm_vm_private_slot(g.shared, 0xfffbe000, host, 4096), -EEXIST);
@@ -302,7 +302,7 @@ Test(kvm, bad_configurations)
 	struct vcpu *v;
 	void *shared;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	cr_expect_eq(vcpu_kvm_ops.shared_create(NULL, 4096, &shared), -EINVAL);
 	cr_expect_eq(vcpu_kvm_ops.shared_create(g.ram, 4097, &shared), -EINVAL);
 	config = guest_config(&g);
@@ -330,7 +330,7 @@ Test(kvm, tsc)
 	cr_expect_eq(kvm_tsc_can(1), -ENOTSUP);
 	if (!report.scaling)
 		cr_expect_eq(kvm_tsc_can(report.host_hz + 1000000), -ENOTSUP);
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	config = guest_config(&g);
 	guest_user(&g, LABEL(user_tsc));
 	guest_put(&g);

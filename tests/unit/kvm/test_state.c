@@ -34,8 +34,9 @@ static void tables_compare(const struct vcpu_state *a, const struct vcpu_state *
 
 #define FIELDS(X)                                                                                  \
 	X(rip)                                                                                     \
-	X(rflags) X(cr0) X(cr2) X(cr3) X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar)      \
-		X(sfmask) X(kernel_gs_base) X(sysenter_cs) X(sysenter_esp) X(sysenter_eip) X(pat)  \
+	X(rflags)                                                                                  \
+	X(cr0) X(cr2) X(cr3) X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask)      \
+		X(kernel_gs_base) X(sysenter_cs) X(sysenter_esp) X(sysenter_eip) X(pat)            \
 			X(tsc_offset) X(tsc_aux) X(misc_enable) X(irq_shadow) X(nmi_blocked)       \
 				X(nmi_pending) X(halted) X(event) X(event_vector)                  \
 					X(event_has_error) X(event_error)
@@ -64,7 +65,7 @@ Test(kvm_state, reset)
 	struct guest g;
 
 	vcpu_state_reset(&reset);
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	g.ops->state_get(g.v, &g.s);
 	states_compare(&reset, &g.s);
 	guest_close(&g);
@@ -100,7 +101,7 @@ Test(kvm_state, round_trip)
 	struct vcpu_state wanted;
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_kernel(&g, 0);
 	state_colour(&g.s);
 	wanted = g.s;
@@ -125,7 +126,7 @@ Test(kvm_state, events)
 		struct vcpu_state wanted;
 		struct guest g;
 
-		guest_open(&g, engines[i], NULL);
+		guest_open(&g, engines[i], NULL, GUEST_RAM);
 		guest_kernel(&g, LABEL(halt_loop) + 1);
 		g.s.rflags |= 0x200;
 		g.s.event = VCPU_EVENT_INTERRUPT;
@@ -160,7 +161,7 @@ Test(kvm_state, refused)
 {
 	struct guest g;
 
-	guest_open(&g, &vcpu_kvm_ops, NULL);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
 	guest_kernel(&g, 0);
 	g.s.cr0 = 0x80000010; /* paging without protection */
 	cr_expect_eq(g.ops->state_set(g.v, &g.s), -EINVAL);
@@ -262,8 +263,8 @@ Test(kvm_state, moved_while_it_computes, .timeout = 100)
 	unsigned moves = 0, interrupts = 0;
 	uint64_t hash;
 
-	guest_open(&engine[0], &vcpu_soft_ops, NULL);
-	guest_open(&engine[1], &vcpu_kvm_ops, engine[0].ram);
+	guest_open(&engine[0], &vcpu_soft_ops, NULL, GUEST_RAM);
+	guest_open(&engine[1], &vcpu_kvm_ops, engine[0].ram, GUEST_RAM);
 	array_fill(expected);
 	array_fill(guest_u64(&engine[0], ARRAY));
 	hash = compute_serially(expected, ROUNDS, WORDS);
