@@ -21,7 +21,7 @@ int main(void);
 
 #define PAGE	     4096ul
 #define PAGE_ALIGNED __attribute__((aligned(4096)))
-#define CPUS_MAX     64
+#define CPUS_MAX     VECTORS_SENDERS
 #define NODES_MAX    64
 #define REGIONS_MAX  128
 

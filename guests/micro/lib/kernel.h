@@ -15,17 +15,17 @@ struct tss {
 
 /* At the start of a CPU's block; see layout.h. */
 struct cpu {
-	uint32_t index;
-	uint32_t node;
 	/* the CPU itself writes; others read */
 	volatile uint32_t online;
 	volatile uint32_t done; /* the last generation of team work that it finished */
 	volatile uint32_t taken[256];
-	/* CPL0, at its start */
+	/* constant after its start; needed for every trap, so on a page that nobody else wants */
+	uint32_t index PAGE_ALIGNED;
+	uint32_t node;
 	uint64_t gdt[7];
 	struct tss tss;
 };
-_Static_assert(sizeof(struct cpu) <= PAGE, "the CPU's own data fits its page");
+_Static_assert(sizeof(struct cpu) <= CPU_DATA_SIZE, "the CPU's own data leaves room for stacks");
 
 extern struct cpu *cpus[CPUS_MAX];
 

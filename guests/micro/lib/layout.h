@@ -8,6 +8,7 @@
  * the stack of CPL0, then that of CPL3. Whoever has a stack pointer knows its CPU.
  */
 #define CPU_BLOCK_SIZE	 0x10000
+#define CPU_DATA_SIZE	 0x2000
 #define KERNEL_STACK_TOP 0x6000
 #define USER_STACK_TOP	 0xfff0
 
@@ -18,9 +19,13 @@
 #define SEL_USER_CODE	0x23
 #define SEL_TSS		0x28
 
-/* Vectors. Those of senders name who sent an IPI: the APIC does not. */
+/*
+ * Vectors. Those of senders name who sent an IPI, as the APIC does not: CPU n sends
+ * VECTOR_SENDER + n, and whoever takes it answers n with VECTOR_ECHO, from its handler.
+ */
 #define VECTOR_WAKE	0x30
 #define VECTOR_TIMER	0x31
+#define VECTOR_ECHO	0x32
 #define VECTOR_SENDER	0x40
 #define VECTORS_SENDERS 64
 #define VECTOR_SPURIOUS 0xff

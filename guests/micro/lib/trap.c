@@ -129,6 +129,8 @@ void trap(struct trap_frame *f)
 	if (f->vector < EXCEPTIONS)
 		exception(f);
 	cpu_self()->taken[f->vector]++;
+	if (f->vector - VECTOR_SENDER < machine.cpus)
+		interrupt_send(f->vector - VECTOR_SENDER, VECTOR_ECHO);
 	if (f->vector != VECTOR_SPURIOUS)
 		msr_write(MSR_APIC_EOI, 0);
 }
