@@ -6,8 +6,9 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build_dir=$top/build
 guest_dir=${PANGEA_GUEST_DIR:-$build_dir/guest}
 
-# step TEXT...: one line that says what happens now, with the seconds since the script's start.
-step() { printf '[%3ds] %s\n' "$SECONDS" "$*" >&2; }
+# step TEXT...: one line that says what happens now, with the seconds since the first script's start.
+export PANGEA_STEP_START_S=${PANGEA_STEP_START_S:-$EPOCHSECONDS}
+step() { printf '[%3ds] %s\n' $((EPOCHSECONDS - PANGEA_STEP_START_S)) "$*" >&2; }
 
 # die TEXT...: one sentence on standard error, exit code 1.
 die() {
