@@ -38,8 +38,8 @@ extern const char kvm_guest_code[], kvm_guest_code_end[];
 	X(mmio)                                                                                    \
 	X(msrs)                                                                                    \
 	X(skip_gp)                                                                                 \
-	X(halt_loop) X(count) X(window) X(cr8) X(cpuid) X(user_spin) X(user_tsc) X(compute)        \
-		X(finish) X(pages)
+	X(halt_loop)                                                                               \
+	X(count) X(window) X(cr8) X(cpuid) X(user_spin) X(user_tsc) X(compute) X(finish) X(pages)
 #define X(name) extern const char kvm_guest_##name[];
 GUEST_LABELS(X)
 #undef X

@@ -35,7 +35,8 @@ static void tables_compare(const struct vcpu_state *a, const struct vcpu_state *
 #define FIELDS(X)                                                                                  \
 	X(rip)                                                                                     \
 	X(rflags)                                                                                  \
-	X(cr0) X(cr2) X(cr3) X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask)      \
+	X(cr0)                                                                                     \
+	X(cr2) X(cr3) X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask)             \
 		X(kernel_gs_base) X(sysenter_cs) X(sysenter_esp) X(sysenter_eip) X(pat)            \
 			X(tsc_offset) X(tsc_aux) X(misc_enable) X(irq_shadow) X(nmi_blocked)       \
 				X(nmi_pending) X(halted) X(event) X(event_vector)                  \
