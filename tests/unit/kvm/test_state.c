@@ -36,11 +36,11 @@ static void tables_compare(const struct vcpu_state *a, const struct vcpu_state *
 	X(rip)                                                                                     \
 	X(rflags)                                                                                  \
 	X(cr0)                                                                                     \
-	X(cr2) X(cr3) X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask)             \
-		X(kernel_gs_base) X(sysenter_cs) X(sysenter_esp) X(sysenter_eip) X(pat)            \
-			X(tsc_offset) X(tsc_aux) X(misc_enable) X(irq_shadow) X(nmi_blocked)       \
-				X(nmi_pending) X(halted) X(event) X(event_vector)                  \
-					X(event_has_error) X(event_error)
+	X(cr2)                                                                                     \
+	X(cr3) X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base)  \
+		X(sysenter_cs) X(sysenter_esp) X(sysenter_eip) X(pat) X(tsc_offset) X(tsc_aux)     \
+			X(misc_enable) X(irq_shadow) X(nmi_blocked) X(nmi_pending) X(halted)       \
+				X(event) X(event_vector) X(event_has_error) X(event_error)
 
 static void states_compare(const struct vcpu_state *a, const struct vcpu_state *b)
 {
