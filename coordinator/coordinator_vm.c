@@ -123,11 +123,10 @@ void vm_start(struct coordinator *co, struct vm *vm)
 	snprintf(key, sizeof(key), "%016" PRIx64, vm->key);
 	vm_state_set(co, vm, VM_STARTING);
 	for (unsigned i = 0; i < vm->slices; i++) {
-		json_t *msg = message_make("{s:s, s:s, s:i, s:o, s:s, s:s, s:i, s:I}", "type",
+		json_t *msg = message_make("{s:s, s:s, s:i, s:o, s:s, s:s, s:i}", "type",
 					   "slice-start", "vm_key", key, "epoch", 1, "slices",
 					   vm_slices_json(vm, false), "append", vm->append, "cpu",
-					   "soft", "connect_timeout_ms", SLICE_CONNECT_TIMEOUT_MS,
-					   "tsc_origin_ns", (json_int_t)(co->now_ms * 1000000));
+					   "soft", "connect_timeout_ms", SLICE_CONNECT_TIMEOUT_MS);
 		vm->slice[i].state = SLICE_STARTING;
 		slice_send(co, vm, i, msg, NULL, 0);
 	}

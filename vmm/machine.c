@@ -180,9 +180,12 @@ int machine_create(const struct machine_config *config, struct machine **out)
 	err = threads_init(m);
 	if (err)
 		goto fail_alloc;
-	err = timer_init(&m->timer, timer_fired, m);
+	err = machine_clock_create(m, config);
 	if (err)
 		goto fail_threads;
+	err = timer_init(&m->timer, timer_fired, m);
+	if (err)
+		goto fail_clock;
 	err = io_create(m);
 	if (err)
 		goto fail_timer;
@@ -198,6 +201,8 @@ fail_io:
 	io_destroy(m);
 fail_timer:
 	timer_destroy(&m->timer);
+fail_clock:
+	machine_clock_destroy(m);
 fail_threads:
 	threads_destroy(m);
 fail_alloc:
@@ -213,6 +218,7 @@ void machine_destroy(struct machine *m)
 	vcpus_destroy(m);
 	io_destroy(m);
 	timer_destroy(&m->timer);
+	machine_clock_destroy(m);
 	threads_destroy(m);
 	free(m);
 }
@@ -272,6 +278,7 @@ int machine_start(struct machine *m)
 	if (m->started)
 		return -EALREADY;
 	m->started = true;
+	machine_clock_start(m);
 	/* Asynchronous signals are for the main thread; the threads inherit the mask. Those that
 	 * a fault raises must stay deliverable. */
 	sigfillset(&all);
@@ -404,6 +411,7 @@ void machine_stats(struct machine *m, struct machine_stats *out)
 	if (m->self != 0)
 		out->remote_io = remote_io_accesses(&m->remote);
 	out->remote_io_served = atomic_load(&m->io_served);
+	machine_clock_stats(m, out);
 }
 
 int machine_vcpu_state(struct machine *m, unsigned vcpu, struct vcpu_state *out)

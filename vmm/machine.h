@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "transport/wire.h"
+#include "vmm/clock.h"
 #include "vmm/shape.h"
 #include "vmm/vcpu.h"
 
@@ -55,10 +56,12 @@ struct machine_config {
 	const struct vm_shape *shape; /* copied */
 	unsigned self;		      /* this slice */
 	const struct vcpu_ops *vcpu_ops;
-	uint8_t *ram;		/* engine_ram() */
-	uint64_t tsc_hz;	/* 1 MHz .. 10 GHz; LAYOUT_TSC_HZ is the choice */
-	uint64_t tsc_origin_ns; /* this host's CLOCK_MONOTONIC when the guest's TSC was 0 */
-	bool debug_exit;	/* slice 0: the debug-exit port is there (loader_debug_exit) */
+	uint8_t *ram;	 /* engine_ram() */
+	uint64_t tsc_hz; /* 1 MHz .. 10 GHz; LAYOUT_TSC_HZ is the choice */
+	uint64_t
+		tsc_origin_ns; /* slice 0: the host's clock when guest time is 0; others: ignored */
+	struct guest_clock_source host_clock; /* zeroes: CLOCK_MONOTONIC */
+	bool debug_exit; /* slice 0: the debug-exit port is there (loader_debug_exit) */
 	struct machine_callbacks callbacks;
 };
 
@@ -72,6 +75,10 @@ struct machine_stats {
 	uint64_t remote_io;	   /* accesses that slice 0 served for us */
 	uint64_t remote_io_served; /* accesses that we (slice 0) served for others */
 	unsigned vcpus, vcpus_started, vcpus_idle;
+	int64_t clock_offset_ns; /* guest time less this host's CLOCK_MONOTONIC */
+	uint64_t clock_error_ns; /* bound on guest time here less guest time on slice 0 */
+	int64_t clock_rate_ppb;	 /* by how much guest time runs faster than this host's clock */
+	uint64_t clock_bursts;	 /* how often it was measured */
 };
 
 /*
@@ -137,6 +144,21 @@ int machine_ping(struct machine *m, unsigned slice);
  * number of pings answered; 0 before the first. Any thread.
  */
 uint64_t machine_ping_best(struct machine *m, unsigned slice, unsigned *answers);
+
+/*
+ * Guest time is slice 0's clock (vmm/clock.h). Every other slice measures it by bursts of pings to
+ * slice 0. The answers to machine_ping(m, 0) count too, and with those alone:
+ *
+ * machine_clock_align ends the first measurement and sets the guest's clock. Before machine_start.
+ * 0, or -EAGAIN: slice 0 has not answered yet. Slice 0: 0, nothing to do.
+ *
+ * machine_clock_burst starts a burst (ends the last one, if an answer is missing) and returns in
+ * how many milliseconds the next one is due; 0 on slice 0: never. When the burst is answered, the
+ * clock is corrected: by a step before machine_start, by its rate, unnoticed, afterwards. Any
+ * thread, one at a time.
+ */
+int machine_clock_align(struct machine *m);
+unsigned machine_clock_burst(struct machine *m);
 
 /*
  * The architectural state of a local vCPU (by x2APIC id), for tests and post-mortems: only while

@@ -17,7 +17,8 @@
  * IO_REQUEST | any -> 0    | a port or MMIO access of one vCPU; it waits for the reply
  * IO_REPLY   | 0 -> any    | the value read (0 for a write)
  * END        | any -> 0, 0 -> any | the VM is over: reason; payload: the sentence
- * PING, PONG | any -> any  | the sender's clock, echoed
+ * PING       | any -> any  | arg: the sender's clock
+ * PONG       | any -> any  | arg: echoed; gfn: from slice 0 guest time in ns, from others 0
  */
 enum machine_msg_type {
 	MSG_MACHINE_IPI = MSG_MACHINE_FIRST,

@@ -8,6 +8,7 @@
 
 #include "vmm/apic.h"
 #include "vmm/bus.h"
+#include "vmm/clock_sync.h"
 #include "vmm/cmos.h"
 #include "vmm/cpuid.h"
 #include "vmm/debug_exit.h"
@@ -73,6 +74,7 @@ struct machine {
 	struct machine_devices *devices; /* slice 0 */
 	struct remote_io remote;	 /* other slices */
 	struct timer timer;
+	struct guest_clock clock; /* read by any thread; written under clock_lock */
 	/* any thread */
 	_Atomic bool ended;    /* on_exit was or is being called */
 	_Atomic bool stopping; /* vCPU threads leave */
@@ -84,6 +86,11 @@ struct machine {
 		_Atomic unsigned answers;
 	} ping[SLICES_MAX];
 	_Atomic uint64_t device_ipis_remote;
+	/* clock_lock */
+	pthread_mutex_t clock_lock;
+	struct clock_sync clock_sync;
+	unsigned burst_left; /* pings of the open burst that are not answered */
+	bool clock_running;  /* guest code may read the clock: no steps */
 	/* main thread */
 	bool started;
 	/* threads_lock */
@@ -113,6 +120,15 @@ void machine_ipi(struct machine *m, struct machine_vcpu *from, const struct ipi 
 int machine_post(struct machine *m, unsigned to, const struct wire_msg *msg, const void *payload);
 /* The timer thread's part of that. */
 void machine_post_failed(struct machine *m);
+
+/* machine_clock.c */
+int machine_clock_create(struct machine *m, const struct machine_config *c);
+void machine_clock_destroy(struct machine *m);
+/* Guest code may run from now on. */
+void machine_clock_start(struct machine *m);
+void machine_clock_stats(struct machine *m, struct machine_stats *out);
+/* PING or PONG; engine thread. */
+int machine_ping_msg(struct machine *m, unsigned from, const struct wire_msg *msg);
 
 /* machine_devices.c */
 int machine_devices_create(struct machine *m);

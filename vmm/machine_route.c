@@ -33,24 +33,6 @@ void machine_post_failed(struct machine *m)
 	machine_end(m, EXIT_ERROR, sentence);
 }
 
-int machine_ping(struct machine *m, unsigned slice)
-{
-	struct wire_msg msg = {.type = MSG_MACHINE_PING, .arg = clock_now_ns()};
-
-	if (slice >= m->shape.slices || slice == m->self)
-		return -EINVAL;
-	return machine_post(m, slice, &msg, NULL);
-}
-
-uint64_t machine_ping_best(struct machine *m, unsigned slice, unsigned *answers)
-{
-	if (slice >= m->shape.slices)
-		return 0;
-	if (answers)
-		*answers = atomic_load(&m->ping[slice].answers);
-	return atomic_load(&m->ping[slice].best_ns);
-}
-
 /* ---- interrupts ---- */
 
 static void deliver_local(struct machine *m, const struct ipi *ipi)
@@ -254,30 +236,6 @@ static int end_received(struct machine *m, unsigned from, const struct wire_msg 
 	return 0;
 }
 
-/* Engine thread, the only writer. */
-static void ping_answered(struct machine *m, unsigned from, uint64_t rtt_ns)
-{
-	uint64_t best_ns = atomic_load(&m->ping[from].best_ns);
-
-	if (!best_ns || rtt_ns < best_ns)
-		atomic_store(&m->ping[from].best_ns, rtt_ns);
-	atomic_fetch_add(&m->ping[from].answers, 1);
-}
-
-static int ping_received(struct machine *m, unsigned from, const struct wire_msg *msg)
-{
-	struct wire_msg pong = {.type = MSG_MACHINE_PONG, .arg = msg->arg};
-	uint64_t now_ns = clock_now_ns();
-
-	if (msg->payload_len || msg->gfn)
-		return -PANGEA_EWIRE;
-	if (msg->type == MSG_MACHINE_PING)
-		machine_post(m, from, &pong, NULL);
-	else if (msg->arg <= now_ns)
-		ping_answered(m, from, now_ns - msg->arg);
-	return 0;
-}
-
 int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, const void *payload)
 {
 	if (from >= m->shape.slices || from == m->self)
@@ -295,7 +253,7 @@ int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, co
 		return end_received(m, from, msg, payload);
 	case MSG_MACHINE_PING:
 	case MSG_MACHINE_PONG:
-		return ping_received(m, from, msg);
+		return machine_ping_msg(m, from, msg);
 	}
 	return -PANGEA_EWIRE;
 }

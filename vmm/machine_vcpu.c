@@ -86,6 +86,7 @@ int machine_vcpu_create(struct machine *m, struct machine_vcpu *v, const struct 
 		.cpuid = cpuid_read,
 		.cpuid_ctx = &m->cpuid,
 		.tsc_hz = c->tsc_hz,
+		.clock = &m->clock,
 		.tsc_origin_ns = c->tsc_origin_ns,
 		.shared = m->vcpu_shared,
 	};

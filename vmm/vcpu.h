@@ -116,6 +116,8 @@ struct vcpu_cpuid {
 	uint32_t eax, ebx, ecx, edx;
 };
 
+struct guest_clock; /* vmm/clock.h */
+
 struct vcpu_config {
 	unsigned id;	  /* index in the VM = x2APIC id */
 	unsigned vcpus;	  /* in the VM */
@@ -126,8 +128,22 @@ struct vcpu_config {
 	void (*cpuid)(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
 		      struct vcpu_cpuid *out);
 	void *cpuid_ctx;
-	uint64_t tsc_hz;	/* guest TSC frequency */
-	uint64_t tsc_origin_ns; /* CLOCK_MONOTONIC at which the guest's TSC is 0 */
+	uint64_t tsc_hz; /* guest TSC frequency */
+	/*
+	 * Guest time; the TSC without the vCPU's own offset is guest_clock_now(clock) * tsc_hz /
+	 * 1e9. NULL (a CPU without a machine): CLOCK_MONOTONIC less tsc_origin_ns. It lives longer
+	 * than the vCPU; on slices other than 0 it may jump until the first run, never after.
+	 *
+	 * An engine whose guests read a hardware TSC keeps that TSC to the clock: at each entry it
+	 * takes both (guest_clock_at(clock, host_ns) and the hardware's TSC, read together), and
+	 * when its offset is off by more than 1 us it sets a new one. The clock's rate differs from
+	 * the host's by 500 ppm at the utmost, so that comes at most every 2 ms, and usually every
+	 * second or so. Never such that the guest's TSC at this entry would be less than it was at
+	 * this vCPU's last exit: then the offset stays as near as that allows. vCPUs of one host
+	 * differ by 1 us at most; a path from one to another takes longer, through user space.
+	 */
+	const struct guest_clock *clock;
+	uint64_t tsc_origin_ns; /* see clock; engines with a clock do not use it */
 	void *shared;		/* what ops->shared_create returned */
 };
 

@@ -44,14 +44,13 @@ struct slice_config {
 	char kernel[4096], initrd[4096]; /* slice 0 only */
 	char append[CMDLINE_MAX];
 	unsigned connect_timeout_ms;
-	uint64_t tsc_origin_ns;
 };
 
 enum slice_state {
 	SLICE_WAIT_CONFIG,
 	SLICE_LISTENING,  /* port reported; waiting for slice-connect */
 	SLICE_CONNECTING, /* engine makes the data connections */
-	SLICE_MEASURING,  /* round trips to the others */
+	SLICE_MEASURING,  /* round trips to the others, and slice 0's clock */
 	SLICE_CONNECTED,  /* reported; waiting for slice-run */
 	SLICE_STARTING,	  /* slice 0 writes the kernel into guest memory */
 	SLICE_RUNNING,
@@ -122,7 +121,7 @@ void slice_end(struct slice *s, enum exit_code code, const char *sentence);
 /* (Re)starts the deadline of the step that is waited for; what: "the daemon's configuration". */
 void slice_step_deadline(struct slice *s, bool wanted);
 
-/* slice_rtt.c: measures, then calls slice_measured. */
+/* slice_rtt.c: measures, then calls slice_measured, and follows slice 0's clock from then on. */
 void slice_rtt_measure(struct slice *s);
 /* Nanoseconds by slice, 0 where unknown; the caller's reference, NULL without memory. */
 json_t *slice_rtt_list(struct slice *s);

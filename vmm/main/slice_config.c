@@ -97,9 +97,6 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 	if (!err)
 		err = control_get_uint(msg, "connect_timeout_ms", 1, 3600000,
 				       &config->connect_timeout_ms, why);
-	if (!err)
-		err = control_get_u64(msg, "tsc_origin_ns", 0, INT64_MAX, &config->tsc_origin_ns,
-				      why);
 	if (!err && config->self == 0)
 		err = boot_parse(msg, config, why);
 	if (!err)

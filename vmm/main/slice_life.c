@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "vmm/layout.h"
 #include "vmm/main/slice.h"
@@ -107,7 +108,7 @@ static int machine_make(struct slice *s)
 		.vcpu_ops = &vcpu_soft_ops,
 		.ram = engine_ram(s->engine),
 		.tsc_hz = LAYOUT_TSC_HZ,
-		.tsc_origin_ns = s->config.tsc_origin_ns,
+		.tsc_origin_ns = clock_now_ns(),
 		.debug_exit = s->image && loader_debug_exit(s->image),
 		.callbacks = slice_machine_callbacks(s),
 	};

@@ -44,6 +44,10 @@ static void machine_put(json_t *msg, const struct machine_stats *m)
 	put(msg, "remote_io", m->remote_io);
 	put(msg, "remote_io_served", m->remote_io_served);
 	put(msg, "timer_fires", m->timer_fires);
+	put(msg, "clock_offset_ns", (uint64_t)m->clock_offset_ns);
+	put(msg, "clock_error_ns", m->clock_error_ns);
+	put(msg, "clock_rate_ppb", (uint64_t)m->clock_rate_ppb);
+	put(msg, "clock_bursts", m->clock_bursts);
 }
 
 void slice_stats_send(struct slice *s)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Model-specific registers (SDM 4) and the time-stamp counter. */
 #include <errno.h>
-#include <time.h>
 
+#include "vmm/clock.h"
 #include "vmm/soft/soft_system.h"
 
 /*
@@ -37,19 +37,23 @@ enum msr {
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 #define MSR_TSC_AUX	   0xc0000103u
 
-#define NS_PER_S 1000000000u
-
 /* ---- TSC ------------------------------------------------------------------------------------- */
 
-/* Without the vCPU's offset: guest time since tsc_origin_ns, the same for all vCPUs of a VM. */
+static uint64_t guest_time_ns(const struct vcpu_config *config)
+{
+	uint64_t now_ns;
+
+	if (likely(config->clock))
+		return guest_clock_now(config->clock);
+	now_ns = clock_now_ns();
+	return now_ns > config->tsc_origin_ns ? now_ns - config->tsc_origin_ns : 0;
+}
+
+/* Without the vCPU's offset: the same for all vCPUs of a VM. */
 static uint64_t tsc_base(const struct soft_cpu *c)
 {
-	struct timespec now;
-	uint64_t ns;
+	uint64_t ns = guest_time_ns(&c->config);
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	ns = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-	ns = ns > c->config.tsc_origin_ns ? ns - c->config.tsc_origin_ns : 0;
 	if (c->config.tsc_hz == NS_PER_S)
 		return ns;
 	return (uint64_t)((unsigned __int128)ns * c->config.tsc_hz / NS_PER_S);
