@@ -27,13 +27,19 @@ cluster_up() {
 		>"$out/cluster.log" 2>&1 || fail "cluster up: $(cat "$out/cluster.log")"
 }
 
-# cluster_down NAME: keeps the daemons' logs as NAME.*.
-cluster_down() {
-	timeout -k 5 120 pangea cluster down --state-dir "$state" >>"$out/cluster.log" 2>&1 ||
-		fail "cluster down: $(cat "$out/cluster.log")"
+# cluster_logs NAME: keeps the daemons' logs as NAME.*.
+cluster_logs() {
 	for log in "$state"/*.log "$state"/*/*.log; do
 		[ -s "$log" ] && cp "$log" "$out/$1.${log##*/}"
 	done
+	return 0
+}
+
+# cluster_down NAME: stops the daemons and keeps their logs.
+cluster_down() {
+	timeout -k 5 120 pangea cluster down --state-dir "$state" >>"$out/cluster.log" 2>&1 ||
+		fail "cluster down: $(cat "$out/cluster.log")"
+	cluster_logs "$1"
 	rm -rf "$state"
 }
 
