@@ -21,8 +21,9 @@
 #define CONTROL_MAGIC	"pangea"
 #define CONTROL_VERSION 1
 
-/* The longest message is the list of VMs: 64 VMs of 64 slices at about 150 bytes each. */
-#define CONTROL_JSON_MAX (1u << 20)
+/* The longest message is the list of VMs: 64 VMs of 64 slices at about 450 bytes each; next, the
+ * list of nodes: 128 reports of hosts at about 4 KiB. */
+#define CONTROL_JSON_MAX (2u << 20)
 /* One piece of an uploaded file; a whole console ring (64 KiB) fits too. */
 #define CONTROL_BLOB_MAX (256u << 10)
 /* Bytes waiting for a slow peer: a dozen uploads with their whole window, and then some. */
@@ -104,6 +105,22 @@ int control_get_array(const json_t *msg, const char *key, size_t max, json_t **o
 /* The message's type, "" if it has none. */
 const char *control_type(const json_t *msg);
 bool control_is(const json_t *msg, const char *type);
+
+/* ---- a host's report (host_report.c), base/host.h ---- */
+
+struct host_report;
+/* Rates of time-stamp counters, beyond any processor's. */
+#define CONTROL_TSC_HZ_MAX UINT64_C(10000000000)
+
+/*
+ * {"cpu":"kvm|soft" (what `auto` takes there), "tsc_hz":N (of KVM's guests; 0: unknown),
+ * "tsc_scaling":BOOL, "items":[{"name","matters","found","sentence","mend"}]}; a new reference,
+ * null without memory.
+ */
+json_t *control_host_json(const struct host_report *report);
+/* Takes a peer's report, msg's field "host": a new, bounded and clean copy. 0, -PANGEA_ECONTROL
+ * with a sentence in why, or -ENOMEM. */
+int control_host_check(const json_t *msg, json_t **out, char *why);
 
 /* ---- words people write (text.c) ---- */
 

@@ -24,10 +24,13 @@ static void client_error(struct coordinator *co, struct peer *peer, int code, co
 
 static json_t *node_json(const struct node *node)
 {
-	return message_make("{s:s, s:i, s:i, s:I, s:I, s:s}", "name", node->name, "cpus",
+	const char *cpu = json_string_value(json_object_get(node->host, "cpu"));
+
+	return message_make("{s:s, s:i, s:i, s:I, s:I, s:s, s:s, s:O*}", "name", node->name, "cpus",
 			    (int)node->cpus, "cpus_free", (int)node->cpus_free, "mem_bytes",
 			    (json_int_t)node->mem_bytes, "mem_free_bytes",
-			    (json_int_t)node->mem_free, "data_address", node->data_address);
+			    (json_int_t)node->mem_free, "data_address", node->data_address, "cpu",
+			    cpu ? cpu : "soft", "host", node->host);
 }
 
 static int name_compare(const void *a, const void *b)
@@ -90,7 +93,36 @@ struct request {
 	const char *append;
 	uint64_t kernel_bytes, initrd_bytes;
 	bool console;
+	const char *cpu; /* static */
+	bool force, micro;
 };
+
+static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
+{
+	*out = false;
+	return json_object_get(msg, key) ? control_get_bool(msg, key, out, why) : 0;
+}
+
+/* What runs the CPUs: each field may be missing. */
+static int engine_parse(const json_t *msg, struct request *request, char *why)
+{
+	static const char *const names[] = {"auto", "kvm", "soft"};
+	const char *cpu = names[0];
+	int err;
+
+	if ((json_object_get(msg, "cpu") && (err = control_get_string(msg, "cpu", &cpu, why))) ||
+	    (err = flag_parse(msg, "force", &request->force, why)) ||
+	    (err = flag_parse(msg, "micro", &request->micro, why)))
+		return err;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(cpu, names[i]) != 0)
+			continue;
+		request->cpu = names[i];
+		return 0;
+	}
+	snprintf(why, CONTROL_WHY_MAX, "the CPU engine is auto, kvm or soft, not \"%.20s\"", cpu);
+	return -EINVAL;
+}
 
 static int request_parse(const json_t *msg, struct request *request, char *why)
 {
@@ -105,7 +137,8 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 				   why)) ||
 	    (err = control_get_u64(msg, "initrd_bytes", 0, FILE_BYTES_MAX, &request->initrd_bytes,
 				   why)) ||
-	    (err = control_get_bool(msg, "console", &request->console, why)))
+	    (err = control_get_bool(msg, "console", &request->console, why)) ||
+	    (err = engine_parse(msg, request, why)))
 		return err;
 	if (strlen(request->append) >= CMDLINE_MAX) {
 		snprintf(why, CONTROL_WHY_MAX, "the kernel command line is longer than %d bytes",
@@ -130,6 +163,9 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	peer->owner = true;
 	peer->console = request->console;
 	snprintf(vm->append, sizeof(vm->append), "%s", request->append);
+	vm->cpu = request->cpu;
+	vm->force = request->force;
+	vm->micro = request->micro;
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:o}", "type", "run-placed", "vm", vm->name, "slices",
 				 vm_slices_json(vm, false)),

@@ -64,6 +64,7 @@ struct node {
 	uint64_t mem_bytes, mem_free;
 	uint64_t heard_ms;
 	char leaving[CONTROL_WHY_MAX]; /* its own reason for going, if it gave one */
+	json_t *host;		       /* its report (control_host_check); null: it sent none */
 };
 
 struct slice {
@@ -73,8 +74,10 @@ struct slice {
 	unsigned vcpus;
 	uint64_t mem_bytes;
 	unsigned port;
-	json_t *rtt_ns; /* array or null */
-	json_t *stats;	/* object or null */
+	const char *cpu;   /* static: its engine, "kvm" or "soft"; null: none yet, or no CPUs */
+	char cpu_why[256]; /* why that one */
+	json_t *rtt_ns;	   /* array or null */
+	json_t *stats;	   /* object or null */
 };
 
 struct vm {
@@ -84,6 +87,10 @@ struct vm {
 	uint64_t created_ms;
 	uint64_t key;
 	char append[CMDLINE_MAX];
+	const char *cpu;	/* static: "auto", "kvm" or "soft" */
+	bool force;		/* kvm even on a host that is not fit for the guest */
+	bool micro;		/* the kernel is a micro-guest */
+	uint64_t tsc_hz;	/* the guest's; 0: the slices' own choice */
 	uint64_t file_bytes[2]; /* kernel, initrd */
 	unsigned slices;
 	struct slice slice[SLICES_MAX];
@@ -171,6 +178,8 @@ void vms_tick(struct coordinator *co);
 void slice_gone(struct slice *slice);
 json_t *vm_slices_json(const struct vm *vm, bool with_stats);
 void vm_free(struct vm *vm);
+/* The rate of a guest's TSC that the VM's nodes can give under KVM; 0: any. */
+uint64_t vm_tsc_choose(const struct vm *vm);
 /* Console output: into the ring and to all who watch. */
 void vm_console(struct coordinator *co, struct vm *vm, const uint8_t *data, size_t len);
 

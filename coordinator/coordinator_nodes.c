@@ -46,6 +46,8 @@ static int register_parse(const json_t *msg, struct node *node, char *why)
 		return err;
 	snprintf(node->name, sizeof(node->name), "%s", name);
 	snprintf(node->data_address, sizeof(node->data_address), "%s", address);
+	if (json_object_get(msg, "host") && (err = control_host_check(msg, &node->host, why)))
+		return err;
 	node->cpus_free = node->cpus;
 	node->mem_free = node->mem_bytes;
 	return 0;
@@ -61,13 +63,14 @@ static void node_register(struct coordinator *co, struct peer *peer, const json_
 		peer_refuse(co, peer, why);
 		return;
 	}
-	if (node_find(co, node.name)) {
+	if (node_find(co, node.name))
 		snprintf(why, sizeof(why), "a node named %s is registered already", node.name);
-		peer_refuse(co, peer, why);
-		return;
-	}
-	if (!slot) {
+	else if (!slot)
 		snprintf(why, sizeof(why), "the coordinator has its %d nodes already", NODES_MAX);
+	else
+		why[0] = 0;
+	if (why[0]) {
+		json_decref(node.host);
 		peer_refuse(co, peer, why);
 		return;
 	}
@@ -135,6 +138,7 @@ void node_lost(struct coordinator *co, struct node *node, const char *why)
 		if (co->vm[i] && vm_forget_node(co->vm[i], node))
 			vm_end(co, co->vm[i], EXIT_NODE_LOST, old.name, reason);
 	/* Those that had ended on this node may wait for nothing but it. */
+	json_decref(node->host);
 	memset(node, 0, sizeof(*node));
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i])

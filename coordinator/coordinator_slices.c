@@ -39,10 +39,31 @@ static int step_take(struct report *report, enum slice_state from, char *why)
 	return -PANGEA_ECONTROL;
 }
 
+/* A slice with CPUs says what runs them. */
+static int engine_take(struct report *report, char *why)
+{
+	const json_t *msg = report->event->msg;
+	struct slice *slice = report->slice;
+	const char *cpu, *cpu_why;
+	int err;
+
+	if (!json_object_get(msg, "cpu"))
+		return 0;
+	if ((err = control_get_string(msg, "cpu", &cpu, why)) ||
+	    (err = control_get_string(msg, "cpu_why", &cpu_why, why)))
+		return err;
+	slice->cpu = strcmp(cpu, "kvm") == 0 ? "kvm" : "soft";
+	snprintf(slice->cpu_why, sizeof(slice->cpu_why), "%s", cpu_why);
+	control_text_clean(slice->cpu_why);
+	return 0;
+}
+
 static int listening_take(struct report *report, char *why)
 {
 	int err = control_get_uint(report->event->msg, "port", 1, 65535, &report->slice->port, why);
 
+	if (!err)
+		err = engine_take(report, why);
 	if (!err)
 		err = step_take(report, SLICE_STARTING, why);
 	if (!err)

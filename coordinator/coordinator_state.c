@@ -21,6 +21,8 @@ void coordinator_free(struct coordinator *co)
 {
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		vm_free(co->vm[i]);
+	for (unsigned i = 0; i < NODES_MAX; i++)
+		json_decref(co->node[i].host);
 	free(co);
 }
 

@@ -109,6 +109,10 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats)
 		json_t *one =
 			message_make("{s:s, s:i, s:I}", "node", slice->node_name, "vcpus",
 				     (int)slice->vcpus, "mem_bytes", (json_int_t)slice->mem_bytes);
+		if (slice->cpu) {
+			json_object_set_new(one, "cpu", json_string(slice->cpu));
+			json_object_set_new(one, "cpu_why", json_string(slice->cpu_why));
+		}
 		if (with_stats && slice->stats)
 			json_object_set(one, "stats", slice->stats);
 		invariant(json_array_append_new(list, one) == 0);
@@ -121,12 +125,18 @@ void vm_start(struct coordinator *co, struct vm *vm)
 	char key[17];
 
 	snprintf(key, sizeof(key), "%016" PRIx64, vm->key);
+	vm->tsc_hz = vm_tsc_choose(vm);
 	vm_state_set(co, vm, VM_STARTING);
 	for (unsigned i = 0; i < vm->slices; i++) {
 		json_t *msg = message_make("{s:s, s:s, s:i, s:o, s:s, s:s, s:i}", "type",
 					   "slice-start", "vm_key", key, "epoch", 1, "slices",
 					   vm_slices_json(vm, false), "append", vm->append, "cpu",
 					   "soft", "connect_timeout_ms", SLICE_CONNECT_TIMEOUT_MS);
+		json_object_set_new(msg, "cpu", json_string(vm->cpu));
+		json_object_set_new(msg, "force", json_boolean(vm->force));
+		json_object_set_new(msg, "micro", json_boolean(vm->micro));
+		if (vm->tsc_hz)
+			json_object_set_new(msg, "tsc_hz", json_integer((json_int_t)vm->tsc_hz));
 		vm->slice[i].state = SLICE_STARTING;
 		slice_send(co, vm, i, msg, NULL, 0);
 	}
@@ -147,10 +157,22 @@ static json_t *addresses_make(const struct vm *vm)
 	return list;
 }
 
+/* Every slice has said what runs its CPUs. */
+static void engines_tell(struct coordinator *co, const struct vm *vm)
+{
+	for (unsigned i = 0; i < PEERS_MAX; i++)
+		if (co->peer[i].id && co->peer[i].vm == vm)
+			action_send(co, co->peer[i].id,
+				    message_make("{s:s, s:s, s:o}", "type", "vm-engines", "vm",
+						 vm->name, "slices", vm_slices_json(vm, false)),
+				    NULL, 0);
+}
+
 static void slices_connect(struct coordinator *co, struct vm *vm)
 {
 	json_t *addresses = addresses_make(vm);
 
+	engines_tell(co, vm);
 	vm_state_set(co, vm, VM_CONNECTING);
 	for (unsigned i = 0; i < vm->slices; i++)
 		slice_send(

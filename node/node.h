@@ -59,6 +59,7 @@ struct node_daemon {
 	uv_loop_t loop;
 	struct node_options opts;
 	char token[CONTROL_TOKEN_MAX];
+	json_t *host; /* what this machine can do, as found at the start */
 	uv_signal_t sigterm, sigint, sigchld;
 	bool stopping;
 	int exit_code;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/host.h"
 #include "base/log.h"
 #include "node/node.h"
 
@@ -218,6 +219,21 @@ static int run_dir_prepare(const char *dir, bool *made)
 	return 0;
 }
 
+/* The report goes to the coordinator; what stands in the way of guests also into the log. */
+static int host_look(struct node_daemon *node)
+{
+	struct host_report report;
+
+	host_probe(&report);
+	for (unsigned i = 0; i < report.count; i++) {
+		const struct host_item *item = &report.items[i];
+		if (item->matters == HOST_REFUSE)
+			log_warn("%s: %s: %s", item->name, item->found, item->sentence);
+	}
+	node->host = control_host_json(&report);
+	return node->host ? 0 : -ENOMEM;
+}
+
 static int prepare(struct node_daemon *node, struct defaults *defaults)
 {
 	struct stat st;
@@ -236,6 +252,9 @@ static int prepare(struct node_daemon *node, struct defaults *defaults)
 			return err;
 		}
 	}
+	err = host_look(node);
+	if (err)
+		return err;
 	return run_dir_prepare(node->opts.run_dir, &defaults->run_dir_made);
 }
 
@@ -308,6 +327,7 @@ int main(int argc, char **argv)
 	if (defaults->run_dir_made)
 		rmdir(node->opts.run_dir);
 out:
+	json_decref(node ? node->host : NULL);
 	free(defaults);
 	free(node);
 	return code;

@@ -37,10 +37,10 @@ static void link_open(struct control_conn *conn, enum control_role peer)
 	}
 	node->heard_ns = clock_now_ns();
 	link_send(node,
-		  json_pack("{s:s, s:s, s:i, s:I, s:s}", "type", "register", "name",
+		  json_pack("{s:s, s:s, s:i, s:I, s:s, s:O}", "type", "register", "name",
 			    node->opts.name, "cpus", (int)node->opts.cpus, "mem_bytes",
 			    (json_int_t)node->opts.mem_bytes, "data_address",
-			    node->opts.data_address),
+			    node->opts.data_address, "host", node->host),
 		  NULL, 0);
 }
 

@@ -3,7 +3,7 @@
 #ifndef VMM_CPU_CHOICE_H
 #define VMM_CPU_CHOICE_H
 
-#include "vmm/host.h"
+#include "base/host.h"
 #include "vmm/vcpu.h"
 
 enum cpu_wish {

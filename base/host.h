@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What this host is to Pangea: what was found, whether it matters, and what mends it. */
-#ifndef VMM_HOST_H
-#define VMM_HOST_H
+#ifndef BASE_HOST_H
+#define BASE_HOST_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,6 +39,8 @@ struct host_live {
 	int uffd_user_error, uffd_kernel_error; /* of a userfaultfd; kernel: for KVM's faults too */
 	uint64_t memlock_bytes;			/* RLIMIT_MEMLOCK; UINT64_MAX: unlimited */
 	char release[65];			/* uname */
+	uint64_t tsc_hz;  /* of KVM's guests, whole kHz; 0: KVM does not tell */
+	bool tsc_scaling; /* guests can have another rate */
 };
 
 struct host_report {
@@ -61,6 +63,8 @@ void host_judge(const char *root, const struct host_live *live, struct host_repo
 
 /* "ok", "note", "warn" or "refuse"; static storage. */
 const char *host_matters_name(enum host_matters matters);
+/* Whether KVM is good for any guest here: what `--cpu auto` goes by. */
+bool host_fits_kvm(const struct host_report *report);
 /* The item of this name, or NULL. */
 const struct host_item *host_item_find(const struct host_report *report, const char *name);
 

@@ -12,7 +12,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "vmm/host.h"
+#include "base/host.h"
 
 /* Newer than some distributions' headers. */
 #ifndef UFFD_USER_MODE_ONLY
@@ -42,19 +42,38 @@ static int uffd_kernel_error(void)
 	return err ? descriptor_error((int)syscall(SYS_userfaultfd, O_CLOEXEC)) : 0;
 }
 
-/* A device node alone says little: a VM must come into being. */
-static int kvm_error(void)
+/* The TSC that guests get here; nothing is set when KVM does not tell. */
+static void kvm_tsc_read(int vm_fd, struct host_live *out)
 {
-	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), err;
+	int fd = ioctl(vm_fd, KVM_CREATE_VCPU, 0), khz;
 
 	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
-		err = -ENOTSUP;
-	else
-		err = descriptor_error(ioctl(fd, KVM_CREATE_VM, 0));
+		return;
+	khz = ioctl(fd, KVM_GET_TSC_KHZ, 0);
+	if (khz > 0)
+		out->tsc_hz = (uint64_t)khz * 1000;
+	out->tsc_scaling = ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) > 0;
 	close(fd);
-	return err;
+}
+
+/* A device node alone says little: a VM must come into being. */
+static void kvm_read(struct host_live *out)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm_fd = -1;
+
+	if (fd < 0) {
+		out->kvm_error = -errno;
+		return;
+	}
+	if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
+		out->kvm_error = -ENOTSUP;
+	else if ((vm_fd = ioctl(fd, KVM_CREATE_VM, 0)) < 0)
+		out->kvm_error = -errno;
+	else
+		kvm_tsc_read(vm_fd, out);
+	if (vm_fd >= 0)
+		close(vm_fd);
+	close(fd);
 }
 
 #ifdef __x86_64__
@@ -81,7 +100,7 @@ void host_live_read(struct host_live *out)
 	memset(out, 0, sizeof(*out));
 	out->vmx = cpuid_ecx(1) & 1u << 5;
 	out->svm = cpuid_ecx(0x80000001) & 1u << 2;
-	out->kvm_error = kvm_error();
+	kvm_read(out);
 	out->uffd_user_error =
 		descriptor_error((int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
 	out->uffd_kernel_error = uffd_kernel_error();

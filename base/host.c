@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Judges a host: each item's finding, whether it matters to Pangea, and the command that mends it.
  */
-#include "vmm/host.h"
+#include "base/host.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -78,6 +78,12 @@ const struct host_item *host_item_find(const struct host_report *report, const c
 		if (strcmp(report->items[i].name, name) == 0)
 			return &report->items[i];
 	return NULL;
+}
+
+bool host_fits_kvm(const struct host_report *report)
+{
+	return (report->live.vmx || report->live.svm) && !report->live.kvm_error &&
+	       !report->live.uffd_kernel_error && report->paging == HOST_PAGING_NESTED;
 }
 
 /* ---- files ---- */
