@@ -15,6 +15,7 @@
 #define CLI_REPLY_MS 10000
 
 /* ---- the sub-commands, one file each; argv[0] is "pangea NAME" ---- */
+int cmd_check(int argc, char **argv);
 int cmd_cluster(int argc, char **argv);
 int cmd_console(int argc, char **argv);
 int cmd_nodes(int argc, char **argv);

@@ -13,15 +13,20 @@ static const struct {
 	const char *name, *full_name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{"cluster", "pangea cluster", cmd_cluster}, {"console", "pangea console", cmd_console},
-	{"nodes", "pangea nodes", cmd_nodes},	    {"run", "pangea run", cmd_run},
-	{"stop", "pangea stop", cmd_stop},	    {"vms", "pangea vms", cmd_vms},
+	{"check", "pangea check", cmd_check},
+	{"cluster", "pangea cluster", cmd_cluster},
+	{"console", "pangea console", cmd_console},
+	{"nodes", "pangea nodes", cmd_nodes},
+	{"run", "pangea run", cmd_run},
+	{"stop", "pangea stop", cmd_stop},
+	{"vms", "pangea vms", cmd_vms},
 };
 
 static const char usage[] =
 	"Usage: pangea COMMAND [OPTION]...\n"
 	"One big virtual machine out of many ordinary machines.\n"
 	"\n"
+	"  pangea check                     look at this machine: what works, what mends the rest\n"
 	"  pangea cluster up --loopback N   start a coordinator and N daemons on this machine\n"
 	"  pangea cluster down              stop them\n"
 	"  pangea nodes                     list nodes and what they have free\n"

@@ -8,11 +8,17 @@
 static const char usage[] =
 	"Usage: pangea run --kernel FILE --cpus C --mem SIZE [OPTION]...\n"
 	"       pangea run --kernel FILE --slice node=NAME,cpus=C,mem=SIZE... [OPTION]...\n"
+	"       pangea run --guest NAME [--args WORDS] ...\n"
 	"Runs a virtual machine; this terminal is its console. Ctrl-] d detaches, Ctrl-] q stops.\n"
 	"\n"
 	"  --kernel FILE            a bzImage or an ELF kernel (vmlinux)\n"
 	"  --initrd FILE            its initial ramdisk\n"
 	"  --append TEXT            its command line\n"
+	"  --guest NAME             a micro-guest instead of a kernel; a wrong name lists them\n"
+	"  --args WORDS             its arguments\n"
+	"  --cpu ENGINE             what runs the CPUs: auto, kvm or soft (auto: kvm where it "
+	"fits)\n"
+	"  --force                  with --cpu kvm: on hosts that are not fit for the guest, too\n"
 	"  --cpus C, --mem SIZE     the size of the whole machine (as 512M, 4G)\n"
 	"  --nodes N                spread it over at most N nodes (all that are ready)\n"
 	"  --slice node=NAME,cpus=C,mem=SIZE\n"
@@ -25,12 +31,16 @@ static const char usage[] =
 	"not\n"
 	"fit; 5 unusable kernel or initrd; 10 guest panic; 11 triple fault; 12 reset; 13 a node "
 	"or\n"
-	"slice was lost; 14 stopped.\n";
+	"slice was lost; 14 stopped; 15 the micro-guest failed.\n";
 
 enum {
 	OPT_KERNEL = OPT_OWN,
 	OPT_INITRD,
 	OPT_APPEND,
+	OPT_GUEST,
+	OPT_ARGS,
+	OPT_CPU,
+	OPT_FORCE,
 	OPT_CPUS,
 	OPT_MEM,
 	OPT_SLICE,
@@ -45,6 +55,10 @@ static const struct option longs[] = {
 	{"kernel", required_argument, NULL, OPT_KERNEL},
 	{"initrd", required_argument, NULL, OPT_INITRD},
 	{"append", required_argument, NULL, OPT_APPEND},
+	{"guest", required_argument, NULL, OPT_GUEST},
+	{"args", required_argument, NULL, OPT_ARGS},
+	{"cpu", required_argument, NULL, OPT_CPU},
+	{"force", no_argument, NULL, OPT_FORCE},
 	{"cpus", required_argument, NULL, OPT_CPUS},
 	{"mem", required_argument, NULL, OPT_MEM},
 	{"slice", required_argument, NULL, OPT_SLICE},
@@ -145,8 +159,30 @@ static int number_option(struct run_options *opts, int opt, const char *command)
 	}
 }
 
-static int option_take(struct run_options *opts, struct cli_target *target, int opt,
-		       const char *command)
+static int append_option(const char **out, const char *name, const char *command)
+{
+	if (!append_valid(optarg) || strlen(optarg) >= CMDLINE_MAX)
+		return cli_usage(command, "--%s is at most %d printable characters", name,
+				 CMDLINE_MAX - 1);
+	*out = optarg;
+	return -1;
+}
+
+static int engine_option(struct run_options *opts, const char *command)
+{
+	static const char *const names[] = {"auto", "kvm", "soft"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(optarg, names[i]) != 0)
+			continue;
+		opts->cpu = names[i];
+		return -1;
+	}
+	return cli_usage(command, "--cpu is auto, kvm or soft, not \"%.20s\"", optarg);
+}
+
+/* What the guest is, and what runs it. */
+static int guest_option(struct run_options *opts, int opt, const char *command)
 {
 	switch (opt) {
 	case OPT_KERNEL:
@@ -156,11 +192,32 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		opts->path[RUN_INITRD] = optarg;
 		return -1;
 	case OPT_APPEND:
-		if (!append_valid(optarg) || strlen(optarg) >= CMDLINE_MAX)
-			return cli_usage(command, "--append is at most %d printable characters",
-					 CMDLINE_MAX - 1);
-		opts->append = optarg;
+		return append_option(&opts->append, "append", command);
+	case OPT_GUEST:
+		opts->guest = optarg;
 		return -1;
+	case OPT_ARGS:
+		return append_option(&opts->args, "args", command);
+	case OPT_CPU:
+		return engine_option(opts, command);
+	default: /* OPT_FORCE */
+		opts->force = true;
+		return -1;
+	}
+}
+
+static int option_take(struct run_options *opts, struct cli_target *target, int opt,
+		       const char *command)
+{
+	switch (opt) {
+	case OPT_KERNEL:
+	case OPT_INITRD:
+	case OPT_APPEND:
+	case OPT_GUEST:
+	case OPT_ARGS:
+	case OPT_CPU:
+	case OPT_FORCE:
+		return guest_option(opts, opt, command);
 	case OPT_NAME:
 		if (!control_name_valid(optarg))
 			return cli_usage(command,
@@ -183,12 +240,35 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	}
 }
 
+static int guest_check(const struct run_options *opts, const char *command)
+{
+	if (opts->guest && opts->path[RUN_KERNEL])
+		return cli_usage(command, "takes --kernel or --guest, not both");
+	if (!opts->guest && !opts->path[RUN_KERNEL])
+		return cli_usage(command, "needs --kernel or --guest");
+	if (opts->guest && (opts->path[RUN_INITRD] || opts->append))
+		return cli_usage(command, "--guest takes --args, neither --initrd nor --append");
+	if (!opts->guest && opts->args)
+		return cli_usage(command, "--args is for --guest");
+	if (opts->force && strcmp(opts->cpu, "kvm") != 0)
+		return cli_usage(command, "--force is for --cpu kvm");
+	return -1;
+}
+
+/* A micro-guest is a kernel whose words are its arguments. */
+static int guest_take(struct run_options *opts)
+{
+	if (run_guest_find(opts->guest, opts->guest_path, sizeof(opts->guest_path)))
+		return EXIT_IMAGE;
+	opts->path[RUN_KERNEL] = opts->guest_path;
+	opts->append = opts->args;
+	return -1;
+}
+
 static int options_check(const struct run_options *opts, const char *command)
 {
 	size_t slices = json_array_size(opts->slices);
 
-	if (!opts->path[RUN_KERNEL])
-		return cli_usage(command, "needs --kernel");
 	if (slices && (opts->cpus || opts->mem_bytes || opts->nodes))
 		return cli_usage(command,
 				 "--slice says it all: no --cpus, --mem or --nodes with it");
@@ -201,7 +281,7 @@ int run_options_parse(struct run_options *opts, struct cli_target *target, int a
 {
 	int opt, code;
 
-	opts->append = "";
+	opts->cpu = "auto";
 	opts->slices = json_array();
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		code = option_take(opts, target, opt, argv[0]);
@@ -210,5 +290,10 @@ int run_options_parse(struct run_options *opts, struct cli_target *target, int a
 	}
 	if (optind < argc)
 		return cli_usage(argv[0], "takes no arguments, only options");
-	return options_check(opts, argv[0]);
+	code = guest_check(opts, argv[0]);
+	if (code < 0)
+		code = options_check(opts, argv[0]);
+	if (code < 0 && opts->guest)
+		code = guest_take(opts);
+	return code;
 }

@@ -9,12 +9,13 @@ static const char usage[] = "Usage: pangea nodes [OPTION]...\n"
 
 static void node_print(const json_t *node)
 {
-	const char *name = "?", *address = "?";
+	const char *name = "?", *address = "?", *cpu = "?";
 	uint64_t cpus = 0, cpus_free = 0, mem = 0, mem_free = 0;
 	char why[CONTROL_WHY_MAX], total[32], spare[32];
 
 	if (control_get_name(node, "name", &name, why) ||
 	    control_get_string(node, "data_address", &address, why) ||
+	    control_get_string(node, "cpu", &cpu, why) ||
 	    control_get_u64(node, "cpus", 0, UINT64_MAX, &cpus, why) ||
 	    control_get_u64(node, "cpus_free", 0, UINT64_MAX, &cpus_free, why) ||
 	    control_get_u64(node, "mem_bytes", 0, UINT64_MAX, &mem, why) ||
@@ -22,8 +23,8 @@ static void node_print(const json_t *node)
 		return;
 	control_size_format(mem, total, sizeof(total));
 	control_size_format(mem_free, spare, sizeof(spare));
-	printf("%-16s %5llu %5llu %12s %12s  %s\n", name, (unsigned long long)cpus,
-	       (unsigned long long)cpus_free, total, spare, address);
+	printf("%-16s %5llu %5llu %12s %12s  %-6s %s\n", name, (unsigned long long)cpus,
+	       (unsigned long long)cpus_free, total, spare, cpu, address);
 }
 
 int cmd_nodes(int argc, char **argv)
@@ -48,8 +49,8 @@ int cmd_nodes(int argc, char **argv)
 		json_dumpf(json_object_get(answer, "nodes"), stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {
-		printf("%-16s %5s %5s %12s %12s  %s\n", "NODE", "CPUS", "FREE", "MEMORY", "FREE",
-		       "ADDRESS");
+		printf("%-16s %5s %5s %12s %12s  %-6s %s\n", "NODE", "CPUS", "FREE", "MEMORY",
+		       "FREE", "ENGINE", "ADDRESS");
 		json_array_foreach(json_object_get(answer, "nodes"), i, node) node_print(node);
 	}
 	json_decref(answer);

@@ -37,13 +37,14 @@ static void run_over(struct client *client)
 static void run_open(struct client *client)
 {
 	struct run *run = client->user;
-	json_t *msg =
-		json_pack("{s:s, s:O, s:s, s:I, s:I, s:b, s:i, s:I, s:i}", "type", "run", "slices",
-			  run->opts.slices, "append", run->opts.append, "kernel_bytes",
-			  (json_int_t)run->upload.bytes[RUN_KERNEL], "initrd_bytes",
-			  (json_int_t)run->upload.bytes[RUN_INITRD], "console",
-			  !run->opts.no_console, "cpus", (int)run->opts.cpus, "mem_bytes",
-			  (json_int_t)run->opts.mem_bytes, "nodes", (int)run->opts.nodes);
+	json_t *msg = json_pack(
+		"{s:s, s:O, s:s, s:I, s:I, s:b, s:i, s:I, s:i, s:s, s:b, s:b}", "type", "run",
+		"slices", run->opts.slices, "append", run->opts.append ? run->opts.append : "",
+		"kernel_bytes", (json_int_t)run->upload.bytes[RUN_KERNEL], "initrd_bytes",
+		(json_int_t)run->upload.bytes[RUN_INITRD], "console", !run->opts.no_console, "cpus",
+		(int)run->opts.cpus, "mem_bytes", (json_int_t)run->opts.mem_bytes, "nodes",
+		(int)run->opts.nodes, "cpu", run->opts.cpu, "force", (int)run->opts.force, "micro",
+		run->opts.guest != NULL);
 
 	if (run->opts.name)
 		json_object_set_new(msg, "name", json_string(run->opts.name));
@@ -111,6 +112,27 @@ static void state_take(struct run *run, const json_t *msg)
 		terminal_attach(run->terminal);
 }
 
+/* One line for each slice: what runs its CPUs, and why. */
+static void engines_take(const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX];
+	const char *node, *reason;
+	json_t *slices, *slice;
+	size_t i;
+
+	if (control_get_array(msg, "slices", SLICES_MAX, &slices, why))
+		return;
+	json_array_foreach(slices, i, slice)
+	{
+		if (control_get_name(slice, "node", &node, why) ||
+		    control_get_string(slice, "cpu_why", &reason, why))
+			continue; /* a slice without CPUs */
+		snprintf(text, sizeof(text), "slice %zu on %s: %.255s", i, node, reason);
+		control_text_clean(text);
+		cli_say("%s", text);
+	}
+}
+
 static void ended_take(struct run *run, const json_t *msg)
 {
 	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX + 128];
@@ -152,6 +174,8 @@ static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, siz
 	} else if (control_is(msg, "file-ack")) {
 		run_upload_answered(&run->upload);
 		upload_go_on(run);
+	} else if (control_is(msg, "vm-engines")) {
+		engines_take(msg);
 	} else if (control_is(msg, "vm-state")) {
 		state_take(run, msg);
 	} else if (control_is(msg, "console-output")) {

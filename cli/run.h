@@ -14,14 +14,22 @@ enum run_file {
 struct run_options {
 	const char *path[RUN_FILES]; /* the initrd's may be null */
 	const char *append, *name;
+	const char *guest; /* a micro-guest instead of a kernel; null: none */
+	const char *args;  /* its words; null: none */
+	const char *cpu;   /* "auto", "kvm" or "soft" */
+	char guest_path[STATE_PATH_MAX * 2];
 	unsigned cpus, nodes;
 	uint64_t mem_bytes;
 	json_t *slices; /* array of {node, cpus, mem_bytes} */
-	bool no_console, stats;
+	bool no_console, stats, force;
 };
 
 /* cli_run_options.c. Returns -1 to go on, else the exit code. */
 int run_options_parse(struct run_options *opts, struct cli_target *target, int argc, char **argv);
+
+/* ---- cli_run_guest.c ---- */
+/* The path of the micro-guest of this name. 0, or EXIT_IMAGE, having said which there are. */
+int run_guest_find(const char *name, char *path, size_t size);
 
 /* ---- cli_run_upload.c ---- */
 struct run_upload {

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "control/control.h"
 #include "dsm/engine.h"
+#include "vmm/cpu_choice.h"
 #include "vmm/loader.h"
 #include "vmm/machine.h"
 #include "vmm/shape.h"
@@ -43,6 +44,10 @@ struct slice_config {
 	char bind_host[64];
 	char kernel[4096], initrd[4096]; /* slice 0 only */
 	char append[CMDLINE_MAX];
+	enum cpu_wish cpu_wish;
+	bool force;	 /* kvm even on a host that is not fit for the guest */
+	bool micro;	 /* the kernel is a micro-guest */
+	uint64_t tsc_hz; /* the guest's, on all slices */
 	unsigned connect_timeout_ms;
 };
 
@@ -84,6 +89,7 @@ struct slice {
 	enum slice_state state;
 	int exit_code;
 	struct slice_config config;
+	struct cpu_choice cpu;
 	struct loader_image *image;
 	uv_work_t boot_work;
 	int boot_error; /* written by the worker, read when it is done */
@@ -100,6 +106,12 @@ struct slice {
 int slice_config_parse(const json_t *msg, struct slice_config *config, char *why);
 /* Puts the distances of slice-run into the shape; absent: the defaults stay. As above. */
 int slice_distances_parse(const json_t *msg, struct vm_shape *shape, char *why);
+
+/* slice_cpu.c: the fields cpu, force, micro and tsc_hz; as above. */
+int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why);
+/* Main thread, milliseconds. 0, or -ENOTSUP: kvm was asked for and cannot be; the sentence is in
+ * out either way. */
+int slice_cpu_choose(const struct slice_config *config, struct cpu_choice *out);
 
 /* slice_mailbox.c: callbacks for engine and machine (ctx: struct slice), and the reader. */
 int slice_mailbox_init(struct slice *s);

@@ -95,6 +95,8 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 		err = text_copy(msg, "bind_host", config->bind_host, sizeof(config->bind_host),
 				why);
 	if (!err)
+		err = slice_cpu_parse(msg, config, why);
+	if (!err)
 		err = control_get_uint(msg, "connect_timeout_ms", 1, 3600000,
 				       &config->connect_timeout_ms, why);
 	if (!err && config->self == 0)

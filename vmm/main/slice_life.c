@@ -94,6 +94,7 @@ static int engine_make(struct slice *s, unsigned *port)
 		/* vCPUs, and the thread that writes the kernel. */
 		.faulters_max = shape->slice[s->config.self].vcpus + 1,
 		.hold_ns = HOLD_NS,
+		.kernel_faults = s->cpu.kernel_faults,
 		.callbacks = slice_engine_callbacks(s),
 	};
 
@@ -105,9 +106,9 @@ static int machine_make(struct slice *s)
 	struct machine_config config = {
 		.shape = &s->config.shape,
 		.self = s->config.self,
-		.vcpu_ops = &vcpu_soft_ops,
+		.vcpu_ops = s->cpu.ops,
 		.ram = engine_ram(s->engine),
-		.tsc_hz = LAYOUT_TSC_HZ,
+		.tsc_hz = s->config.tsc_hz,
 		.tsc_origin_ns = clock_now_ns(),
 		.debug_exit = s->image && loader_debug_exit(s->image),
 		.callbacks = slice_machine_callbacks(s),
@@ -131,6 +132,26 @@ static bool image_open(struct slice *s)
 	return true;
 }
 
+/* What runs the vCPUs; the coordinator hears of it unless there are none. */
+static bool cpu_take(struct slice *s)
+{
+	if (slice_cpu_choose(&s->config, &s->cpu) == 0)
+		return true;
+	slice_exit(s, EXIT_NOFIT, "slice %u on node %s: %s", s->config.self,
+		   s->config.node[s->config.self], s->cpu.sentence);
+	return false;
+}
+
+static void listening_say(struct slice *s, unsigned port)
+{
+	bool cpus = s->config.shape.slice[s->config.self].vcpus != 0;
+
+	s->state = SLICE_LISTENING;
+	slice_step_deadline(s, true);
+	control_sendf(s->node, "{sssiss*ss*}", "type", "slice-listening", "port", (int)port, "cpu",
+		      cpus ? s->cpu.ops->name : NULL, "cpu_why", cpus ? s->cpu.sentence : NULL);
+}
+
 void slice_configure(struct slice *s, const json_t *msg)
 {
 	char why[CONTROL_WHY_MAX], tag[NAME_MAX_LEN + 32];
@@ -143,7 +164,7 @@ void slice_configure(struct slice *s, const json_t *msg)
 	}
 	snprintf(tag, sizeof(tag), "pangea-vmm %s/%u", s->config.vm, s->config.self);
 	log_init(tag, LOG_INFO);
-	if (!image_open(s))
+	if (!image_open(s) || !cpu_take(s))
 		return;
 	err = engine_make(s, &port);
 	if (!err)
@@ -155,9 +176,7 @@ void slice_configure(struct slice *s, const json_t *msg)
 			   error_text(err));
 		return;
 	}
-	s->state = SLICE_LISTENING;
-	slice_step_deadline(s, true);
-	control_sendf(s->node, "{sssi}", "type", "slice-listening", "port", (int)port);
+	listening_say(s, port);
 }
 
 void slice_connect(struct slice *s, const json_t *msg)

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which CPU engine runs this slice: by the user's wish, by the host, and by the VM's CPU model. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vmm/cpuid.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/layout.h"
+#include "vmm/main/slice.h"
+
+/* ---- the configuration's part; each field may be missing ---- */
+
+static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
+{
+	return json_object_get(msg, key) ? control_get_bool(msg, key, out, why) : 0;
+}
+
+int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	const char *wish = "auto";
+	int err;
+
+	config->tsc_hz = LAYOUT_TSC_HZ;
+	if (json_object_get(msg, "cpu") && (err = control_get_string(msg, "cpu", &wish, why)))
+		return err;
+	if (cpu_wish_parse(wish, &config->cpu_wish)) {
+		snprintf(why, CONTROL_WHY_MAX, "slice-config: cpu is not auto, kvm or soft");
+		return -PANGEA_ECONTROL;
+	}
+	if (json_object_get(msg, "tsc_hz") &&
+	    (err = control_get_u64(msg, "tsc_hz", 1000000, CONTROL_TSC_HZ_MAX, &config->tsc_hz,
+				   why)))
+		return err;
+	err = flag_parse(msg, "force", &config->force, why);
+	return err ? err : flag_parse(msg, "micro", &config->micro, why);
+}
+
+/* ---- the VM's one CPU model ---- */
+
+struct leaf_check {
+	const char *name;
+	uint32_t leaf;
+	uint32_t can[4]; /* eax, ebx, ecx, edx; what KVM can give */
+	bool used[4];
+};
+
+/* The first feature of the model that KVM here cannot give; false if it can give all. */
+static bool feature_missing(const struct kvm_features *f, uint64_t tsc_hz, char *why, size_t size)
+{
+	static const char registers[4][4] = {"EAX", "EBX", "ECX", "EDX"};
+	const struct leaf_check checks[] = {
+		{"1", 0x1, {0, 0, f->leaf1_ecx, f->leaf1_edx}, {0, 0, true, true}},
+		{"7",
+		 0x7,
+		 {0, f->leaf7_ebx, f->leaf7_ecx, f->leaf7_edx},
+		 {false, true, true, true}},
+		{"80000001", 0x80000001, {0, 0, f->ext1_ecx, f->ext1_edx}, {0, 0, true, true}},
+		{"80000007", 0x80000007, {0, 0, 0, f->ext7_edx}, {0, 0, 0, true}},
+	};
+	struct cpuid_model model = {.vcpus = 1, .tsc_hz = tsc_hz};
+
+	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
+		struct vcpu_cpuid has;
+		uint32_t reg[4];
+
+		cpuid_read(&model, 0, checks[i].leaf, 0, &has);
+		memcpy(reg, &has, sizeof(reg));
+		for (unsigned r = 0; r < 4; r++) {
+			uint32_t missing = checks[i].used[r] ? reg[r] & ~checks[i].can[r] : 0;
+			if (!missing)
+				continue;
+			snprintf(why, size, "KVM here lacks bit %d of CPUID.%s:%s",
+				 __builtin_ctz(missing), checks[i].name, registers[r]);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Why KVM here cannot be what the VM's other CPUs are; false if it can. */
+static bool model_disagrees(const struct slice_config *config, char *why, size_t size)
+{
+	struct kvm_features features;
+	int err = kvm_supported_features(&features);
+
+	if (err) {
+		snprintf(why, size, "KVM does not tell its features: %s", error_text(err));
+		return true;
+	}
+	if (!config->force && feature_missing(&features, config->tsc_hz, why, size))
+		return true;
+	if (features.phys_bits < LAYOUT_PHYS_BITS && config->shape.ram_end >> features.phys_bits) {
+		snprintf(why, size, "KVM here has %u bits of guest addresses, too few",
+			 features.phys_bits);
+		return true;
+	}
+	err = kvm_tsc_can(config->tsc_hz);
+	if (err)
+		snprintf(why, size,
+			 "the VM's time-stamp counter runs at %llu kHz, which KVM here cannot give",
+			 (unsigned long long)config->tsc_hz / 1000);
+	return err != 0;
+}
+
+static int model_check(const struct slice_config *config, struct cpu_choice *choice)
+{
+	char why[300];
+
+	if (choice->ops != &vcpu_kvm_ops || !model_disagrees(config, why, sizeof(why)))
+		return 0;
+	choice->ops = &vcpu_soft_ops;
+	choice->kernel_faults = false;
+	if (config->cpu_wish == CPU_AUTO) {
+		snprintf(choice->sentence, sizeof(choice->sentence), "CPU engine soft: %s", why);
+		return 0;
+	}
+	choice->ops = NULL;
+	snprintf(choice->sentence, sizeof(choice->sentence), "CPU engine kvm is refused: %s", why);
+	return -ENOTSUP;
+}
+
+int slice_cpu_choose(const struct slice_config *config, struct cpu_choice *out)
+{
+	struct cpu_guest guest = {.slices = config->shape.slices,
+				  .linux_kernel = !config->micro,
+				  .force = config->force};
+	struct host_report host = {0};
+	enum cpu_wish wish = config->cpu_wish;
+	int err;
+
+	/* A slice of memory alone runs nothing: nothing can be asked of its host. */
+	if (config->shape.slice[config->self].vcpus == 0)
+		wish = CPU_SOFT;
+	if (wish != CPU_SOFT)
+		host_probe(&host);
+	err = cpu_choose(&host, wish, &guest, out);
+	if (!err)
+		err = model_check(config, out);
+	if (config->shape.slice[config->self].vcpus == 0)
+		snprintf(out->sentence, sizeof(out->sentence), "no CPUs on this slice");
+	log_info("%s", out->sentence);
+	return err;
+}
