@@ -22,7 +22,8 @@
  *   its CPU until the page comes: page arrival must never depend on that thread.
  * - CPUID: of the feature bits that config.cpuid gives, those that the host cannot give are
  *   dropped, with a warning. Make the VM's model of kvm_supported_features() beforehand.
- * - The TSC: config.tsc_hz must be one that kvm_tsc_can() accepts, else create gives -ENOTSUP.
+ * - The TSC: config.tsc_hz must be one that kvm_tsc_can() accepts, else create gives -ENOTSUP. It
+ * is held to config.clock at entries.
  * - instructions is always 0: unknown.
  */
 extern const struct vcpu_ops vcpu_kvm_ops;
@@ -62,16 +63,6 @@ int kvm_tsc_can(uint64_t hz);
  * (KVM_PRIVATE_SLOTS_MAX are there), KVM's.
  */
 int kvm_vm_private_slot(void *shared, uint64_t gpa, void *host, uint64_t size);
-
-/*
- * Moves the TSC of all vCPUs of this process by ticks; each takes it when it next enters the guest.
- * For aligning slices: a step back must be smaller than what the guest can notice, the time of an
- * exit. Any thread.
- */
-void kvm_vm_tsc_shift(void *shared, int64_t ticks);
-/* Half the time that reading the host's clock against its TSC took, when the TSC's origin was
- * applied: the error of the guest's TSC against CLOCK_MONOTONIC at that moment. 0: not yet. */
-uint64_t kvm_vm_tsc_error_ns(void *shared);
 
 #define KVM_PRIVATE_SLOTS_MAX                                                                      \
 	16u /* micro-guests need one or two a vCPU; each costs KVM a search                        \

@@ -60,14 +60,23 @@ struct kvm_machine {
 	struct kvm_features features;
 	/* any thread */
 	_Atomic bool features_warned;
-	_Atomic int64_t
-		tsc_base; /* guest TSC = scaled host TSC + tsc_base + the vCPU's own offset */
-	_Atomic uint64_t tsc_error_ns;
 	/* lock */
 	pthread_mutex_t lock;
-	bool tsc_based;
 	unsigned slots_count;
 	struct kvm_slot slots[2 + KVM_PRIVATE_SLOTS_MAX]; /* RAM below and above the hole first */
+};
+
+/* guest TSC = hardware ticks + base + the vCPU's own tsc_offset. "host": of the host's TSC. */
+struct kvm_tsc {
+	/* constant after kvm_tsc_setup */
+	uint64_t host_khz, guest_khz;
+	bool scaled;	   /* the rates differ */
+	bool offset_there; /* KVM_VCPU_TSC_OFFSET */
+	/* the vCPU's thread */
+	uint64_t anchor_host, anchor_guest; /* scaled: hardware ticks at a moment */
+	uint64_t base, applied;		    /* applied: the offset that KVM has */
+	uint64_t exit_host;		    /* when the guest was left last; 0: never entered */
+	uint64_t checked_host;		    /* when base was last held against the clock */
 };
 
 struct kvm_cpu {
@@ -76,7 +85,6 @@ struct kvm_cpu {
 	struct vcpu_config config;
 	struct kvm_machine *vm;
 	int fd;
-	bool tsc_offset_there; /* KVM_VCPU_TSC_OFFSET */
 	/* any thread */
 	_Atomic bool kicked;
 	_Atomic int inside; /* the thread that is in, or about to enter, KVM_RUN; 0: none */
@@ -86,8 +94,8 @@ struct kvm_cpu {
 	int tid;   /* the thread whose signal mask was looked at */
 	int error; /* of an injection: the next run reports it */
 	bool halted, shut_down;
-	bool ready;	  /* interrupt_ready */
-	int64_t tsc_base; /* of kvm_machine, as it was applied */
+	bool ready; /* interrupt_ready */
+	struct kvm_tsc tsc;
 	uint64_t tsc_offset, tsc_aux, misc_enable;
 };
 
@@ -117,8 +125,10 @@ int kvm_state_set(struct vcpu *v, const struct vcpu_state *state);
 /* kvm_tsc.c */
 /* Sets the rate and the offset of a new vCPU. -ENOTSUP: not this rate. */
 int kvm_tsc_setup(struct kvm_cpu *c);
-/* Applies tsc_base and tsc_offset. */
+/* Gives KVM base and tsc_offset. */
 int kvm_tsc_apply(struct kvm_cpu *c);
+/* Before each entry: keeps the guest's TSC to the guest's clock, to a microsecond. */
+int kvm_tsc_keep(struct kvm_cpu *c);
 /* A guest's WRMSR to its TSC. */
 int kvm_tsc_write(struct kvm_cpu *c, uint64_t value);
 

@@ -8,11 +8,14 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "vmm/clock.h"
 #include "vmm/kvm/kvm_parts.h"
 
 #define HZ_PER_KHZ 1000u
-/* Readings of clock and TSC together; the tightest counts. */
+/* Readings of two clocks together; the tightest counts. */
 #define READINGS 16
+/* So often the anchor of a scaled TSC is taken anew: it is off by 20 ns at the utmost then. */
+#define ANCHOR_S 60
 
 /* ---- KVM's calls ---- */
 
@@ -51,69 +54,126 @@ static int guest_tsc(int fd, uint64_t *value)
 	return 0;
 }
 
-/* ---- offset ---- */
+/* ---- ticks ---- */
 
-static uint64_t guest_ticks(const struct kvm_cpu *c, uint64_t now_ns)
+/* What the processor gives the guest at a host TSC, before any offset. */
+static uint64_t hardware_ticks(const struct kvm_cpu *c, uint64_t host_tsc)
 {
-	uint64_t origin = c->config.tsc_origin_ns;
-	uint64_t ns = now_ns > origin ? now_ns - origin : 0;
+	const struct kvm_tsc *t = &c->tsc;
+	int64_t run = (int64_t)(host_tsc - t->anchor_host);
 
-	return (uint64_t)((unsigned __int128)ns * c->config.tsc_hz / NS_PER_S);
+	if (!t->scaled)
+		return host_tsc;
+	return t->anchor_guest + (uint64_t)(int64_t)((__int128)run * t->guest_khz / t->host_khz);
+}
+
+/* What the guest's TSC should be at guest time guest_ns. */
+static uint64_t wanted_ticks(const struct kvm_cpu *c, uint64_t guest_ns)
+{
+	return (uint64_t)((unsigned __int128)guest_ns * c->config.tsc_hz / NS_PER_S);
 }
 
 /*
- * What must be added to the host's TSC, in guest ticks. KVM does the scaling: with a zero offset it
- * tells the scaled counter. Without scaling the processor's own counter is read, which is tighter.
+ * The processor scales by a ratio of 32 (AMD) or 48 bits below the point, which KVM rounds: from an
+ * anchor on, the exact ratio is off by 0.3 ppb at the utmost. Only KVM tells an anchor.
  */
-static int base_measure(struct kvm_cpu *c, bool scaled, int64_t *base, uint64_t *error_ns)
+static int anchor_take(struct kvm_cpu *c)
 {
-	int err = scaled ? offset_set(c->fd, 0) : 0;
+	struct kvm_tsc *t = &c->tsc;
+	uint64_t best = UINT64_MAX;
+	int err = 0;
 
-	*error_ns = UINT64_MAX;
-	for (int i = 0; i < READINGS && !err; i++) {
-		uint64_t before = clock_now_ns(), tsc, half;
+	for (int i = 0; i < READINGS && t->scaled && !err; i++) {
+		uint64_t before = __rdtsc(), value = 0, took;
 
-		if (scaled)
-			err = guest_tsc(c->fd, &tsc);
-		else
-			tsc = __rdtsc();
-		half = (clock_now_ns() - before) / 2;
-		if (err || half >= *error_ns)
+		err = guest_tsc(c->fd, &value);
+		took = __rdtsc() - before;
+		if (err || took >= best)
 			continue;
-		*error_ns = half;
-		*base = (int64_t)(guest_ticks(c, before + half) - tsc);
+		best = took;
+		t->anchor_host = before + took / 2;
+		t->anchor_guest = value - t->applied;
 	}
 	return err;
 }
 
-/* The first vCPU measures; the others must agree with it exactly. */
-static int base_make(struct kvm_cpu *c, bool scaled)
-{
-	struct kvm_machine *vm = c->vm;
-	uint64_t error_ns;
-	int64_t base = 0;
-	int err = 0;
+/* ---- offset ---- */
 
-	pthread_mutex_lock(&vm->lock);
-	if (!vm->tsc_based)
-		err = base_measure(c, scaled, &base, &error_ns);
-	if (!err && !vm->tsc_based) {
-		atomic_store(&vm->tsc_base, base);
-		atomic_store(&vm->tsc_error_ns, error_ns);
-		vm->tsc_based = true;
+static uint64_t guest_time_at(const struct vcpu_config *config, uint64_t host_ns)
+{
+	if (config->clock)
+		return guest_clock_at(config->clock, host_ns);
+	return host_ns > config->tsc_origin_ns ? host_ns - config->tsc_origin_ns : 0;
+}
+
+/* The host's TSC and the guest's time at one moment, known to a microsecond; false if the thread
+ * was disturbed every time. */
+static bool pair_read(const struct kvm_cpu *c, uint64_t *host_tsc, uint64_t *guest_ns)
+{
+	const struct guest_clock *clock = c->config.clock;
+	uint64_t us = c->tsc.host_khz / 1000 + 1;
+
+	for (int i = 0; i < READINGS; i++) {
+		uint64_t before = __rdtsc();
+		uint64_t host_ns = clock ? guest_clock_host_ns(clock) : clock_now_ns();
+		uint64_t took = __rdtsc() - before;
+
+		if (took > us && i < READINGS - 1)
+			continue;
+		*host_tsc = before + took / 2;
+		*guest_ns = guest_time_at(&c->config, host_ns);
+		return took <= us;
 	}
-	pthread_mutex_unlock(&vm->lock);
-	return err;
+	return false;
 }
 
 int kvm_tsc_apply(struct kvm_cpu *c)
 {
-	int64_t base = atomic_load(&c->vm->tsc_base);
+	uint64_t offset = c->tsc.base + c->tsc_offset;
 
-	c->tsc_base = base;
-	if (!c->tsc_offset_there)
+	if (!c->tsc.offset_there || offset == c->tsc.applied)
 		return 0;
-	return offset_set(c->fd, (uint64_t)base + c->tsc_offset);
+	c->tsc.applied = offset;
+	return offset_set(c->fd, offset);
+}
+
+/*
+ * vcpu.h says what is asked of the offset. The guest's TSC at the last exit was that of the old
+ * base; at the entry that comes, later than host_tsc, it must not be less.
+ */
+static uint64_t base_bounded(const struct kvm_cpu *c, uint64_t base, uint64_t host_tsc)
+{
+	const struct kvm_tsc *t = &c->tsc;
+	uint64_t least;
+
+	if (!t->exit_host)
+		return base;
+	least = hardware_ticks(c, t->exit_host) + t->base - hardware_ticks(c, host_tsc);
+	return (int64_t)(base - least) < 0 ? least : base;
+}
+
+int kvm_tsc_keep(struct kvm_cpu *c)
+{
+	struct kvm_tsc *t = &c->tsc;
+	uint64_t now = __rdtsc(), host_tsc, guest_ns, base, off;
+
+	if (!t->offset_there || (t->checked_host && now - t->checked_host < t->host_khz / 10))
+		return 0;
+	if (t->scaled && now - t->anchor_host > t->host_khz * 1000 * ANCHOR_S) {
+		int err = anchor_take(c);
+
+		if (err)
+			return err;
+	}
+	if (!pair_read(c, &host_tsc, &guest_ns) && t->checked_host)
+		return 0;
+	t->checked_host = now;
+	base = wanted_ticks(c, guest_ns) - hardware_ticks(c, host_tsc);
+	off = base - t->base + t->guest_khz / 1000;
+	if (off <= 2 * (t->guest_khz / 1000))
+		return 0;
+	t->base = base_bounded(c, base, host_tsc);
+	return kvm_tsc_apply(c);
 }
 
 int kvm_tsc_write(struct kvm_cpu *c, uint64_t value)
@@ -129,16 +189,22 @@ int kvm_tsc_write(struct kvm_cpu *c, uint64_t value)
 
 /* ---- rate ---- */
 
-static int rate_set(const struct kvm_cpu *c, bool *scaled)
+static int rate_set(struct kvm_cpu *c)
 {
 	uint64_t khz = (c->config.tsc_hz + HZ_PER_KHZ / 2) / HZ_PER_KHZ;
 	int host_khz = ioctl(c->fd, KVM_GET_TSC_KHZ, 0);
 
-	*scaled = host_khz <= 0 || khz != (uint64_t)host_khz;
-	if (!*scaled)
+	if (host_khz <= 0 || khz == 0 || khz > INT32_MAX) {
+		log_error("a TSC of %llu kHz cannot be, on a host whose own has %d kHz",
+			  (unsigned long long)khz, host_khz);
+		return -ENOTSUP;
+	}
+	c->tsc.host_khz = (uint64_t)host_khz;
+	c->tsc.guest_khz = khz;
+	c->tsc.scaled = khz != (uint64_t)host_khz;
+	if (!c->tsc.scaled)
 		return 0;
-	if (c->vm->tsc_scaling && khz <= INT32_MAX &&
-	    ioctl(c->fd, KVM_SET_TSC_KHZ, (unsigned long)khz) == 0)
+	if (c->vm->tsc_scaling && ioctl(c->fd, KVM_SET_TSC_KHZ, (unsigned long)khz) == 0)
 		return 0;
 	log_error("this host cannot give guests a TSC of %llu kHz: its own has %d kHz, and %s",
 		  (unsigned long long)khz, host_khz,
@@ -148,32 +214,20 @@ static int rate_set(const struct kvm_cpu *c, bool *scaled)
 
 int kvm_tsc_setup(struct kvm_cpu *c)
 {
-	bool scaled;
-	int err = rate_set(c, &scaled);
+	int err = rate_set(c);
 
 	if (err)
 		return err;
-	c->tsc_offset_there = offset_there(c->fd);
-	if (!c->tsc_offset_there)
-		log_warn("this host's KVM cannot set the guest's TSC (Linux has it since 5.16): it "
+	c->tsc.offset_there = offset_there(c->fd);
+	if (!c->tsc.offset_there) {
+		log_warn("this host's KVM cannot set the guest's TSC (Linux can since 5.16): it "
 			 "counts from the host's start");
-	else
-		err = base_make(c, scaled);
-	return err ? err : kvm_tsc_apply(c);
-}
-
-void kvm_vm_tsc_shift(void *shared, int64_t ticks)
-{
-	struct kvm_machine *vm = shared;
-
-	atomic_fetch_add(&vm->tsc_base, ticks);
-}
-
-uint64_t kvm_vm_tsc_error_ns(void *shared)
-{
-	struct kvm_machine *vm = shared;
-
-	return atomic_load(&vm->tsc_error_ns);
+		return 0;
+	}
+	err = offset_set(c->fd, 0);
+	if (!err)
+		err = anchor_take(c);
+	return err ? err : kvm_tsc_keep(c);
 }
 
 /* ---- probing ---- */

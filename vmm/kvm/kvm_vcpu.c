@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -146,16 +147,15 @@ static void cr8_from_kvm(struct kvm_cpu *c, uint64_t before)
 static int guest_enter(struct kvm_cpu *c)
 {
 	uint64_t cr8 = c->config.bus.cr8_read(c->config.bus.ctx, c->vcpu.id);
-	int err = 0;
+	int err = kvm_tsc_keep(c);
 
-	if (atomic_load_explicit(&c->vm->tsc_base, memory_order_relaxed) != c->tsc_base)
-		err = kvm_tsc_apply(c);
 	if (err)
 		return err;
 	c->run->cr8 = cr8;
 	atomic_store(&c->inside, c->tid);
 	if (ioctl(c->fd, KVM_RUN, 0) < 0)
 		err = -errno;
+	c->tsc.exit_host = __rdtsc();
 	atomic_store(&c->inside, 0);
 	c->ready = c->run->ready_for_interrupt_injection && c->run->if_flag;
 	cr8_from_kvm(c, cr8);

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "tests/unit/kvm/kvm_guest.h"
+#include "vmm/clock.h"
 #include "vmm/cpuid.h"
 
 /* ---- accesses ---- */
@@ -343,6 +344,63 @@ Test(kvm, tsc)
 	if (report.offset_works) {
 		cr_expect_geq((double)tsc, (double)before * (double)report.host_hz / 1e9 * 0.999);
 		cr_expect_leq((double)tsc, (double)after * (double)report.host_hz / 1e9 * 1.001);
+	}
+	guest_close(&g);
+}
+
+/* The TSC in ns as the guest reads it, between two readings of its clock by the host. */
+static uint64_t tsc_between(struct guest *g, const struct guest_clock *clock, uint64_t hz,
+			    bool checked)
+{
+	uint64_t before, after, ns;
+
+	guest_user(g, LABEL(user_tsc));
+	guest_put(g);
+	before = guest_clock_now(clock);
+	cr_assert_eq(guest_run(g), VCPU_EXIT_HLT);
+	after = guest_clock_now(clock);
+	ns = (uint64_t)((unsigned __int128)*guest_u64(g, DATA) * NS_PER_S / hz);
+	if (checked) {
+		cr_expect_geq(ns + 3000, before, "%lu < %lu", (unsigned long)ns,
+			      (unsigned long)before);
+		cr_expect_leq(ns, after + 3000, "%lu > %lu", (unsigned long)ns,
+			      (unsigned long)after);
+	}
+	return ns;
+}
+
+/* The guest's clock is corrected to and fro as fast as it may be: the TSC follows within its
+ * microsecond (and the host's own reading error), and never goes back. */
+Test(kvm, tsc_follows_the_clock, .timeout = 60)
+{
+	struct guest_clock_source source = {0};
+	struct kvm_tsc_report report;
+	struct vcpu_config config;
+	struct guest_clock clock;
+	uint64_t last = 0;
+	struct guest g;
+
+	cr_assert_eq(kvm_tsc_probe(&report), 0);
+	guest_clock_init(&clock, &source, clock_now_ns(), 5 * NS_PER_S);
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
+	g.ops->destroy(g.v);
+	config = guest_config(&g);
+	config.id = 2;
+	config.clock = &clock;
+	cr_assert_eq(g.ops->create(&config, &g.v), 0);
+	/* Before the first run time may jump. */
+	guest_clock_step(&clock, clock_now_ns(), 9 * NS_PER_S, 0);
+	for (unsigned i = 0; i < 400; i++) {
+		int64_t rate = i / 50 % 2 ? GUEST_CLOCK_RATE_MAX : -GUEST_CLOCK_RATE_MAX;
+		uint64_t ns;
+
+		if (i % 50 == 0)
+			(void)guest_clock_slew(&clock, rate);
+		nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+		ns = tsc_between(&g, &clock, config.tsc_hz, report.offset_works);
+		cr_expect_geq(ns, last, "run %u: back from %lu to %lu", i, (unsigned long)last,
+			      (unsigned long)ns);
+		last = ns;
 	}
 	guest_close(&g);
 }
