@@ -58,7 +58,19 @@ static void nodes_take(struct coordinator *co, struct peer *peer,
 		    NULL, 0);
 }
 
-static json_t *vm_json(const struct coordinator *co, const struct vm *vm)
+/* A list with statistics of more slices might be longer than a message: 64 of 60 bytes each. */
+#define STATS_SLICES_MAX 256u
+
+static unsigned slices_count(const struct coordinator *co)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < VMS_MAX; i++)
+		count += co->vm[i] ? co->vm[i]->slices : 0;
+	return count;
+}
+
+static json_t *vm_json(const struct coordinator *co, const struct vm *vm, bool with_stats)
 {
 	uint64_t mem_bytes = 0;
 	unsigned cpus = 0;
@@ -71,18 +83,20 @@ static json_t *vm_json(const struct coordinator *co, const struct vm *vm)
 			    vm_state_word(vm->state), "cpus", (int)cpus, "mem_bytes",
 			    (json_int_t)mem_bytes, "age_ms",
 			    (json_int_t)(co->now_ms - vm->created_ms), "slices",
-			    vm_slices_json(vm, false));
+			    vm_slices_json(vm, with_stats));
 }
 
 static void vms_take(struct coordinator *co, struct peer *peer,
 		     const struct coordinator_event *event)
 {
+	bool with_stats = slices_count(co) <= STATS_SLICES_MAX;
 	json_t *list = json_array();
 
 	(void)event;
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i])
-			invariant(json_array_append_new(list, vm_json(co, co->vm[i])) == 0);
+			invariant(json_array_append_new(list, vm_json(co, co->vm[i], with_stats)) ==
+				  0);
 	action_send(co, peer->id, message_make("{s:s, s:o}", "type", "vms-list", "vms", list), NULL,
 		    0);
 }
