@@ -71,8 +71,9 @@ static void config_take(struct fake *fake, const json_t *msg)
 			_exit(1);
 		return;
 	}
-	control_sendf(fake->conn, "{s:s, s:i}", "type", "slice-listening", "port",
-		      40000 + (int)fake->slice);
+	control_sendf(fake->conn, "{s:s, s:i, s:s, s:s}", "type", "slice-listening", "port",
+		      40000 + (int)fake->slice, "cpu", "soft", "cpu_why",
+		      json_string_value(json_object_get(msg, "cpu")));
 }
 
 /* The files' sizes, through the paths that the daemon gave. */
