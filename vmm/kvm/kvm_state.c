@@ -307,11 +307,19 @@ static int debug_get(struct kvm_cpu *c, struct vcpu_state *s)
 
 /* ---- events ---- */
 
+/* STI's shadow cannot be with interrupts off: VT-x refuses such a guest. Then it is MOV SS's. */
+static uint8_t shadow_to_kvm(const struct vcpu_state *s)
+{
+	if (!s->irq_shadow)
+		return 0;
+	return s->rflags & FLAG_IF ? KVM_X86_SHADOW_INT_STI : KVM_X86_SHADOW_INT_MOV_SS;
+}
+
 static int events_set(struct kvm_cpu *c, const struct vcpu_state *s)
 {
 	struct kvm_vcpu_events k = {
 		.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
-		.interrupt.shadow = s->irq_shadow ? KVM_X86_SHADOW_INT_STI : 0,
+		.interrupt.shadow = shadow_to_kvm(s),
 		.nmi.masked = s->nmi_blocked,
 		.nmi.pending = s->nmi_pending,
 	};
@@ -391,8 +399,9 @@ static bool event_valid(const struct vcpu_state *s)
 {
 	switch (s->event) {
 	case VCPU_EVENT_NONE:
-	case VCPU_EVENT_INTERRUPT:
 		return true;
+	case VCPU_EVENT_INTERRUPT: /* else nobody could have injected it */
+		return (s->rflags & FLAG_IF) && !s->irq_shadow;
 	case VCPU_EVENT_EXCEPTION:
 		return s->event_vector < 32 && s->event_vector != 2;
 	default:

@@ -49,11 +49,27 @@ static int vcpu_open(struct kvm_cpu *c)
 	return 0;
 }
 
+/* KVM's own devices (its clock, its IPIs) write guest memory behind the coherence protocol, or stop
+ * at this host's border: the model does not offer them, and so they must not answer. */
+static int paravirtual_forbid(const struct kvm_cpu *c)
+{
+	struct kvm_enable_cap enable = {.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args = {1}};
+	int err;
+
+	if (ioctl(c->fd, KVM_ENABLE_CAP, &enable) == 0)
+		return 0;
+	err = -errno;
+	log_error("KVM does not switch its paravirtual features off: %s", error_text(err));
+	return err;
+}
+
 static int vcpu_setup(struct kvm_cpu *c)
 {
 	struct vcpu_state reset;
 	int err = vcpu_open(c);
 
+	if (!err)
+		err = paravirtual_forbid(c);
 	if (!err)
 		err = kvm_cpuid_set(c);
 	if (!err)

@@ -61,6 +61,12 @@ LABEL(msrs):
 	wrmsr			/* #GP */
 	mov	$0x12345678, %ecx
 	rdmsr			/* #GP */
+	mov	$0x4b564d01, %ecx
+	mov	$0x60001, %eax
+	xor	%edx, %edx
+	wrmsr			/* #GP: KVM's clock, which is not offered */
+	mov	$0x12, %ecx
+	wrmsr			/* #GP: the same, older */
 	hlt
 /* Skips a two-byte instruction that faults with an error code. */
 LABEL(skip_gp):

@@ -37,7 +37,8 @@ static void tables_compare(const struct vcpu_state *a, const struct vcpu_state *
 	X(rflags)                                                                                  \
 	X(cr0)                                                                                     \
 	X(cr2)                                                                                     \
-	X(cr3) X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base)  \
+	X(cr3)                                                                                     \
+	X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base)         \
 		X(sysenter_cs) X(sysenter_esp) X(sysenter_eip) X(pat) X(tsc_offset) X(tsc_aux)     \
 			X(misc_enable) X(irq_shadow) X(nmi_blocked) X(nmi_pending) X(halted)       \
 				X(event) X(event_vector) X(event_has_error) X(event_error)
@@ -175,6 +176,8 @@ Test(kvm_state, refused)
 	guest_kernel(&g, 0);
 	g.s.event = VCPU_EVENT_EXCEPTION;
 	g.s.event_vector = 200;
+	cr_expect_eq(g.ops->state_set(g.v, &g.s), -EINVAL);
+	g.s.event = VCPU_EVENT_INTERRUPT; /* with interrupts off */
 	cr_expect_eq(g.ops->state_set(g.v, &g.s), -EINVAL);
 	guest_close(&g);
 }
