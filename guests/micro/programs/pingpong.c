@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pingpong: two CPUs, of different nodes if there are such, hand one page to and fro.
- * Arguments: count= hand-overs of each kind (1000). */
+ * Arguments: count= hand-overs of each kind (1000); spin= us of waiting before it sleeps between
+ * looks (500): more where every CPU has a core of its own. */
 #include "guests/micro/lib/guest.h"
 
 const char guest_name[] = "pingpong";
 
-#define COUNT_DEFAULT 1000
-#define TURN_SPIN_US  5000
-#define OTHER_WORD    256 /* in the middle of the page: another cache line, the same page */
+#define COUNT_DEFAULT	1000
+#define SPIN_US_DEFAULT 500
+#define OTHER_WORD	256 /* in the middle of the page: another cache line, the same page */
 
 struct game;
 typedef void game_play(const struct game *g, unsigned side);
@@ -15,16 +16,17 @@ typedef void game_play(const struct game *g, unsigned side);
 struct game {
 	volatile uint64_t *page;
 	uint64_t count;
+	unsigned spin_us;
 	unsigned cpu[2];
 	game_play *play;
 	struct barrier barrier;
 };
 
-static void turn_wait(volatile uint64_t *word, uint64_t value)
+static void turn_wait(const struct game *g, volatile uint64_t *word, uint64_t value)
 {
 	struct wait w;
 
-	wait_init(&w, "its turn", TURN_SPIN_US);
+	wait_init(&w, "its turn", g->spin_us);
 	while (*word != value)
 		wait_more(&w);
 }
@@ -33,10 +35,10 @@ static void turn_wait(volatile uint64_t *word, uint64_t value)
 static void same_word(const struct game *g, unsigned side)
 {
 	for (uint64_t i = side; i < g->count; i += 2) {
-		turn_wait(g->page, i);
+		turn_wait(g, g->page, i);
 		*g->page = i + 1;
 	}
-	turn_wait(g->page, g->count);
+	turn_wait(g, g->page, g->count);
 }
 
 /* Each side writes its own word and waits for the other's. */
@@ -47,10 +49,10 @@ static void different_words(const struct game *g, unsigned side)
 
 	for (uint64_t i = 1; i <= g->count / 2; i++) {
 		if (side == 1)
-			turn_wait(other, i);
+			turn_wait(g, other, i);
 		*mine = i;
 		if (side == 0)
-			turn_wait(other, i);
+			turn_wait(g, other, i);
 	}
 }
 
@@ -107,6 +109,7 @@ int main(void)
 	struct game *g = node_alloc(0, sizeof(*g));
 
 	g->count = arg_number("count", COUNT_DEFAULT) & ~1ul;
+	g->spin_us = (unsigned)arg_number("spin", SPIN_US_DEFAULT);
 	if (machine.cpus < 2) {
 		print("one CPU: nobody to hand the page to\n");
 		return 0;
