@@ -92,9 +92,9 @@ struct protocol_action {
 	struct wire_msg msg;
 };
 
-/* An event causes at most: an INV to each other slice, and a handful of steps through messages to
- * ourselves, each with a few actions. */
-#define ACTIONS_MAX (SLICES_MAX + 64)
+/* An event causes at most: DATA to every slice that waits for a page, then an INV to each of them,
+ * and a handful of steps through messages to ourselves, each with a few actions. */
+#define ACTIONS_MAX (2 * SLICES_MAX + 64)
 
 struct protocol_actions {
 	unsigned count;

@@ -6,8 +6,8 @@
 #include "dsm/protocol_parts.h"
 
 enum loss_phase {
+	LOSS_EVICTIONS, /* first: a torn request looks like one, and has been told */
 	LOSS_REQUESTS,
-	LOSS_EVICTIONS,
 	LOSS_DIRECTORY,
 	LOSS_END
 };
@@ -23,9 +23,11 @@ static bool actions_full(const struct step *s)
 static void page_tear(struct step *s, uint64_t gfn)
 {
 	struct protocol *p = s->p;
-	bool home_lost = p->lost & slice_bit(protocol_home(p, gfn));
+	unsigned home = protocol_home(p, gfn);
+	/* A directory that is here sees to its pages itself. */
+	bool orphan = home == p->config.self || (p->lost & slice_bit(home));
 	const struct protocol_rule *rule =
-		slice_rule(page_state(p, gfn), home_lost ? SLICE_ORPHAN : SLICE_TORN);
+		slice_rule(page_state(p, gfn), orphan ? SLICE_ORPHAN : SLICE_TORN);
 	if (rule)
 		slice_apply(s, rule, gfn, p->config.self, NULL);
 }
@@ -49,10 +51,11 @@ static bool requests_tear(struct step *s, struct loss *loss)
 
 static bool page_evicting(enum page_state state)
 {
-	return state == PAGE_MI || state == PAGE_SI || state == PAGE_II;
+	return state == PAGE_MI || state == PAGE_SI || state == PAGE_II || state == PAGE_T;
 }
 
-/* Evictions have no record but the page's state, so look for them, but only if there are any. */
+/* Evictions and what was torn before have no record but the page's state, so look for them, but
+ * only if there are any. */
 static bool evictions_tear(struct step *s, struct loss *loss)
 {
 	struct protocol *p = s->p;
@@ -87,10 +90,10 @@ static bool directory_lose(struct step *s, struct loss *loss)
 static bool phase_run(struct step *s, struct loss *loss)
 {
 	switch ((enum loss_phase)loss->phase) {
-	case LOSS_REQUESTS:
-		return requests_tear(s, loss);
 	case LOSS_EVICTIONS:
 		return evictions_tear(s, loss);
+	case LOSS_REQUESTS:
+		return requests_tear(s, loss);
 	case LOSS_DIRECTORY:
 		return directory_lose(s, loss);
 	case LOSS_END:

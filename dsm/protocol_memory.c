@@ -157,6 +157,7 @@ static void page_count(struct protocol *p, bool remote, enum page_state state, i
 	case PAGE_MI:
 	case PAGE_SI:
 	case PAGE_II:
+	case PAGE_T:
 		p->evicting += (uint64_t)by;
 		break;
 	case PAGE_I:

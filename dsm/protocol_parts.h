@@ -30,7 +30,7 @@
 
 /* The directory's entry for a page homed here. All zero: untouched. */
 struct home_entry {
-	uint64_t sharers;  /* by slice index; valid in S and the states of a read */
+	uint64_t sharers;  /* by slice index; valid in S, the states of a read, and OH */
 	uint8_t state;	   /* enum home_state */
 	uint8_t owner;	   /* in O, and while ENTRY_FORWARDED */
 	uint8_t requester; /* of the transaction under way */
@@ -97,7 +97,7 @@ struct protocol {
 	uint32_t buckets, holds; /* powers of two; holds may be 0 */
 	struct pool requests, queues;
 	uint32_t queued_remote; /* requests of other slices that wait here */
-	uint64_t evicting;	/* pages in MI, SI or II */
+	uint64_t evicting;	/* pages in MI, SI, II or T */
 	struct loss loss;
 	struct protocol_stats stats;
 };
@@ -105,7 +105,7 @@ struct protocol {
 /* A chunk's word: the index of its first directory entry, and whether any was touched. */
 #define CHUNK_TOUCHED 0x80000000u
 
-/* Messages to ourselves that wait inside one step: never more than two at a time. */
+/* Messages to ourselves that wait inside one step: never more than three at a time. */
 #define LOCAL_MAX 8u
 
 struct step {

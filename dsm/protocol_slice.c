@@ -16,18 +16,24 @@ static void answer_requester(struct step *s, const struct protocol_rule *rule,
 {
 	struct protocol *p = s->p;
 	unsigned home = protocol_home(p, ask->gfn);
+	p->stats.invalidations += (rule->actions & DO_ACK) != 0;
+	/* Our own directory sends the page itself: its DATA or GRANT then closes the transaction.
+	 */
+	if (home == p->config.self) {
+		if (rule->actions & (DO_DATA_S | DO_DATA_M | DO_ACK))
+			step_send(s, home, msg_make(p, MSG_DONE, ask->gfn, ask->requester));
+		return;
+	}
 	if (rule->actions & (DO_DATA_S | DO_DATA_M)) {
 		struct wire_msg msg = msg_make(p, MSG_DATA, ask->gfn, ask->requester);
 		msg.flags = rule->actions & DO_DATA_M ? MSG_FLAG_EXCLUSIVE : 0;
 		step_send_page(s, ask->requester, msg);
 	}
-	/* The home's frame is the page already if the home owned it, or gets the DATA itself. */
-	if ((rule->actions & DO_WB) && home != p->config.self && home != ask->requester)
+	/* A home that is the requester gets the DATA itself. */
+	if ((rule->actions & DO_WB) && home != ask->requester)
 		step_send_page(s, home, msg_make(p, MSG_WB, ask->gfn, ask->requester));
-	if (rule->actions & DO_ACK) {
-		p->stats.invalidations++;
+	if (rule->actions & DO_ACK)
 		step_send(s, ask->requester, msg_make(p, MSG_ACK, ask->gfn, ask->requester));
-	}
 }
 
 static void request_count(struct protocol *p, unsigned home, bool write, bool upgrade)
@@ -58,10 +64,8 @@ static void tell_home(struct step *s, const struct protocol_rule *rule, uint64_t
 		request_count(p, home, rule->actions & DO_GET_M, rule->next == PAGE_SM);
 	if (rule->actions & DO_PUT_M)
 		step_send_page(s, home, msg_make(p, MSG_PUT_M, gfn, self));
-	if (rule->actions & DO_DONE) {
-		request_remove(p, gfn);
+	if (rule->actions & DO_DONE)
 		step_send(s, home, msg_make(p, MSG_DONE, gfn, self));
-	}
 }
 
 static void map_page(struct step *s, const struct protocol_rule *rule, uint64_t gfn)
@@ -84,8 +88,10 @@ static void map_page(struct step *s, const struct protocol_rule *rule, uint64_t 
 	}
 	if (rule->actions & (DO_MAP_EXCLUSIVE | DO_MAP_UPGRADE))
 		*page_at(s->p, gfn) |= PAGE_FRAME_USED;
-	if (rule->actions & (DO_MAP_SHARED | DO_MAP_EXCLUSIVE | DO_MAP_UPGRADE))
+	if (rule->actions & (DO_MAP_SHARED | DO_MAP_EXCLUSIVE | DO_MAP_UPGRADE)) {
+		request_remove(s->p, gfn);
 		hold_granted(s, gfn);
+	}
 }
 
 void slice_apply(struct step *s, const struct protocol_rule *rule, uint64_t gfn, unsigned from,
@@ -180,13 +186,16 @@ static int classify_data(const struct protocol *p, unsigned from, const struct w
 	if (msg->acks >= p->config.slices || (msg->acks && !exclusive) ||
 	    (msg->acks && from != protocol_home(p, msg->gfn)))
 		return -1;
+	bool from_home = from == protocol_home(p, msg->gfn);
 	if (!exclusive)
-		return SLICE_DATA_S;
+		return from_home ? SLICE_DATA_S_HOME : SLICE_DATA_S;
 	const struct request *r = request_find(p, msg->gfn);
 	unsigned have = r ? bits_count(r->acked) : 0;
 	if (have > msg->acks)
 		return -1;
-	return have == msg->acks ? SLICE_DATA_M : SLICE_DATA_M_ACKS;
+	if (have < msg->acks)
+		return SLICE_DATA_M_ACKS;
+	return from_home && !msg->acks ? SLICE_DATA_M_HOME : SLICE_DATA_M;
 }
 
 static int classify_grant(const struct protocol *p, unsigned from, const struct wire_msg *msg)
@@ -195,7 +204,9 @@ static int classify_grant(const struct protocol *p, unsigned from, const struct 
 	unsigned have = r ? bits_count(r->acked) : 0;
 	if (from != protocol_home(p, msg->gfn) || msg->acks >= p->config.slices || have > msg->acks)
 		return -1;
-	return have == msg->acks ? SLICE_GRANT : SLICE_GRANT_ACKS;
+	if (have < msg->acks)
+		return SLICE_GRANT_ACKS;
+	return msg->acks ? SLICE_GRANT : SLICE_GRANT_ALONE;
 }
 
 static int classify_ack(const struct protocol *p, unsigned from, const struct wire_msg *msg)

@@ -32,16 +32,18 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(IS, FAULT_WRITE, IS, DO_NOTHING, "joins; woken by DATA it faults again and upgrades")
 	ROW(IS, EVICT, IS, DO_NOTHING, "busy")
 	ROW(IS, DATA_S, S, DO_TAKE | DO_MAP_SHARED | DO_DONE, "the read is served")
-	ROW(IS, TORN, I, DO_LOST, "the answer may never come")
+	ROW(IS, DATA_S_HOME, S, DO_TAKE | DO_MAP_SHARED, "the read is served, and the home knows")
+	ROW(IS, TORN, T, DO_LOST | DO_PUT_S, "the answer may never come")
 	ROW(IS, ORPHAN, I, DO_LOST, "no home, no answer")
 
 	ROW(IM, FAULT_READ, IM, DO_NOTHING, "joins the request under way")
 	ROW(IM, FAULT_WRITE, IM, DO_NOTHING, "joins the request under way")
 	ROW(IM, EVICT, IM, DO_NOTHING, "busy")
 	ROW(IM, DATA_M, M, DO_TAKE | DO_MAP_EXCLUSIVE | DO_DONE, "the write is served")
+	ROW(IM, DATA_M_HOME, M, DO_TAKE | DO_MAP_EXCLUSIVE, "the write is served, and the home knows")
 	ROW(IM, DATA_M_ACKS, IMA, DO_TAKE, "other slices may still read the old copy")
 	ROW(IM, ACK, IM, DO_COUNT, "race 1: before DATA")
-	ROW(IM, TORN, I, DO_LOST, "the answer may never come")
+	ROW(IM, TORN, T, DO_LOST | DO_PUT_S, "the answer may never come")
 	ROW(IM, ORPHAN, I, DO_LOST, "no home, no answer")
 
 	ROW(IMA, FAULT_READ, IMA, DO_NOTHING, "joins the request under way")
@@ -49,7 +51,7 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(IMA, EVICT, IMA, DO_NOTHING, "busy")
 	ROW(IMA, ACK, IMA, DO_COUNT, "more are to come")
 	ROW(IMA, ACK_LAST, M, DO_COUNT | DO_MAP_EXCLUSIVE | DO_DONE, "nobody else has a copy now")
-	ROW(IMA, TORN, I, DO_LOST, "an ACK may never come")
+	ROW(IMA, TORN, T, DO_LOST | DO_PUT_S, "an ACK may never come")
 	ROW(IMA, ORPHAN, I, DO_LOST, "an ACK may never come, and no home")
 
 	ROW(SM, FAULT_READ, SM, DO_WAKE, "the copy is readable")
@@ -57,9 +59,10 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(SM, EVICT, SM, DO_NOTHING, "busy")
 	ROW(SM, INV, IM, DO_UNMAP | DO_ACK, "race 2: another writer was first; DATA will come")
 	ROW(SM, GRANT, M, DO_MAP_UPGRADE | DO_DONE, "the write is granted without data")
+	ROW(SM, GRANT_ALONE, M, DO_MAP_UPGRADE, "the same, and the home knows")
 	ROW(SM, GRANT_ACKS, SMA, DO_NOTHING, "other slices may still read the old copy")
 	ROW(SM, ACK, SM, DO_COUNT, "race 1: before GRANT")
-	ROW(SM, TORN, S, DO_LOST, "the grant may never come; the copy stays")
+	ROW(SM, TORN, T, DO_UNMAP | DO_LOST | DO_PUT_S, "the grant may never come, or be dropped")
 	ROW(SM, ORPHAN, S, DO_LOST, "no home, no grant; the copy stays")
 
 	ROW(SMA, FAULT_READ, SMA, DO_WAKE, "the copy is readable")
@@ -67,7 +70,7 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(SMA, EVICT, SMA, DO_NOTHING, "busy")
 	ROW(SMA, ACK, SMA, DO_COUNT, "more are to come")
 	ROW(SMA, ACK_LAST, M, DO_COUNT | DO_MAP_UPGRADE | DO_DONE, "nobody else has a copy now")
-	ROW(SMA, TORN, S, DO_LOST, "an ACK may never come; the copy stays")
+	ROW(SMA, TORN, T, DO_UNMAP | DO_LOST | DO_PUT_S, "an ACK may never come")
 	ROW(SMA, ORPHAN, S, DO_LOST, "an ACK may never come, and no home; the copy stays")
 
 	ROW(MI, FAULT_READ, MI, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
@@ -93,6 +96,16 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(II, PUT_ACK, I, DO_DROP | DO_WAKE, "evicted")
 	ROW(II, TORN, II, DO_PUT_S, "said again in the new epoch; twice does no harm")
 	ROW(II, ORPHAN, I, DO_WAKE, "another slice has the page")
+
+	ROW(T, FAULT_READ, T, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
+	ROW(T, FAULT_WRITE, T, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
+	ROW(T, EVICT, T, DO_NOTHING, "busy")
+	ROW(T, FWD_S, T, DO_NOTHING, "the page never came; the PUT_S that it crossed says so")
+	ROW(T, FWD_M, T, DO_NOTHING, "the page never came; the PUT_S that it crossed says so")
+	ROW(T, INV, T, DO_ACK, "there is no copy")
+	ROW(T, PUT_ACK, I, DO_WAKE, "the home counts no copy here")
+	ROW(T, TORN, T, DO_PUT_S, "said again in the new epoch; twice does no harm")
+	ROW(T, ORPHAN, I, DO_WAKE, "no home to tell")
 	/* clang-format on */
 };
 #undef ROW
@@ -102,23 +115,27 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 		.next = HOME_##next_, .actions = (acts), .why = (reason)},
 static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT] = {
 	/* clang-format off */
-	ROW(U, GET_S, SD, HOME_DO_DATA_S, "first touch: zeroes, as a flag")
-	ROW(U, GET_M, OD, HOME_DO_DATA_M, "first touch: zeroes, as a flag")
+	ROW(U, GET_S, S, HOME_DO_DATA_S, "first touch: zeroes, as a flag")
+	ROW(U, GET_M, O, HOME_DO_DATA_M, "first touch: zeroes, as a flag")
 
-	ROW(S, GET_S, SD, HOME_DO_DATA_S, "the home's frame is valid: two hops")
-	ROW(S, GET_M, OD, HOME_DO_INV | HOME_DO_DATA_M, "all INVs at once, beside the page")
-	ROW(S, UPGRADE, OD, HOME_DO_INV | HOME_DO_GRANT, "the requester's copy is valid: no data")
+	ROW(S, GET_S, S, HOME_DO_DATA_S, "two hops; what follows travels behind the DATA")
+	ROW(S, GET_M, O, HOME_DO_DATA_M, "two hops; what follows travels behind the DATA or GRANT")
+	ROW(S, GET_M_OTHERS, OD, HOME_DO_INV | HOME_DO_DATA_M, "all INVs at once, beside the page")
+	ROW(S, GET_M_OWN, OH, HOME_DO_INV, "all INVs at once; the page when our own copy has gone")
 	ROW(S, PUT_M_LATE, S, HOME_DO_PUT_ACK, "race 4: the data is old, the home's frame newer")
 	ROW(S, PUT_S, S, HOME_DO_DROP_SHARER | HOME_DO_PUT_ACK, "one sharer less")
 	ROW(S, PUT_S_LATE, S, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
 	ROW(S, SLICE_LOST, S, HOME_DO_DROP_SHARER, "one sharer less")
 
 	ROW(O, GET_S, SW, HOME_DO_FWD_S, "three hops, and the home's frame becomes valid again")
-	ROW(O, GET_S_NEAR, SD, HOME_DO_FWD_S, "the home gets the bytes anyway, or has them: no WB")
+	ROW(O, GET_S_NEAR, SD, HOME_DO_FWD_S, "the home gets the bytes anyway: no WB")
+	ROW(O, GET_S_OWN, SH, HOME_DO_FWD_S, "to ourselves: at once, or at the end of the hold time")
 	ROW(O, GET_M, OD, HOME_DO_FWD_M, "three hops")
+	ROW(O, GET_M_OWN, OH, HOME_DO_FWD_M, "to ourselves: at once, or at the end of the hold time")
 	ROW(O, PUT_M, S, HOME_DO_TAKE | HOME_DO_PUT_ACK, "written back: nobody has a copy")
 	ROW(O, PUT_M_LATE, O, HOME_DO_PUT_ACK, "race 4: DONE was faster than the PUT_M")
 	ROW(O, PUT_S_LATE, O, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
+	ROW(O, PUT_S_NEVER, S, HOME_DO_PUT_ACK, "what the home sent was dropped: its frame is the page")
 	ROW(O, SLICE_LOST, O, HOME_DO_NOTHING, "it had no copy")
 	ROW(O, OWNER_LOST, L, HOME_DO_LOST, "the only copy is gone")
 
@@ -127,9 +144,9 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(SD, DONE, S, HOME_DO_NEXT, "the read is over")
 	ROW(SD, PUT_M_FWD, SD, HOME_DO_PUT_LATER, "race 4: the owner's frame may be in flight")
 	ROW(SD, PUT_M_LATE, SD, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
-	ROW(SD, PUT_S, SD, HOME_DO_DROP_SHARER | HOME_DO_PUT_ACK, "one sharer less")
 	ROW(SD, PUT_S_FWD, SD, HOME_DO_PUT_LATER, "the DATA it sent may still be in flight")
 	ROW(SD, PUT_S_LATE, SD, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
+	ROW(SD, PUT_S_NEVER, S, HOME_DO_DATA_S | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
 	ROW(SD, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 	ROW(SD, OWNER_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
@@ -139,8 +156,24 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(OD, PUT_M_FWD, OD, HOME_DO_PUT_LATER, "race 4: the owner's frame may be in flight")
 	ROW(OD, PUT_M_LATE, OD, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
 	ROW(OD, PUT_S_LATE, OD, HOME_DO_PUT_ACK, "race 5: the INV is on its way")
+	ROW(OD, PUT_S_NEVER, O, HOME_DO_DATA_M | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
 	ROW(OD, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 	ROW(OD, OWNER_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
+
+	ROW(SH, GET_S, SH, HOME_DO_QUEUE, "one transaction at a time")
+	ROW(SH, GET_M, SH, HOME_DO_QUEUE, "one transaction at a time")
+	ROW(SH, OWN, S, HOME_DO_DATA_S | HOME_DO_NEXT, "two hops; what follows travels behind the DATA")
+	ROW(SH, PUT_M_LATE, SH, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
+	ROW(SH, PUT_S_LATE, SH, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
+	ROW(SH, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
+
+	ROW(OH, GET_S, OH, HOME_DO_QUEUE, "one transaction at a time")
+	ROW(OH, GET_M, OH, HOME_DO_QUEUE, "one transaction at a time")
+	ROW(OH, OWN, O, HOME_DO_DATA_M | HOME_DO_NEXT, "two hops; what follows travels behind the DATA or GRANT")
+	ROW(OH, OWN_OTHERS, OD, HOME_DO_DATA_M, "the others' ACKs go to the requester")
+	ROW(OH, PUT_M_LATE, OH, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
+	ROW(OH, PUT_S_LATE, OH, HOME_DO_PUT_ACK, "race 5: the INV is on its way")
+	ROW(OH, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(SW, GET_S, SW, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(SW, GET_M, SW, HOME_DO_QUEUE, "one transaction at a time")
@@ -149,6 +182,7 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(SW, PUT_M_FWD, SW, HOME_DO_PUT_LATER, "race 4: the WB follows it")
 	ROW(SW, PUT_M_LATE, SW, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
 	ROW(SW, PUT_S_LATE, SW, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
+	ROW(SW, PUT_S_NEVER, S, HOME_DO_DATA_S | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
 	ROW(SW, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 	ROW(SW, OWNER_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 

@@ -17,7 +17,8 @@
 	X(SMA, "GRANT has come, waits for the rest of the ACKs")                                   \
 	X(MI, "owned page being evicted, waits for PUT_ACK; the frame is kept")                    \
 	X(SI, "shared copy being evicted, waits for PUT_ACK; the frame is kept")                   \
-	X(II, "as MI or SI, and the page was taken meanwhile; waits for PUT_ACK")
+	X(II, "as MI or SI, and the page was taken meanwhile; waits for PUT_ACK")                  \
+	X(T, "request torn by a loss: the home was told, waits for PUT_ACK")
 
 #define X(name, text) PAGE_##name,
 enum page_state {
@@ -34,16 +35,19 @@ enum page_state {
 	X(FWD_M, "FWD_M", "the home asks for the page for another slice")                          \
 	X(INV, "INV", "the home asks to drop the copy")                                            \
 	X(HELD, "FWD/INV in hold", "one of these three within the hold time")                      \
-	X(DATA_S, "DATA S", "a shared copy comes")                                                 \
+	X(DATA_S, "DATA S", "a shared copy comes from the owner")                                  \
+	X(DATA_S_HOME, "DATA S, home", "a shared copy comes from the home")                        \
 	X(DATA_M, "DATA M", "the page comes and all its ACKs are here")                            \
+	X(DATA_M_HOME, "DATA M, home", "the page comes from the home and needs no ACK")            \
 	X(DATA_M_ACKS, "DATA M, ACKs out", "the page comes and ACKs are still out")                \
 	X(GRANT, "GRANT", "the write is granted and all its ACKs are here")                        \
+	X(GRANT_ALONE, "GRANT, no ACKs", "the write is granted and needs no ACK")                  \
 	X(GRANT_ACKS, "GRANT, ACKs out", "the write is granted and ACKs are still out")            \
 	X(ACK, "ACK", "a sharer has dropped its copy, and it is not the last")                     \
 	X(ACK_LAST, "ACK, last", "the last sharer has dropped its copy")                           \
 	X(PUT_ACK, "PUT_ACK", "the home is done with the eviction")                                \
-	X(TORN, "TORN", "a slice was lost: what was under way is void")                            \
-	X(ORPHAN, "ORPHAN", "the home itself is lost, and is needed")
+	X(TORN, "TORN", "a slice was lost: what was under way with another home is void")          \
+	X(ORPHAN, "ORPHAN", "the same, and the home is lost or here; or a lost home is needed")
 
 #define X(name, label, text) SLICE_##name,
 enum slice_event {
@@ -79,8 +83,10 @@ enum slice_event {
 	X(U, "untouched: nobody has had it, all zeroes")                                           \
 	X(S, "shared: the home's frame is valid; a set of sharers, maybe empty")                   \
 	X(O, "owned: one slice has the only valid copy")                                           \
-	X(SD, "a read is served, waits for DONE; then S")                                          \
+	X(SD, "a read was forwarded, waits for DONE; then S")                                      \
 	X(OD, "a write is served, waits for DONE; then O")                                         \
+	X(SH, "a read waits for the home's own slice, which owns the page")                        \
+	X(OH, "a write waits for the home's own slice, which has a copy")                          \
 	X(SW, "a read was forwarded, waits for DONE and WB")                                       \
 	X(SB, "as SW, and DONE has come: waits for WB")                                            \
 	X(L, "lost: never served again")
@@ -93,17 +99,22 @@ enum home_state {
 
 #define HOME_EVENTS(X)                                                                             \
 	X(GET_S, "GET_S", "a slice without a copy wants to read")                                  \
-	X(GET_S_NEAR, "GET_S, near", "the same, and the home is the requester or the owner")       \
+	X(GET_S_NEAR, "GET_S, near", "the same, and the home's own slice is the requester")        \
+	X(GET_S_OWN, "GET_S, own", "the same, and the home's own slice is the owner")              \
 	X(GET_M, "GET_M", "a slice wants to write")                                                \
-	X(UPGRADE, "GET_M by a sharer", "a slice that is a sharer wants to write")                 \
+	X(GET_M_OTHERS, "GET_M, others", "the same, and other slices have copies")                 \
+	X(GET_M_OWN, "GET_M, own", "the same, and the home's own slice has a copy")                \
 	X(DONE, "DONE", "the requester has mapped the page")                                       \
+	X(OWN, "own DONE", "the home's own slice has obeyed")                                      \
+	X(OWN_OTHERS, "own DONE, others", "the same, and other slices had copies, too")            \
 	X(WB, "WB", "the forwarding owner's bytes for the home's frame")                           \
 	X(PUT_M, "PUT_M", "the owner gives the page back")                                         \
 	X(PUT_M_FWD, "PUT_M, crossed", "the same, from the owner that a FWD is on its way to")     \
 	X(PUT_M_LATE, "PUT_M, late", "PUT_M from one that is no longer the owner")                 \
 	X(PUT_S, "PUT_S", "a sharer has dropped its copy")                                         \
 	X(PUT_S_FWD, "PUT_S, forwarder", "the same, from the owner that answered a FWD_S")         \
-	X(PUT_S_LATE, "PUT_S, late", "PUT_S from one that is no longer listed")                    \
+	X(PUT_S_LATE, "PUT_S, late", "PUT_S from one whose copy no longer counts")                 \
+	X(PUT_S_NEVER, "PUT_S, never", "after a loss, from an owner that the page never reached")  \
 	X(SLICE_LOST, "SLICE_LOST", "a slice was lost that is not the owner")                      \
 	X(OWNER_LOST, "OWNER_LOST", "the owner was lost")
 
@@ -119,8 +130,7 @@ enum home_event {
 	X(QUEUE, "queue the request")                                                              \
 	X(INV, "INV to the other sharers")                                                         \
 	X(DATA_S, "DATA S to the requester")                                                       \
-	X(DATA_M, "DATA M to the requester")                                                       \
-	X(GRANT, "GRANT to the requester")                                                         \
+	X(DATA_M, "DATA M (GRANT if a sharer) to the requester")                                   \
 	X(FWD_S, "FWD_S to the owner")                                                             \
 	X(FWD_M, "FWD_M to the owner")                                                             \
 	X(PUT_ACK, "PUT_ACK")                                                                      \

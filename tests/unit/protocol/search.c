@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Breadth-first search over every interleaving of a few slices that use one page. */
+/* Breadth-first search over every interleaving of a few slices that use one page, with and without
+ * hold times. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@ enum move_type {
 	MOVE_WRITE,
 	MOVE_CLEAR, /* writes zeroes */
 	MOVE_EVICT,
+	MOVE_HOLD_END,
 	MOVE_BEGIN,
 	MOVE_RECEIVE
 };
@@ -28,6 +30,7 @@ struct node {
 
 struct search {
 	unsigned slices;
+	bool coarse;	/* without zeroes, and without the arrival of a page in two moves */
 	uint32_t limit; /* states */
 	struct node *nodes;
 	uint32_t nodes_count;
@@ -39,6 +42,9 @@ struct search {
 };
 
 static const uint8_t homes[WORLD_PAGES] = {0};
+
+/* Time stands still: a hold time ends by a move of its own. */
+#define HOLD_NS 8u
 
 /* Values of the one page: what is there now, what was there before, zeroes, half a page. */
 #define VALUE_NOW 1u
@@ -86,6 +92,7 @@ static uint64_t world_hash(struct world *w)
 	for (unsigned i = 0; i < w->slices; i++) {
 		small[i] = w->mapping[i][0];
 		small[8 + i] = w->pending[i][0];
+		small[48 + i] = w->timer[i][0] != 0;
 		for (unsigned j = 0; j < w->slices; j++)
 			small[16 + i * WORLD_SLICES + j] = (uint8_t)w->channel[i][j].count;
 	}
@@ -116,6 +123,8 @@ static bool move_allowed(struct world *w, struct move m)
 		return w->mapping[m.from][0] == MAPPED_WRITE && w->current[0] != 0;
 	case MOVE_EVICT:
 		return m.from != homes[0] && w->mapping[m.from][0] != MAPPED_NONE;
+	case MOVE_HOLD_END:
+		return w->timer[m.from][0] != 0;
 	case MOVE_BEGIN: {
 		struct packet *packet = channel_head(w, m.from, m.to);
 		return packet && packet->msg.payload_len && !packet->receiving;
@@ -144,6 +153,9 @@ static void move_do(struct world *w, struct move m)
 	case MOVE_EVICT:
 		world_evict(w, m.from, 0);
 		break;
+	case MOVE_HOLD_END:
+		world_hold_end(w, m.from, 0);
+		break;
 	case MOVE_BEGIN:
 		world_receive_begin(w, m.from, m.to);
 		break;
@@ -155,7 +167,8 @@ static void move_do(struct world *w, struct move m)
 
 static void move_print(const struct move *m)
 {
-	static const char *const names[] = {"read", "write", "clear", "evict", "begin", "receive"};
+	static const char *const names[] = {"read",	   "write", "clear",  "evict",
+					    "end of hold", "begin", "receive"};
 	if (m->type < MOVE_BEGIN)
 		printf("  slice %u: %s\n", m->from, names[m->type]);
 	else
@@ -207,6 +220,8 @@ static bool move_try(struct search *s, uint32_t index, struct move m)
 	struct world *from = s->frontier[index];
 	if (!move_allowed(from, m) || s->nodes_count >= s->limit)
 		return true;
+	if (s->coarse && (m.type == MOVE_CLEAR || m.type == MOVE_BEGIN))
+		return true;
 	struct world *w = aligned_alloc(64, sizeof(*w));
 	if (!w)
 		return false;
@@ -225,7 +240,7 @@ static bool move_try(struct search *s, uint32_t index, struct move m)
 static bool expand(struct search *s, uint32_t index)
 {
 	for (uint8_t i = 0; i < s->slices; i++) {
-		for (uint8_t type = MOVE_READ; type <= MOVE_EVICT; type++) {
+		for (uint8_t type = MOVE_READ; type <= MOVE_HOLD_END; type++) {
 			if (!move_try(s, index, (struct move){type, i, 0}))
 				return false;
 		}
@@ -261,23 +276,45 @@ static void search_free(struct search *s)
 	free(s->table);
 }
 
-/* Returns 0 if every state was visited and every check held. */
-static int search_run(unsigned slices, uint32_t limit)
+/*
+ * The page is contended: each FWD and INV that finds a copy is set aside. With more than two slices
+ * only at the home, where it changes most, and coarse: everywhere would be too many states.
+ */
+static void world_contend(struct world *w)
 {
-	struct search s = {.slices = slices, .limit = limit};
+	for (unsigned i = 0; i < w->slices; i++) {
+		struct protocol *p = world_protocol(w, i);
+		struct hold *h = hold_at(p, WORLD_GFN(0));
+		if (w->slices > 2 && i != homes[0]) {
+			p->config.hold_ns = 0;
+			continue;
+		}
+		*h = (struct hold){.tag = WORLD_GFN(0) + 1, .level = HOLD_LEVEL_MAX};
+	}
+}
+
+/* Returns 0 if every state was visited and every check held. */
+static int search_run(unsigned slices, uint32_t limit, bool holds)
+{
+	struct search s = {.slices = slices, .limit = limit, .coarse = holds && slices > 2};
 	struct world *w = aligned_alloc(64, sizeof(*w));
-	if (!w || !search_alloc(&s) || !world_init(w, slices, 1, homes, 0, 1)) {
+	if (!w || !search_alloc(&s) || !world_init(w, slices, 1, homes, holds ? HOLD_NS : 0, 1)) {
 		printf("%u slices: the world does not fit\n", slices);
 		free(w);
 		search_free(&s);
 		return 1;
 	}
+	if (holds)
+		world_contend(w);
 	node_add(&s, w, 0, (struct move){0});
 	uint32_t done = 0;
 	while (done < s.nodes_count && expand(&s, done))
 		done++;
 	bool complete = !s.failure && done == s.nodes_count && s.nodes_count < limit;
-	printf("%u slices: %u states, %llu transitions, %llu states at rest: %s\n", slices,
+	printf("%u slices%s: %u states, %llu transitions, %llu states at rest: %s\n", slices,
+	       !holds	  ? ""
+	       : s.coarse ? ", hold times at the home, coarse"
+			  : ", hold times",
 	       s.nodes_count, (unsigned long long)s.transitions, (unsigned long long)s.rests,
 	       complete ? "all checks hold" : "NOT complete");
 	search_free(&s);
@@ -293,7 +330,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	for (unsigned slices = 1; slices <= slices_max; slices++) {
-		if (search_run(slices, limit))
+		if (search_run(slices, limit, false) || search_run(slices, limit, true))
 			return 1;
 	}
 	return 0;

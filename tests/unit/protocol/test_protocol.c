@@ -137,6 +137,31 @@ Test(protocol, a_read_asks_the_home_and_maps_what_comes)
 	cr_assert_eq(protocol_stats(p)->data_received, 1);
 }
 
+Test(protocol, the_home_needs_no_done_for_what_it_sends_alone)
+{
+	struct protocol *p = start();
+	fetch(p, false);
+	cr_assert_eq(out.count, 1);
+	expect_action(0, ACTION_MAP_SHARED);
+	step(p, EVENT_FAULT_WRITE, GFN_OF1);
+	receive(p, 1, MSG_GRANT, GFN_OF1, 0);
+	cr_assert_eq(out.count, 1);
+	expect_action(0, ACTION_MAP_UPGRADE);
+	receive(p, 1, MSG_FWD_M, GFN_OF1, 2);
+	fetch(p, true);
+	cr_assert_eq(out.count, 1);
+	expect_action(0, ACTION_MAP_EXCLUSIVE);
+	cr_assert_eq(p->requests.used, 0);
+	receive(p, 1, MSG_FWD_M, GFN_OF1, 2);
+	step(p, EVENT_FAULT_WRITE, GFN_OF1);
+	receive_with(p, 2, MSG_DATA, GFN_OF1, 0, page_exclusive); /* from the owner: it does */
+	cr_assert_eq(out.count, 2);
+	expect_send(1, ACTION_SEND, 1, MSG_DONE);
+	receive(p, 1, MSG_GET_M, GFN_OURS, 1); /* and the other way round */
+	receive(p, 1, MSG_DONE, GFN_OURS, 1);
+	expect_violation(p, 1);
+}
+
 Test(protocol, a_second_fault_joins_and_a_satisfied_one_only_wakes)
 {
 	struct protocol *p = start();
@@ -321,10 +346,8 @@ Test(protocol, an_untouched_page_is_a_flag)
 	receive(p, 2, MSG_GET_S, GFN_OURS, 2);
 	cr_assert_eq(out.count, 1);
 	cr_assert_eq(expect_send(0, ACTION_SEND, 2, MSG_DATA)->flags, MSG_FLAG_ZERO);
-	receive(p, 2, MSG_DONE, GFN_OURS, 2);
 	receive(p, 3, MSG_GET_S, GFN_OURS, 3); /* still never written */
 	cr_assert_eq(expect_send(0, ACTION_SEND, 3, MSG_DATA)->flags, MSG_FLAG_ZERO);
-	receive(p, 3, MSG_DONE, GFN_OURS, 3);
 	receive(p, 1, MSG_GET_M, GFN_OURS, 1);
 	cr_assert_eq(out.count, 3);
 	expect_send(0, ACTION_SEND, 2, MSG_INV);
@@ -342,13 +365,11 @@ Test(protocol, the_home_answers_for_its_own_copy)
 	cr_assert_eq(out.count, 2);
 	expect_action(0, ACTION_PROTECT);
 	expect_send(1, ACTION_SEND_PAGE, 2, MSG_DATA);
-	receive(p, 2, MSG_DONE, GFN_OURS, 2);
 	receive(p, 2, MSG_GET_M, GFN_OURS, 2);
-	cr_assert_eq(out.count, 3);
-	cr_assert_eq(expect_send(0, ACTION_SEND, 2, MSG_GRANT)->acks, 1);
-	expect_action(1, ACTION_UNMAP);
-	expect_send(2, ACTION_SEND, 2, MSG_ACK);
-	receive(p, 2, MSG_DONE, GFN_OURS, 2);
+	cr_assert_eq(out.count, 2);
+	expect_action(0, ACTION_UNMAP);
+	cr_assert_eq(expect_send(1, ACTION_SEND, 2, MSG_GRANT)->acks, 0);
+	cr_assert_eq(protocol_stats(p)->invalidations, 1);
 	step(p, EVENT_FAULT_READ, GFN_OURS);
 	expect_send(0, ACTION_SEND, 2, MSG_FWD_S);
 	receive_with(p, 2, MSG_DATA, GFN_OURS, 0, page_shared); /* no WB follows */
@@ -358,30 +379,62 @@ Test(protocol, the_home_answers_for_its_own_copy)
 	expect_send(0, ACTION_SEND_PAGE, 3, MSG_DATA);
 }
 
+Test(protocol, the_homes_own_copy_goes_before_the_page)
+{
+	struct protocol *p = start_with(HOLD_NS);
+	step(p, EVENT_FAULT_WRITE, GFN_OURS);
+	receive(p, 2, MSG_GET_M, GFN_OURS, 2); /* soon: from now on it is contended */
+	expect_action(0, ACTION_UNMAP);
+	step(p, EVENT_FAULT_WRITE, GFN_OURS);
+	receive_with(p, 2, MSG_DATA, GFN_OURS, 0, page_exclusive);
+	receive(p, 3, MSG_GET_S, GFN_OURS, 3);
+	cr_assert_eq(out.count, 1);
+	expect_action(0, ACTION_HOLD_TIMER);
+	receive(p, 1, MSG_GET_S, GFN_OURS, 1); /* waits */
+	cr_assert_eq(out.count, 0);
+	now = out.list[0].deadline_ns;
+	step(p, EVENT_HOLD_END, GFN_OURS);
+	cr_assert_eq(out.count, 3);
+	expect_action(0, ACTION_PROTECT);
+	cr_assert_eq(expect_send(1, ACTION_SEND_PAGE, 3, MSG_DATA)->acks, 0);
+	expect_send(2, ACTION_SEND_PAGE, 1, MSG_DATA);
+	receive(p, 3, MSG_GET_M, GFN_OURS, 3); /* our copy in hold, and slice 1 has one */
+	cr_assert_eq(out.count, 2);
+	expect_send(0, ACTION_SEND, 1, MSG_INV);
+	expect_action(1, ACTION_HOLD_TIMER);
+	receive(p, 1, MSG_PUT_S, GFN_OURS, 1); /* crosses its INV, which it will acknowledge */
+	expect_send(0, ACTION_SEND, 1, MSG_PUT_ACK);
+	step(p, EVENT_HOLD_END, GFN_OURS);
+	cr_assert_eq(out.count, 2);
+	expect_action(0, ACTION_UNMAP);
+	cr_assert_eq(expect_send(1, ACTION_SEND, 3, MSG_GRANT)->acks, 1);
+	receive(p, 1, MSG_GET_S, GFN_OURS, 1);
+	cr_assert_eq(out.count, 0);
+	receive(p, 3, MSG_DONE, GFN_OURS, 3);
+	expect_send(0, ACTION_SEND, 3, MSG_FWD_S);
+}
+
 /* Slice 1 owns our page. */
 static void owned_by_1(struct protocol *p)
 {
 	receive(p, 1, MSG_GET_M, GFN_OURS, 1);
-	receive(p, 1, MSG_DONE, GFN_OURS, 1);
 }
 
 Test(protocol, one_transaction_at_a_time_and_nobody_is_forgotten)
 {
 	struct protocol *p = start();
-	receive(p, 1, MSG_GET_M, GFN_OURS, 1);
+	owned_by_1(p);
 	receive(p, 2, MSG_GET_S, GFN_OURS, 2);
-	cr_assert_eq(out.count, 0);
+	expect_send(0, ACTION_SEND, 1, MSG_FWD_S);
+	cr_assert_eq(out.list[0].msg.requester, 2);
 	receive(p, 3, MSG_GET_M, GFN_OURS, 3);
 	cr_assert_eq(out.count, 0);
 	cr_assert_eq(step(p, EVENT_FAULT_WRITE, GFN_OURS), 0);
 	cr_assert_eq(out.count, 0);
-	receive(p, 2, MSG_GET_S, GFN_OURS, 2); /* already in the queue */
+	receive(p, 3, MSG_GET_M, GFN_OURS, 3); /* already in the queue */
+	expect_violation(p, 3);
+	receive(p, 2, MSG_GET_S, GFN_OURS, 2); /* already being served */
 	expect_violation(p, 2);
-	receive(p, 1, MSG_GET_S, GFN_OURS, 1); /* already being served */
-	expect_violation(p, 1);
-	receive(p, 1, MSG_DONE, GFN_OURS, 1);
-	expect_send(0, ACTION_SEND, 1, MSG_FWD_S);
-	cr_assert_eq(out.list[0].msg.requester, 2);
 	receive(p, 2, MSG_DONE, GFN_OURS, 2);
 	cr_assert_eq(out.count, 0);
 	receive_with(p, 1, MSG_WB, GFN_OURS, 2, page_shared);
@@ -564,8 +617,8 @@ Test(protocol, a_loss_takes_what_the_slice_owned_and_tells)
 	struct protocol *p = start();
 	owned_by_1(p);
 	receive(p, 1, MSG_GET_S, GFN_OURS + 1, 1);
-	receive(p, 1, MSG_DONE, GFN_OURS + 1, 1);
 	step(p, EVENT_FAULT_READ, GFN_OF1);
+	receive(p, 3, MSG_GET_M, GFN_OURS + 2, 3);
 	receive(p, 2, MSG_GET_S, GFN_OURS + 2, 2); /* a transaction under way */
 	cr_assert_eq(lose(p, 1), 0);
 	cr_assert_eq(out.count, 3);
@@ -591,10 +644,9 @@ Test(protocol, a_loss_takes_what_the_slice_owned_and_tells)
 Test(protocol, many_lost_pages_take_several_steps)
 {
 	struct protocol *p = start();
-	unsigned owned = 3 * ACTIONS_MAX, lost = 0, steps = 1;
+	unsigned owned = 2 * ACTIONS_MAX, lost = 0, steps = 1;
 	for (unsigned gfn = 0; gfn < owned; gfn++) {
 		receive(p, 1, MSG_GET_M, gfn, 1);
-		receive(p, 1, MSG_DONE, gfn, 1);
 	}
 	int err;
 	for (; (err = lose(p, 1)) == -EAGAIN; steps++) {
@@ -603,7 +655,7 @@ Test(protocol, many_lost_pages_take_several_steps)
 	}
 	cr_assert_eq(err, 0);
 	cr_assert_eq(lost + out.count, owned);
-	cr_assert_gt(steps, 3);
+	cr_assert_gt(steps, 2);
 }
 
 Test(protocol, evictions_are_said_again_after_a_loss)
@@ -620,7 +672,75 @@ Test(protocol, evictions_are_said_again_after_a_loss)
 	expect_action(1, ACTION_PAGE_LOST);
 }
 
+/* Told of the loss of 2 while it waits for slice 1, which has served it in the old epoch. */
+Test(protocol, a_torn_request_tells_its_home)
+{
+	struct protocol *p = start();
+	step(p, EVENT_FAULT_WRITE, GFN_OF1);
+	cr_assert_eq(lose(p, 2), 0);
+	cr_assert_eq(out.count, 2);
+	expect_action(0, ACTION_PAGE_LOST);
+	cr_assert_eq(expect_send(1, ACTION_SEND, 1, MSG_PUT_S)->epoch, 8);
+	expect_state(p, GFN_OF1, "T");
+	receive(p, 1, MSG_FWD_S, GFN_OF1, 3); /* sent before the PUT_S came there */
+	cr_assert_eq(out.count, 0);
+	receive(p, 1, MSG_INV, GFN_OF1, 3);
+	expect_send(0, ACTION_SEND, 3, MSG_ACK);
+	receive(p, 1, MSG_PUT_ACK, GFN_OF1, 0);
+	expect_action(0, ACTION_WAKE);
+	expect_state(p, GFN_OF1, "I");
+	cr_assert_eq(p->evicting, 0);
+}
+
+Test(protocol, a_page_that_never_reached_its_owner_is_the_homes)
+{
+	struct protocol *p = start();
+	step(p, EVENT_FAULT_WRITE, GFN_OURS); /* so that there are bytes */
+	owned_by_1(p);
+	receive(p, 1, MSG_GET_M, GFN_OURS + 1, 1);
+	receive(p, 1, MSG_PUT_S, GFN_OURS, 1); /* nothing was lost yet */
+	expect_violation(p, 1);
+	cr_assert_eq(lose(p, 2), 0);
+	receive(p, 1, MSG_PUT_S, GFN_OURS + 1, 1);
+	expect_send(0, ACTION_SEND, 1, MSG_PUT_ACK);
+	receive(p, 3, MSG_GET_S, GFN_OURS + 1, 3);
+	expect_send(0, ACTION_SEND, 3, MSG_DATA);
+	receive(p, 3, MSG_GET_S, GFN_OURS, 3);
+	expect_send(0, ACTION_SEND, 1, MSG_FWD_S);
+	receive(p, 1, MSG_PUT_S, GFN_OURS, 1); /* the FWD crossed it */
+	cr_assert_eq(out.count, 2);
+	expect_send(0, ACTION_SEND, 1, MSG_PUT_ACK);
+	expect_send(1, ACTION_SEND_PAGE, 3, MSG_DATA);
+	receive(p, 3, MSG_PUT_S, GFN_OURS, 3); /* at rest */
+	expect_send(0, ACTION_SEND, 3, MSG_PUT_ACK);
+}
+
 /* --- limits --- */
+
+/* Everybody waits for a page, and one event serves them all: the most actions that there can be. */
+Test(protocol, a_full_queue_is_served_in_one_step)
+{
+	static uint8_t all_ours[1];
+	struct protocol_config config = config_make();
+	config.slices = SLICES_MAX;
+	config.gfns = CHUNK_PAGES;
+	config.home_of_chunk = all_ours;
+	cr_assert_leq(protocol_size(&config), MEM_SIZE);
+	memset(mem, 0, sizeof(mem));
+	struct protocol *p = protocol_init(mem, &config);
+	receive(p, 1, MSG_GET_M, 0, 1);
+	receive(p, 2, MSG_GET_S, 0, 2);
+	for (unsigned i = 3; i < SLICES_MAX; i++)
+		receive(p, i, i == SLICES_MAX - 1 ? MSG_GET_M : MSG_GET_S, 0, i);
+	receive(p, 2, MSG_DONE, 0, 2);
+	receive_with(p, 1, MSG_WB, 0, 2, page_shared);
+	unsigned readers = SLICES_MAX - 4;
+	cr_assert_eq(out.count, readers + readers + 2 + 1); /* DATA, INVs (to 1, 2, too), DATA */
+	expect_send(0, ACTION_SEND_PAGE, 3, MSG_DATA);
+	expect_send(readers, ACTION_SEND, 1, MSG_INV);
+	cr_assert_eq(expect_send(out.count - 1, ACTION_SEND_PAGE, SLICES_MAX - 1, MSG_DATA)->acks,
+		     readers + 2);
+}
 
 Test(protocol, requests_are_bounded)
 {
@@ -641,6 +761,7 @@ Test(protocol, a_peer_cannot_fill_the_queues)
 	unsigned room = SLICES * 2 - 2, refused = 0;
 	for (unsigned gfn = 0; gfn < room + 4; gfn++) {
 		receive(p, 2, MSG_GET_M, gfn, 2);
+		receive(p, 3, MSG_GET_M, gfn, 3);
 		receive(p, 1, MSG_GET_M, gfn, 1);
 		refused += out.count == 1 && out.list[0].type == ACTION_VIOLATION;
 	}
@@ -729,11 +850,13 @@ Test(protocol, every_row_is_within_the_tables_own_rules)
 			if (!rule)
 				continue;
 			cr_assert_lt(rule->next, PAGE_STATES);
-			/* To be writable is to have DONE said, and the other way round. */
+			/* Who gets a page says DONE, but to a home that sent it all by itself. */
 			bool done = rule->actions & DO_DONE;
 			bool got =
 				rule->actions & (DO_MAP_SHARED | DO_MAP_EXCLUSIVE | DO_MAP_UPGRADE);
-			cr_assert_eq(done, got);
+			bool alone = e == SLICE_DATA_S_HOME || e == SLICE_DATA_M_HOME ||
+				     e == SLICE_GRANT_ALONE;
+			cr_assert_eq(done, got && !alone);
 		}
 	}
 	cr_assert_null(slice_rule(PAGE_STATES, SLICE_INV));

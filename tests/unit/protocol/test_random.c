@@ -8,7 +8,7 @@
 #include "tests/unit/protocol/world.h"
 
 #define SEEDS	       40
-#define SEEDS_COHERENT 400
+#define SEEDS_COHERENT 800
 #define MOVES	       20000
 #define HOLD_NS	       1000
 #define TIME_STEP      150
@@ -73,8 +73,16 @@ static void message_cover(struct run *run, unsigned from, unsigned to)
 
 static void access_cover(struct run *run, unsigned slice, unsigned page, enum slice_event event)
 {
-	enum page_state state = page_state(world_protocol(run->w, slice), WORLD_GFN(page));
+	const struct protocol *p = world_protocol(run->w, slice);
+	uint64_t gfn = WORLD_GFN(page);
+	enum page_state state = page_state(p, gfn);
 	run->coverage->slice[state][event] = true;
+	uint32_t get = slice_rule(state, event)->actions & (DO_GET_S | DO_GET_M);
+	if (!get || protocol_home(p, gfn) != slice || hold_deferred(p, gfn))
+		return;
+	/* The home's own request. */
+	struct wire_msg msg = msg_make(p, get & DO_GET_S ? MSG_GET_S : MSG_GET_M, gfn, slice);
+	home_cover(run->coverage, home_classify(p, slice, &msg), entry_find(p, gfn)->state);
 }
 
 static void move_access(struct run *run, unsigned slice)
@@ -123,6 +131,19 @@ static bool channels_roomy(const struct world *w)
 	return true;
 }
 
+/* The end of a hold at the home lets the directory go on by itself. */
+static void hold_cover(struct run *run, unsigned slice, unsigned page)
+{
+	const struct protocol *p = world_protocol(run->w, slice);
+	uint64_t gfn = WORLD_GFN(page);
+	run->coverage->deferred++;
+	if (protocol_home(p, gfn) != slice || !hold_deferred(p, gfn))
+		return;
+	const struct home_entry *entry = entry_find(p, gfn);
+	struct wire_msg own = msg_make(p, MSG_DONE, gfn, entry->requester);
+	home_cover(run->coverage, home_classify(p, slice, &own), entry->state);
+}
+
 static void timers_fire(struct run *run)
 {
 	struct world *w = run->w;
@@ -130,13 +151,12 @@ static void timers_fire(struct run *run)
 		for (unsigned page = 0; page < w->pages; page++) {
 			if (!w->timer[i][page] || w->timer[i][page] > w->now_ns)
 				continue;
-			struct protocol_event event = {.type = EVENT_HOLD_END,
-						       .gfn = WORLD_GFN(page),
-						       .now_ns = w->now_ns};
-			w->timer[i][page] = 0;
-			run->coverage->deferred++;
-			if (!(w->lost & slice_bit(i)))
-				world_step(w, i, &event);
+			if (w->lost & slice_bit(i)) {
+				w->timer[i][page] = 0;
+				continue;
+			}
+			hold_cover(run, i, page);
+			world_hold_end(w, i, page);
 		}
 	}
 }
@@ -209,9 +229,9 @@ static void world_assert(const struct world *w, uint64_t seed)
 	cr_assert(!w->failure, "seed %llu: %s", (unsigned long long)seed, w->failure);
 }
 
-static bool row_is_of_loss(unsigned slice_event)
+static bool row_is_of_loss(unsigned state, unsigned event)
 {
-	return slice_event == SLICE_TORN || slice_event == SLICE_ORPHAN;
+	return state == PAGE_T || event == SLICE_TORN || event == SLICE_ORPHAN;
 }
 
 /* A row that no run reaches is a row that nobody has checked. */
@@ -220,14 +240,14 @@ static void coverage_assert(const struct coverage *c)
 	for (unsigned s = 0; s < PAGE_STATES; s++) {
 		for (unsigned e = 0; e < SLICE_EVENT_COUNT; e++) {
 			/* Deferral is seen by its counter. */
-			if (slice_rule(s, e) && !row_is_of_loss(e) && e != SLICE_HELD)
+			if (slice_rule(s, e) && !row_is_of_loss(s, e) && e != SLICE_HELD)
 				cr_assert(c->slice[s][e], "row %s x %s was never used",
 					  page_state_name(s), slice_event_name(e));
 		}
 	}
 	for (unsigned s = 0; s < HOME_L; s++) {
 		for (unsigned e = 0; e < HOME_EVENT_SLICE_LOST; e++) {
-			if (home_rule(s, e))
+			if (home_rule(s, e) && e != HOME_EVENT_PUT_S_NEVER)
 				cr_assert(c->home[s][e], "home row %s x %s was never used",
 					  home_state_name(s), home_event_name(e));
 		}
@@ -375,7 +395,7 @@ Test(protocol_random, garbage_in_any_state_changes_nothing)
 	printf("garbage: %llu refused, %llu allowed by the state\n", (unsigned long long)refused,
 	       (unsigned long long)allowed);
 	cr_assert_gt(refused, 10 * SEEDS);
-	for (unsigned s = 0; s < PAGE_STATES; s++)
+	for (unsigned s = 0; s < PAGE_T; s++)
 		cr_assert(seen[s], "state %s was never tried", page_state_name(s));
 	for (unsigned s = 0; s < HOME_L; s++)
 		cr_assert(homes_seen[s], "home state %s was never tried", home_state_name(s));

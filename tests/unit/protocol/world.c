@@ -211,6 +211,14 @@ void world_evict(struct world *w, unsigned slice, unsigned page)
 	world_step(w, slice, &event);
 }
 
+void world_hold_end(struct world *w, unsigned slice, unsigned page)
+{
+	struct protocol_event event = {
+		.type = EVENT_HOLD_END, .gfn = WORLD_GFN(page), .now_ns = w->now_ns};
+	w->timer[slice][page] = 0;
+	world_step(w, slice, &event);
+}
+
 void world_receive_begin(struct world *w, unsigned from, unsigned to)
 {
 	struct packet *packet = channel_head(w, from, to);

@@ -75,6 +75,8 @@ int world_step(struct world *w, unsigned slice, const struct protocol_event *eve
 bool world_read(struct world *w, unsigned slice, unsigned page);
 bool world_write(struct world *w, unsigned slice, unsigned page, uint32_t value);
 void world_evict(struct world *w, unsigned slice, unsigned page);
+/* The timer of a hold fires. */
+void world_hold_end(struct world *w, unsigned slice, unsigned page);
 /* The first bytes of the packet at the head of a channel arrive. */
 void world_receive_begin(struct world *w, unsigned from, unsigned to);
 /* All of it has arrived: the message is stepped. */
