@@ -18,11 +18,11 @@
  * the rate at which the guest's clock meets that line when the next burst is due. See docs/time.md.
  */
 
-/* The line goes through this many bursts: 16 s of them, which follows a crystal's temperature. */
-#define CLOCK_SYNC_HISTORY 8u
-/* Bursts come closer at first, while the hosts' relative rate is not known: 100 ppm unknown are
- * 12 us after the first of these, 200 us after the last. */
-#define CLOCK_SYNC_INTERVAL_MIN_NS (125 * NS_PER_MS)
+/* The line goes through this many bursts: 32 s of them, which follows a crystal's temperature. */
+#define CLOCK_SYNC_HISTORY 16u
+/* Bursts come closer while the hosts' relative rate is not known: 100 ppm unknown are 3 us after
+ * the least of these, 200 us after the greatest. */
+#define CLOCK_SYNC_INTERVAL_MIN_NS (32 * NS_PER_MS)
 #define CLOCK_SYNC_INTERVAL_MAX_NS (2 * NS_PER_S)
 
 struct clock_sync_sample {
@@ -36,8 +36,8 @@ struct clock_sync {
 	unsigned samples;	       /* in it */
 	struct clock_sync_sample history[CLOCK_SYNC_HISTORY];
 	unsigned used, at;
-	uint64_t interval_ns;
-	uint64_t away_ns; /* how far the clock can be off where its last piece begins */
+	uint64_t interval_ns; /* from the beginning of the next burst to that of the one after */
+	uint64_t away_ns;     /* how far the clock can be off where its last piece begins */
 	/* results */
 	int64_t offset_ns;
 	uint64_t error_ns;
@@ -60,8 +60,5 @@ void clock_sync_add(struct clock_sync *s, uint64_t sent_ns, uint64_t received_ns
  * hosts' rates were steady in between.
  */
 int clock_sync_close(struct clock_sync *s, struct guest_clock *clock, bool step);
-
-/* Guest code begins to run: the next bursts come close again. */
-void clock_sync_hurry(struct clock_sync *s);
 
 #endif

@@ -35,7 +35,6 @@ void machine_clock_start(struct machine *m)
 {
 	pthread_mutex_lock(&m->clock_lock);
 	m->clock_running = true;
-	clock_sync_hurry(&m->clock_sync);
 	pthread_mutex_unlock(&m->clock_lock);
 }
 

@@ -21,7 +21,8 @@ struct net {
 	double jitter_ns;	      /* on top, mostly little, at times much */
 	struct guest_clock clock;
 	struct clock_sync sync;
-	double worst_ns; /* |the slice's clock - true| since the last close */
+	uint64_t interval_ns; /* until the next burst */
+	double worst_ns;      /* |the slice's clock - true| since the last close */
 	uint64_t last_guest;
 };
 
@@ -61,6 +62,7 @@ static void look(struct net *n)
 
 static void burst(struct net *n)
 {
+	n->interval_ns = n->sync.interval_ns;
 	for (unsigned i = 0; i < PINGS; i++) {
 		uint64_t sent = host_now(n), guest;
 
@@ -97,12 +99,12 @@ static struct net *net_new(uint64_t seed, double host_offset, double ppm)
  * bound that the close states, give or take the simulation's own rounding. */
 static void interval(struct net *n)
 {
-	double until = n->now + (double)n->sync.interval_ns;
+	double until = n->now + (double)n->interval_ns;
 
 	n->worst_ns = 0;
 	while (n->now < until) {
 		look(n);
-		n->now += (double)n->sync.interval_ns / 97;
+		n->now += (double)n->interval_ns / 97;
 	}
 	burst(n);
 	cr_assert_eq(clock_sync_close(&n->sync, &n->clock, false), 0);
@@ -234,7 +236,7 @@ Test(sync, slews_what_it_cannot_step)
 	guest_clock_step(&n->clock, host_now(n), (uint64_t)n->now + 2000000, 0);
 	n->sync.away_ns = 2100000; /* as a first burst of that quality would have said */
 	n->last_guest = 0;
-	for (i = 0; i < 20; i++)
+	for (i = 0; i < 80; i++)
 		interval(n);
 	cr_assert_leq(n->worst_ns, 15000, "%f", n->worst_ns);
 	free(n);
@@ -251,7 +253,7 @@ Test(sync, a_host_that_slept)
 	n->now += 5e6;
 	n->host_offset -= 5e6;
 	n->sync.away_ns += 5000000; /* the bound knows only steady clocks */
-	for (i = 0; i < 30; i++)
+	for (i = 0; i < 80; i++)
 		interval(n);
 	cr_assert_leq(n->worst_ns, 15000, "%f", n->worst_ns);
 	free(n);
@@ -259,13 +261,30 @@ Test(sync, a_host_that_slept)
 
 Test(sync, bursts_come_close_at_first)
 {
-	struct net *n = net_new(31, 0, 0);
+	struct net *n = net_new(31, 0, 100);
+	uint64_t first_ns = n->sync.interval_ns;
 
-	cr_assert_eq(n->sync.interval_ns, CLOCK_SYNC_INTERVAL_MIN_NS);
-	for (unsigned i = 0; i < 10; i++)
+	/* The rate is 50 ppm unknown; they make an eighth of some 21 us in 53 ms. */
+	cr_assert_leq(first_ns, 2 * CLOCK_SYNC_INTERVAL_MIN_NS);
+	for (unsigned i = 0; i < 60; i++)
 		interval(n);
 	cr_assert_eq(n->sync.interval_ns, CLOCK_SYNC_INTERVAL_MAX_NS);
-	clock_sync_hurry(&n->sync);
-	cr_assert_eq(n->sync.interval_ns, CLOCK_SYNC_INTERVAL_MIN_NS);
 	free(n);
+}
+
+/* From the first moment on, before the rate is known, the clock is off by less than half of the
+ * round trip: what makes messages arrive after they were sent. */
+Test(sync, unknown_rates_do_no_harm)
+{
+	for (uint64_t seed = 1; seed <= 40; seed++) {
+		struct net *n = net_new(seed * 65537, HOUR_NS, seed & 1 ? 100 : -70);
+
+		n->jitter_ns = 5000;
+		for (unsigned i = 0; i < 60; i++) {
+			interval(n);
+			cr_assert_leq(n->worst_ns, 20000, "seed %llu, interval %u: %f",
+				      (unsigned long long)seed, i, n->worst_ns);
+		}
+		free(n);
+	}
 }
