@@ -50,14 +50,25 @@ cpu_option() {
 	fi
 }
 
+# vm_watch NAME: now and then, where the VM's console is: what hangs is seen while it does.
+vm_watch() {
+	while sleep 30; do
+		note "$1: $(tail -n 1 "$out/$1.console" | tr -d '\r' | cut -c 1-100)"
+	done
+}
+
 # vm_run NAME SECONDS ARGUMENT...: `pangea run` to its end; console in NAME.console, sentences in
 # NAME.err, exit code in $run_code.
 vm_run() {
 	name=$1 seconds=$2
 	shift 2
 	run_code=0
+	vm_watch "$name" &
+	watch=$!
 	timeout -k 10 "$seconds" pangea run --state-dir "$state" $(cpu_option) --stats "$@" \
 		</dev/null >"$out/$name.console" 2>"$out/$name.err" || run_code=$?
+	kill "$watch" 2>/dev/null
+	wait "$watch" 2>/dev/null
 }
 
 # vm_show NAME: the end of what a VM said, for the log.
