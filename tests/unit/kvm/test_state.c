@@ -32,16 +32,40 @@ static void tables_compare(const struct vcpu_state *a, const struct vcpu_state *
 	cr_expect_eq(a->idtr.limit, b->idtr.limit);
 }
 
-#define FIELDS(X)                                                                                  \
-	X(rip)                                                                                     \
-	X(rflags)                                                                                  \
-	X(cr0)                                                                                     \
-	X(cr2)                                                                                     \
-	X(cr3)                                                                                     \
-	X(cr4) X(efer) X(dr6) X(dr7) X(star) X(lstar) X(cstar) X(sfmask) X(kernel_gs_base)         \
-		X(sysenter_cs) X(sysenter_esp) X(sysenter_eip) X(pat) X(tsc_offset) X(tsc_aux)     \
-			X(misc_enable) X(irq_shadow) X(nmi_blocked) X(nmi_pending) X(halted)       \
-				X(event) X(event_vector) X(event_has_error) X(event_error)
+#define FIELD(name)                                                                                \
+	{                                                                                          \
+#name, offsetof(struct vcpu_state, name), sizeof(((struct vcpu_state *)0)->name)   \
+	}
+
+/* The fields that are plain numbers. */
+static const struct {
+	const char *name;
+	size_t at, size;
+} fields[] = {
+	FIELD(rip),	     FIELD(rflags),
+	FIELD(cr0),	     FIELD(cr2),
+	FIELD(cr3),	     FIELD(cr4),
+	FIELD(efer),	     FIELD(dr6),
+	FIELD(dr7),	     FIELD(star),
+	FIELD(lstar),	     FIELD(cstar),
+	FIELD(sfmask),	     FIELD(kernel_gs_base),
+	FIELD(sysenter_cs),  FIELD(sysenter_esp),
+	FIELD(sysenter_eip), FIELD(pat),
+	FIELD(tsc_offset),   FIELD(tsc_aux),
+	FIELD(misc_enable),  FIELD(irq_shadow),
+	FIELD(nmi_blocked),  FIELD(nmi_pending),
+	FIELD(halted),	     FIELD(event),
+	FIELD(event_vector), FIELD(event_has_error),
+	FIELD(event_error),
+};
+
+static uint64_t field_get(const struct vcpu_state *s, size_t n)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, (const char *)s + fields[n].at, fields[n].size);
+	return value;
+}
 
 static void states_compare(const struct vcpu_state *a, const struct vcpu_state *b)
 {
@@ -49,11 +73,9 @@ static void states_compare(const struct vcpu_state *a, const struct vcpu_state *
 		cr_expect_eq(a->gpr[n], b->gpr[n], "register %u", n);
 	for (unsigned n = 0; n < 4; n++)
 		cr_expect_eq(a->dr[n], b->dr[n], "DR%u", n);
-#define X(name)                                                                                    \
-	cr_expect_eq(a->name, b->name, #name ": 0x%llx, 0x%llx", (unsigned long long)a->name,      \
-		     (unsigned long long)b->name);
-	FIELDS(X)
-#undef X
+	for (size_t n = 0; n < sizeof(fields) / sizeof(fields[0]); n++)
+		cr_expect_eq(field_get(a, n), field_get(b, n), "%s: 0x%lx, 0x%lx", fields[n].name,
+			     (unsigned long)field_get(a, n), (unsigned long)field_get(b, n));
 	tables_compare(a, b);
 	for (unsigned n = 0; n < sizeof(a->fxsave); n++)
 		cr_expect_eq(a->fxsave[n], b->fxsave[n], "fxsave[%u]: %x, %x", n, a->fxsave[n],
