@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -137,6 +138,84 @@ Test(kvm_coherent, kvm_and_soft_count_together, .timeout = 100)
 	const struct vcpu_ops *engines[2] = {&vcpu_kvm_ops, &vcpu_soft_ops};
 
 	slices_count(engines, 8, 50000);
+}
+
+/* ---- one vCPU that moves between two slices while it computes ---- */
+
+struct kicker {
+	const struct vcpu *_Atomic target;
+	_Atomic bool stop;
+};
+
+static void *kicker_thread(void *arg)
+{
+	struct kicker *k = arg;
+
+	while (!atomic_load(&k->stop)) {
+		struct vcpu *v = (struct vcpu *)(uintptr_t)atomic_load(&k->target);
+
+		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+		v->ops->kick(v);
+	}
+	return NULL;
+}
+
+/* At every kick the whole state goes to the other slice; the pages follow by the protocol. */
+static unsigned run_moving(struct guest g[2])
+{
+	struct kicker k = {.target = g[0].v};
+	unsigned now = 0, moves = 0;
+	pthread_t thread;
+
+	cr_assert_eq(pthread_create(&thread, NULL, kicker_thread, &k), 0);
+	while (guest_run(&g[now]) != VCPU_EXIT_HLT) {
+		cr_assert_eq(g[now].exit.reason, VCPU_EXIT_KICKED, "exit %d",
+			     (int)g[now].exit.reason);
+		g[!now].s = g[now].s;
+		now = !now;
+		guest_put(&g[now]);
+		atomic_store(&k.target, g[now].v);
+		moves++;
+	}
+	atomic_store(&k.stop, true);
+	pthread_join(thread, NULL);
+	return moves;
+}
+
+static void slices_move(const struct vcpu_ops *engine[2])
+{
+	const unsigned pages = 8, rounds = 100000;
+	static struct rig rig;
+	struct guest g[2];
+	unsigned moves;
+
+	rig_start(&rig, 2);
+	guest_fill(engine_ram(rig.slice[0].engine));
+	for (unsigned i = 0; i < 2; i++)
+		guest_open(&g[i], engine[i], engine_ram(rig.slice[i].engine), 2 * RIG_SLICE_BYTES);
+	counters_start(&g[0], pages, rounds);
+	moves = run_moving(g);
+	printf("%s and %s: moved %u times\n", engine[0]->name, engine[1]->name, moves);
+	cr_expect_geq(moves, 2, "there and back");
+	for (unsigned n = 0; n < pages; n++)
+		cr_expect_eq(rig_read(&rig, n % 2, ARRAY + n * 4096), rounds, "page %u", n);
+	for (unsigned i = 0; i < 2; i++)
+		guest_close(&g[i]);
+	rig_down(&rig);
+}
+
+Test(kvm_coherent, moved_between_slices_of_the_same_engine, .timeout = 100)
+{
+	const struct vcpu_ops *engines[2] = {&vcpu_soft_ops, &vcpu_soft_ops};
+
+	slices_move(engines);
+}
+
+Test(kvm_coherent, moved_between_slices_of_different_engines, .timeout = 100)
+{
+	const struct vcpu_ops *engines[2] = {&vcpu_soft_ops, &vcpu_kvm_ops};
+
+	slices_move(engines);
 }
 
 /* The kernel's own access to a page that nobody has touched: what KVM's emulator does. */
