@@ -24,8 +24,13 @@
 #define LEAF1_ECX_HYPERVISOR (1u << 31)
 #define LEAF7_EBX_ERMS	     (1u << 9)
 #define LEAF7_EDX_FSRM	     (1u << 4)
-#define EXT7_EDX_INVARIANT   (1u << 8)
-#define PHYS_BITS_DEFAULT    36u
+/* Promises about speed: whoever believes them wrongly never gets a #UD (PREFETCHW is executed by
+ * every processor with long mode). And about the TSC, which is as good as we make it. */
+#define LEAF7_EBX_ERMS	   (1u << 9)
+#define LEAF7_EDX_FSRM	   (1u << 4)
+#define EXT1_ECX_PREFETCHW (1u << 8)
+#define EXT7_EDX_INVARIANT (1u << 8)
+#define PHYS_BITS_DEFAULT  36u
 
 /* ---- what the host can give ---- */
 
@@ -77,6 +82,10 @@ int kvm_features_read(int dev_fd, struct kvm_features *out)
 		features_add(out, &list->entries[i]);
 	/* Ours: the machine has an x2APIC whatever KVM has, and is a hypervisor's. */
 	out->leaf1_ecx |= LEAF1_ECX_X2APIC | LEAF1_ECX_HYPERVISOR;
+	out->leaf7_ebx |= LEAF7_EBX_ERMS;
+	out->leaf7_edx |= LEAF7_EDX_FSRM;
+	out->ext1_ecx |= EXT1_ECX_PREFETCHW;
+	out->ext7_edx |= EXT7_EDX_INVARIANT;
 	/* Promises of speed alone: REP MOVSB works everywhere, and one model is for all CPUs. */
 	out->leaf7_ebx |= LEAF7_EBX_ERMS;
 	out->leaf7_edx |= LEAF7_EDX_FSRM;
@@ -112,15 +121,12 @@ static uint32_t entry_limit(struct kvm_cpuid_entry2 *e, const struct kvm_feature
 	case 0x1:
 		return word_limit(&e->ecx, f->leaf1_ecx) | word_limit(&e->edx, f->leaf1_edx);
 	case 0x7:
-		/* Bits 4 and 9 only say that string moves are fast: never a #UD. */
-		return word_limit(&e->ebx, f->leaf7_ebx | 1u << 9) |
-		       word_limit(&e->ecx, f->leaf7_ecx) |
-		       word_limit(&e->edx, f->leaf7_edx | 1u << 4);
+		return word_limit(&e->ebx, f->leaf7_ebx) | word_limit(&e->ecx, f->leaf7_ecx) |
+		       word_limit(&e->edx, f->leaf7_edx);
 	case 0x80000001:
 		return word_limit(&e->ecx, f->ext1_ecx) | word_limit(&e->edx, f->ext1_edx);
 	case 0x80000007:
-		/* The guest's TSC is as good as we make it: the model's word holds. */
-		return word_limit(&e->edx, f->ext7_edx | EXT7_EDX_INVARIANT);
+		return word_limit(&e->edx, f->ext7_edx);
 	default:
 		return 0;
 	}

@@ -106,25 +106,33 @@ static uint64_t guest_time_at(const struct vcpu_config *config, uint64_t host_ns
 	return host_ns > config->tsc_origin_ns ? host_ns - config->tsc_origin_ns : 0;
 }
 
-/* The host's TSC and the guest's time at one moment, known to a microsecond; false if the thread
- * was disturbed every time. */
-static bool pair_read(const struct kvm_cpu *c, uint64_t *host_tsc, uint64_t *guest_ns)
+/* A microsecond of the host's TSC. */
+static uint64_t host_us(const struct kvm_cpu *c)
+{
+	return c->tsc.host_khz / 1000 + 1;
+}
+
+/* The host's TSC and the guest's time at one moment, *took being how long that took at the utmost:
+ * a microsecond, or the least of several attempts that were disturbed. */
+static void pair_read(const struct kvm_cpu *c, uint64_t *host_tsc, uint64_t *guest_ns,
+		      uint64_t *took)
 {
 	const struct guest_clock *clock = c->config.clock;
-	uint64_t us = c->tsc.host_khz / 1000 + 1;
+	uint64_t best_ns = 0;
 
-	for (int i = 0; i < READINGS; i++) {
+	*took = UINT64_MAX;
+	for (int i = 0; i<READINGS && * took> host_us(c); i++) {
 		uint64_t before = __rdtsc();
 		uint64_t host_ns = clock ? guest_clock_host_ns(clock) : clock_now_ns();
-		uint64_t took = __rdtsc() - before;
+		uint64_t now_took = __rdtsc() - before;
 
-		if (took > us && i < READINGS - 1)
+		if (now_took >= *took)
 			continue;
-		*host_tsc = before + took / 2;
-		*guest_ns = guest_time_at(&c->config, host_ns);
-		return took <= us;
+		*took = now_took;
+		*host_tsc = before + now_took / 2;
+		best_ns = host_ns;
 	}
-	return false;
+	*guest_ns = guest_time_at(&c->config, best_ns);
 }
 
 int kvm_tsc_apply(struct kvm_cpu *c)
@@ -155,7 +163,8 @@ static uint64_t base_bounded(const struct kvm_cpu *c, uint64_t base, uint64_t ho
 int kvm_tsc_keep(struct kvm_cpu *c)
 {
 	struct kvm_tsc *t = &c->tsc;
-	uint64_t now = __rdtsc(), host_tsc, guest_ns, base, off;
+	uint64_t now = __rdtsc(), host_tsc = now, guest_ns, took, slack, base;
+	bool near;
 
 	if (!t->offset_there || (t->checked_host && now - t->checked_host < t->host_khz / 10))
 		return 0;
@@ -165,12 +174,13 @@ int kvm_tsc_keep(struct kvm_cpu *c)
 		if (err)
 			return err;
 	}
-	if (!pair_read(c, &host_tsc, &guest_ns) && t->checked_host)
-		return 0;
-	t->checked_host = now;
+	pair_read(c, &host_tsc, &guest_ns, &took);
 	base = wanted_ticks(c, guest_ns) - hardware_ticks(c, host_tsc);
-	off = base - t->base + t->guest_khz / 1000;
-	if (off <= 2 * (t->guest_khz / 1000))
+	/* A reading that took long says little: only what it proves is corrected. */
+	slack = (took > host_us(c) ? took : host_us(c)) * t->guest_khz / t->host_khz;
+	near = t->checked_host && base - t->base + slack <= 2 * slack;
+	t->checked_host = now;
+	if (near)
 		return 0;
 	t->base = base_bounded(c, base, host_tsc);
 	return kvm_tsc_apply(c);
