@@ -8,6 +8,8 @@
 
 #include "selftest.h"
 
+#define AGAIN_PASSES 4
+
 struct ratio {
 	struct team *team;
 	unsigned pages; /* for each pair */
@@ -73,9 +75,16 @@ static void read_work(void *arg, unsigned i)
 		return;
 	/* Code, stack and clock come to this CPU before anything counts. */
 	pages_read(r, r->turn, r->team->topo->nodes);
-	for (unsigned node = 0; node < r->team->topo->nodes; node++)
-		for (unsigned pass = 0; pass < 2; pass++)
-			r->ns[pass][r->turn][node] = pages_read(r, node, r->turn);
+	for (unsigned node = 0; node < r->team->topo->nodes; node++) {
+		r->ns[0][r->turn][node] = pages_read(r, node, r->turn);
+		r->ns[1][r->turn][node] = pages_read(r, node, r->turn);
+		/* What has come stays: the least of some passes is the one nobody interrupted. */
+		for (unsigned pass = 1; pass < AGAIN_PASSES; pass++) {
+			double ns = pages_read(r, node, r->turn);
+			if (ns < r->ns[1][r->turn][node])
+				r->ns[1][r->turn][node] = ns;
+		}
+	}
 }
 
 static void actors_choose(struct ratio *r)
