@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the lab VM's init and the sets share; sourced by busybox sh inside the lab VM, never run.
 #
-# /lab/settings (written by deploy/lab/run): set, limit_s, cpu, slices. /lab/words: one argument a line.
+# /lab/settings (written by deploy/lab/run): set, limit_s, cpu, force, slices. /lab/words: one argument a line.
 
 . /lab/settings
 out=/lab/out
@@ -43,13 +43,6 @@ cluster_down() {
 	rm -rf "$state"
 }
 
-# cpu_option: the engine's choice, as far as this build has one.
-cpu_option() {
-	if pangea run --help | grep -q -e '--cpu ENGINE' || [ "$cpu" != soft ]; then
-		echo "--cpu $cpu"
-	fi
-}
-
 # vm_watch NAME: now and then, where the VM's console is: what hangs is seen while it does.
 vm_watch() {
 	while sleep 30; do
@@ -65,7 +58,7 @@ vm_run() {
 	run_code=0
 	vm_watch "$name" &
 	watch=$!
-	timeout -k 10 "$seconds" pangea run --state-dir "$state" $(cpu_option) --stats "$@" \
+	timeout -k 10 "$seconds" pangea run --state-dir "$state" --cpu "$cpu" $force --stats "$@" \
 		</dev/null >"$out/$name.console" 2>"$out/$name.err" || run_code=$?
 	kill "$watch" 2>/dev/null
 	wait "$watch" 2>/dev/null
