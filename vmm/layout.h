@@ -58,6 +58,7 @@
 #define LAYOUT_LOW_END	      0x9fc00u	 /* end of the first E820 RAM entry */
 #define LAYOUT_ACPI_START     0xe0000u	 /* RSDP first (Linux scans here), then the tables */
 #define LAYOUT_ACPI_END	      0x100000u	 /* E820: reserved */
+#define LAYOUT_RESET_VECTOR   0xffff0u	 /* real mode ffff:0000 */
 #define LAYOUT_HIGH_START     0x100000u	 /* RAM again */
 #define LAYOUT_KERNEL	      0x1000000u /* where a kernel goes that has no preference */
 
