@@ -234,6 +234,7 @@ static void serve(struct step *s, const struct protocol_rule *rule, struct home_
 		  uint64_t gfn, unsigned from)
 {
 	uint32_t todo = rule->actions;
+	PROTOCOL_ROW_OBEYED(s, rule);
 	entry->requester = (uint8_t)from;
 	if (todo & HOME_DO_INV)
 		send_invs(s, entry, gfn);
@@ -284,6 +285,7 @@ static void put_message(struct step *s, const struct protocol_rule *rule, struct
 			unsigned from, const struct wire_msg *msg)
 {
 	bool owner = entry->state == HOME_O && entry->owner == from;
+	PROTOCOL_ROW_OBEYED(s, rule);
 	/* In OH a sharer that evicts is still one that will acknowledge its INV. */
 	if (entry->state != HOME_OH)
 		entry->sharers &= ~slice_bit(from);
@@ -301,16 +303,19 @@ static void put_message(struct step *s, const struct protocol_rule *rule, struct
 static void get_message(struct step *s, const struct protocol_rule *rule, struct home_entry *entry,
 			unsigned from, const struct wire_msg *msg)
 {
-	if (rule->actions & HOME_DO_QUEUE)
+	if (rule->actions & HOME_DO_QUEUE) {
+		PROTOCOL_ROW_OBEYED(s, rule);
 		queue_request(s->p, entry, from, msg->type == MSG_GET_M);
-	else
+	} else {
 		serve(s, rule, entry, msg->gfn, from);
+	}
 }
 
 /* DONE, our own or the requester's, or WB: a part of the transaction's end. */
 static void end_message(struct step *s, const struct protocol_rule *rule, struct home_entry *entry,
 			unsigned from, const struct wire_msg *msg)
 {
+	PROTOCOL_ROW_OBEYED(s, rule);
 	if (rule->actions & HOME_DO_TAKE) {
 		step_take(s, from, msg);
 		entry->flags |= ENTRY_WB_HERE;
@@ -349,6 +354,7 @@ void home_lose(struct step *s, struct home_entry *entry, uint64_t gfn, unsigned 
 	const struct protocol_rule *rule = home_rule((enum home_state)entry->state, event);
 	if (!rule)
 		return;
+	PROTOCOL_ROW_OBEYED(s, rule);
 	/* Those who wait ask again, or are told by their own slice. */
 	queue_drop(s->p, entry);
 	entry->sharers &= ~slice_bit(lost);

@@ -98,6 +98,7 @@ void slice_apply(struct step *s, const struct protocol_rule *rule, uint64_t gfn,
 		 const struct wire_msg *msg)
 {
 	struct protocol *p = s->p;
+	PROTOCOL_ROW_OBEYED(s, rule);
 	if (rule->actions & DO_DEFER) {
 		hold_defer(s, gfn, msg);
 		return;
