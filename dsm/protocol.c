@@ -32,7 +32,7 @@ struct wire_msg msg_make(const struct protocol *p, unsigned type, uint64_t gfn, 
 static void step_emit(struct step *s, enum protocol_action_type type, unsigned to,
 		      const struct wire_msg *msg)
 {
-	if (s->p->lost & slice_bit(to))
+	if (slice_lost(s->p, to))
 		return;
 	struct protocol_action *action = step_action(s, type, msg->gfn);
 	action->to = to;
@@ -134,7 +134,7 @@ static const char *msg_fault(const struct protocol *p, unsigned from, const stru
 	if (msg->requester >= p->config.slices)
 		return "no such requester";
 	unsigned home = protocol_home(p, msg->gfn);
-	if (home == SLICE_NONE)
+	if (!gfn_known(p, msg->gfn))
 		return "no such page";
 	if (type_is_homes(msg->type) && home != p->config.self)
 		return "the page's home is elsewhere";
@@ -145,8 +145,7 @@ static const char *msg_fault(const struct protocol *p, unsigned from, const stru
 
 static bool epoch_fits(const struct protocol *p, unsigned from, const struct wire_msg *msg)
 {
-	return msg->epoch == p->config.epoch && from < SLICES_MAX && !(p->lost & slice_bit(from)) &&
-	       !p->loss.under_way;
+	return msg->epoch == p->config.epoch && !slice_lost(p, from) && !p->loss.under_way;
 }
 
 static void step_message(struct step *s, unsigned from, const struct wire_msg *msg)
@@ -194,7 +193,7 @@ void step_drain(struct step *s)
 static int step_event(struct step *s, const struct protocol_event *event)
 {
 	struct protocol *p = s->p;
-	bool known = protocol_home(p, event->gfn) != SLICE_NONE;
+	bool known = gfn_known(p, event->gfn);
 	switch (event->type) {
 	case EVENT_FAULT_READ:
 	case EVENT_FAULT_WRITE:
@@ -228,6 +227,7 @@ int protocol_step(struct protocol *p, const struct protocol_event *event,
 	s.p = p;
 	s.actions = actions;
 	s.now_ns = event->now_ns;
+	s.unused = event->unused;
 	s.local_head = s.local_count = 0;
 	actions->count = 0;
 	int err = step_event(&s, event);

@@ -26,15 +26,27 @@ struct protocol;
  * (SLICE_NONE in the hole and beyond RAM). Borrowed: it outlives the protocol.
  */
 #define SLICE_NONE 0xffu
+/* The same in the wide table, for more slices than a real VM can have. */
+#define SLICE_NONE_WIDE 0xffffu
+/* What the core can do; the transports and the control protocol stop at SLICES_MAX. */
+#define PROTOCOL_SLICES_MAX 1024u
 
 struct protocol_config {
 	unsigned self;	 /* this slice's index, < slices */
-	unsigned slices; /* 1..SLICES_MAX */
+	unsigned slices; /* 1..SLICES_MAX; with home_of_chunk_wide 1..PROTOCOL_SLICES_MAX */
 	uint32_t epoch;
+	/*
+	 * Slices that a bit of the directory's sharer vector stands for; 0: as few as its 64 bits
+	 * allow, which is one up to 64 slices. The same on all slices. With more than one, an INV
+	 * goes to all slices of a group in which one may have a copy.
+	 */
+	unsigned sharer_group;
 	uint64_t gfns;		      /* one past the last gfn; the hole is included */
 	const uint8_t *home_of_chunk; /* see above */
-	uint64_t hold_ns;	      /* minimum hold time after a grant that others contend for */
-	unsigned requests_max;	      /* outstanding requests of this slice (vCPUs + 1, say) */
+	/* The same in 16 bits (SLICE_NONE_WIDE: none), taken instead if it is not NULL. */
+	const uint16_t *home_of_chunk_wide;
+	uint64_t hold_ns;      /* minimum hold time after a grant that others contend for */
+	unsigned requests_max; /* outstanding requests of this slice (vCPUs + 1, say) */
 	/*
 	 * Requests that may be outstanding in the whole VM (sum of all slices' requests_max), which
 	 * bounds the home's transactions and queues; 0: slices * requests_max.
@@ -56,6 +68,9 @@ struct protocol_event {
 	unsigned from;	 /* EVENT_MESSAGE, EVENT_PEER_LOST */
 	uint64_t gfn;	 /* faults, hold end, evict */
 	uint64_t now_ns; /* the caller's monotonic clock */
+	/* EVENT_MESSAGE: if gfn is contended it stays, past its hold time too: who waited for it
+	 * could not use it yet. The caller answers for an end of this. */
+	bool unused;
 	struct wire_msg msg;
 };
 
@@ -94,7 +109,7 @@ struct protocol_action {
 
 /* An event causes at most: DATA to every slice that waits for a page, then an INV to each of them,
  * and a handful of steps through messages to ourselves, each with a few actions. */
-#define ACTIONS_MAX (2 * SLICES_MAX + 64)
+#define ACTIONS_MAX (2 * PROTOCOL_SLICES_MAX + 64)
 
 struct protocol_actions {
 	unsigned count;
@@ -133,6 +148,8 @@ struct protocol *protocol_init(void *mem, const struct protocol_config *config);
 int protocol_step(struct protocol *p, const struct protocol_event *event,
 		  struct protocol_actions *actions);
 
+/* Has gfn been taken away soon after a grant, of late? Then a hold time is in force for it. */
+bool protocol_page_contended(const struct protocol *p, uint64_t gfn);
 /*
  * Would protocol_step take the page that comes with msg from slice `from`? True exactly if so.
  * A DATA or WB that is awaited stays awaited until its step, and nothing here reads or writes the
@@ -144,7 +161,7 @@ int protocol_step(struct protocol *p, const struct protocol_event *event,
 bool protocol_awaits_page(const struct protocol *p, unsigned from, const struct wire_msg *msg);
 
 const struct protocol_stats *protocol_stats(const struct protocol *p);
-/* The slice that is gfn's home, or SLICE_NONE. */
+/* The slice that is gfn's home, or SLICE_NONE (with a wide table SLICE_NONE_WIDE). */
 unsigned protocol_home(const struct protocol *p, uint64_t gfn);
 /* Slice-side state of gfn as text ("I", "S", "M", "IS", ...), for traces. */
 const char *protocol_page_state(const struct protocol *p, uint64_t gfn);

@@ -35,10 +35,15 @@ static bool is_forwarder(const struct home_entry *entry, unsigned slice)
 	return entry_busy(entry) && (entry->flags & ENTRY_FORWARDED) && entry->owner == slice;
 }
 
+static uint64_t *queue_word(struct home_queue *queue, unsigned slice)
+{
+	return &queue->bits[slice / 64];
+}
+
 static bool queue_has(const struct protocol *p, const struct home_entry *entry, unsigned slice)
 {
-	const struct home_queue *queue = queue_find(p, entry);
-	return queue && (queue->waiting & slice_bit(slice));
+	struct home_queue *queue = queue_find(p, entry);
+	return queue && (*queue_word(queue, slice) & slice_bit(slice % 64));
 }
 
 /* Room for one more request of another slice? Our own always find room. */
@@ -47,17 +52,70 @@ static bool queue_room(const struct protocol *p)
 	return p->queued_remote < p->config.requests_total - p->config.requests_max;
 }
 
+/* Does the directory know that this slice has a copy? With groups it knows of our own only. */
+static bool shares_surely(const struct protocol *p, const struct home_entry *entry, unsigned slice)
+{
+	if (p->config.sharer_group == 1)
+		return entry->sharers & slice_bit(slice);
+	return slice == p->config.self && entry->own;
+}
+
+static void sharer_add(const struct protocol *p, struct home_entry *entry, unsigned slice)
+{
+	/* Not in its group: the others in it would get INVs for nothing. */
+	if (p->config.sharer_group > 1 && slice == p->config.self)
+		entry->own = 1;
+	else
+		entry->sharers |= sharer_bit(p, slice);
+}
+
+static void sharers_clear(struct home_entry *entry)
+{
+	entry->sharers = 0;
+	entry->own = 0;
+}
+
+/* The first slice from `at` on whose bit is set, or the number of slices. */
+static unsigned sharer_from(const struct protocol *p, const struct home_entry *entry, unsigned at)
+{
+	unsigned slices = p->config.slices, group = p->config.sharer_group;
+	for (; at < slices; at++) {
+		uint64_t left = entry->sharers >> (at / group);
+		if (!left)
+			break;
+		if (!(left & 1))
+			at = (at / group + (unsigned)__builtin_ctzll(left)) * group;
+		if (group == 1)
+			return at;
+		if (at != p->config.self && !slice_lost(p, at))
+			return at;
+	}
+	return slices;
+}
+
+/* How many slices but ours and this one may have a copy: so many ACKs it will get. */
+static unsigned sharers_remote(const struct protocol *p, const struct home_entry *entry,
+			       unsigned requester)
+{
+	unsigned self = p->config.self, count = 0;
+	if (p->config.sharer_group == 1)
+		return bits_count(entry->sharers & ~slice_bit(self) & ~slice_bit(requester));
+	for (unsigned at = 0; (at = sharer_from(p, entry, at)) < p->config.slices; at++)
+		count += at != self && at != requester;
+	return count;
+}
+
 /* A write on a page that is not busy: by who else has a copy. */
 static int classify_write(const struct protocol *p, const struct home_entry *entry, unsigned from)
 {
-	uint64_t others = 0;
-	if (entry->state == HOME_S)
-		others = entry->sharers & ~slice_bit(from);
-	else if (entry->state == HOME_O)
-		others = slice_bit(entry->owner);
-	if (others & slice_bit(p->config.self))
+	unsigned self = p->config.self;
+	if (entry->state == HOME_O)
+		return entry->owner == self ? HOME_EVENT_GET_M_OWN : HOME_EVENT_GET_M;
+	if (entry->state != HOME_S)
+		return HOME_EVENT_GET_M;
+	if (from != self && shares_surely(p, entry, self))
 		return HOME_EVENT_GET_M_OWN;
-	return entry->state == HOME_S && others ? HOME_EVENT_GET_M_OTHERS : HOME_EVENT_GET_M;
+	return sharers_remote(p, entry, from) ? HOME_EVENT_GET_M_OTHERS : HOME_EVENT_GET_M;
 }
 
 static int classify_get(const struct protocol *p, const struct home_entry *entry, unsigned from,
@@ -75,7 +133,7 @@ static int classify_get(const struct protocol *p, const struct home_entry *entry
 		return -1;
 	if (write)
 		return classify_write(p, entry, from);
-	if (entry->state == HOME_S && (entry->sharers & slice_bit(from)))
+	if (entry->state == HOME_S && shares_surely(p, entry, from))
 		return -1;
 	if (entry->state != HOME_O)
 		return HOME_EVENT_GET_S;
@@ -88,7 +146,7 @@ static int classify_put(const struct protocol *p, const struct home_entry *entry
 			bool owned)
 {
 	/* What was sent to an owner may have been dropped by it, but only by a loss. */
-	int never = !owned && p->lost ? HOME_EVENT_PUT_S_NEVER : -1;
+	int never = !owned && loss_any(p) ? HOME_EVENT_PUT_S_NEVER : -1;
 	if (requester_waits(entry, from))
 		return -1;
 	if (is_forwarder(entry, from)) {
@@ -102,17 +160,11 @@ static int classify_put(const struct protocol *p, const struct home_entry *entry
 	}
 	if (entry->state == HOME_O && entry->owner == from)
 		return owned ? HOME_EVENT_PUT_M : never;
-	bool sharer = entry->sharers & slice_bit(from);
+	bool sharer = shares_surely(p, entry, from);
 	if (owned)
 		return sharer ? -1 : HOME_EVENT_PUT_M_LATE;
 	/* In OH the sharers have been sent their INVs. */
 	return sharer && entry->state != HOME_OH ? HOME_EVENT_PUT_S : HOME_EVENT_PUT_S_LATE;
-}
-
-/* Who else than the requester and the home has a copy, or is about to lose it? */
-static uint64_t sharers_remote(const struct protocol *p, const struct home_entry *entry)
-{
-	return entry->sharers & ~slice_bit(p->config.self) & ~slice_bit(entry->requester);
 }
 
 static int classify_done(const struct protocol *p, const struct home_entry *entry, unsigned from,
@@ -124,7 +176,7 @@ static int classify_done(const struct protocol *p, const struct home_entry *entr
 	bool asked = entry->state == HOME_SH || entry->state == HOME_OH;
 	if (from != p->config.self || !asked || msg->requester != entry->requester)
 		return -1;
-	bool others = entry->state == HOME_OH && sharers_remote(p, entry);
+	bool others = entry->state == HOME_OH && sharers_remote(p, entry, msg->requester);
 	return others ? HOME_EVENT_OWN_OTHERS : HOME_EVENT_OWN;
 }
 
@@ -167,33 +219,51 @@ static void queue_request(struct protocol *p, struct home_entry *entry, unsigned
 {
 	struct home_queue *queue = queue_of(p, entry);
 	invariant(queue);
-	queue->waiting |= slice_bit(from);
-	queue->writers |= write ? slice_bit(from) : 0;
+	queue_word(queue, from)[0] |= slice_bit(from % 64);
+	queue_word(queue, from)[words_of(p)] |= write ? slice_bit(from % 64) : 0;
 	p->queued_remote += from != p->config.self;
+}
+
+/* The first slice from `at` on that waits, or 64 * words. */
+static unsigned waiting_from(const struct protocol *p, const struct home_queue *queue, unsigned at)
+{
+	unsigned word = at / 64;
+	uint64_t mask = ~UINT64_C(0) << at % 64;
+	for (; word < words_of(p); word++, mask = ~UINT64_C(0)) {
+		uint64_t waiting = queue->bits[word] & mask;
+		if (waiting)
+			return 64 * word + (unsigned)__builtin_ctzll(waiting);
+	}
+	return 64 * words_of(p);
 }
 
 /* The slice whose turn it is: the first one that waits after the last requester. */
 static unsigned queue_pop(struct protocol *p, struct home_entry *entry, bool *write)
 {
 	struct home_queue *queue = queue_find(p, entry);
-	uint64_t after = entry->requester == 63 ? 0 : ~(slice_bit(entry->requester + 1) - 1);
-	uint64_t candidates = queue->waiting & after ? queue->waiting & after : queue->waiting;
-	unsigned slice = (unsigned)__builtin_ctzll(candidates);
-	*write = queue->writers & slice_bit(slice);
-	queue->waiting &= ~slice_bit(slice);
-	queue->writers &= ~slice_bit(slice);
+	unsigned slice = waiting_from(p, queue, entry->requester + 1u);
+	if (slice == 64 * words_of(p))
+		slice = waiting_from(p, queue, 0);
+	uint64_t *word = queue_word(queue, slice), bit = slice_bit(slice % 64);
+	*write = word[words_of(p)] & bit;
+	word[0] &= ~bit;
+	word[words_of(p)] &= ~bit;
 	p->queued_remote -= slice != p->config.self;
-	if (!queue->waiting)
+	if (waiting_from(p, queue, 0) == 64 * words_of(p))
 		queue_free(p, entry);
 	return slice;
 }
 
 static void send_invs(struct step *s, const struct home_entry *entry, uint64_t gfn)
 {
-	struct wire_msg inv = msg_make(s->p, MSG_INV, gfn, entry->requester);
-	uint64_t sharers = entry->sharers & ~slice_bit(entry->requester);
-	for (; sharers; sharers &= sharers - 1)
-		step_send(s, (unsigned)__builtin_ctzll(sharers), inv);
+	const struct protocol *p = s->p;
+	struct wire_msg inv = msg_make(p, MSG_INV, gfn, entry->requester);
+	if (entry->own && entry->requester != p->config.self)
+		step_send(s, p->config.self, inv);
+	for (unsigned to = 0; (to = sharer_from(p, entry, to)) < p->config.slices; to++) {
+		if (to != entry->requester)
+			step_send(s, to, inv);
+	}
 }
 
 static void forward(struct step *s, struct home_entry *entry, uint64_t gfn, bool write)
@@ -201,7 +271,11 @@ static void forward(struct step *s, struct home_entry *entry, uint64_t gfn, bool
 	unsigned to = entry->requester;
 	entry->flags |= ENTRY_FORWARDED;
 	/* Who will have a copy when the transaction ends. */
-	entry->sharers = write ? 0 : slice_bit(entry->owner) | slice_bit(to);
+	sharers_clear(entry);
+	if (!write) {
+		sharer_add(s->p, entry, entry->owner);
+		sharer_add(s->p, entry, to);
+	}
 	step_send(s, entry->owner, msg_make(s->p, write ? MSG_FWD_M : MSG_FWD_S, gfn, to));
 }
 
@@ -209,11 +283,14 @@ static void forward(struct step *s, struct home_entry *entry, uint64_t gfn, bool
 static void page_give(struct step *s, struct home_entry *entry, uint64_t gfn, bool write)
 {
 	unsigned to = entry->requester;
-	bool grant = write && (entry->sharers & slice_bit(to));
+	bool grant = write && shares_surely(s->p, entry, to);
 	struct wire_msg msg = msg_make(s->p, grant ? MSG_GRANT : MSG_DATA, gfn, to);
 	msg.flags = write && !grant ? MSG_FLAG_EXCLUSIVE : 0;
-	msg.acks = write ? (uint16_t)bits_count(sharers_remote(s->p, entry)) : 0;
-	entry->sharers = write ? 0 : entry->sharers | slice_bit(to);
+	msg.acks = write ? (uint16_t)sharers_remote(s->p, entry, to) : 0;
+	if (write)
+		sharers_clear(entry);
+	else
+		sharer_add(s->p, entry, to);
 	if (grant)
 		step_send(s, to, msg);
 	else
@@ -235,7 +312,7 @@ static void serve(struct step *s, const struct protocol_rule *rule, struct home_
 {
 	uint32_t todo = rule->actions;
 	PROTOCOL_ROW_OBEYED(s, rule);
-	entry->requester = (uint8_t)from;
+	entry->requester = from & 0x7ffu;
 	if (todo & HOME_DO_INV)
 		send_invs(s, entry, gfn);
 	if (todo & (HOME_DO_DATA_S | HOME_DO_DATA_M))
@@ -286,8 +363,9 @@ static void put_message(struct step *s, const struct protocol_rule *rule, struct
 {
 	bool owner = entry->state == HOME_O && entry->owner == from;
 	PROTOCOL_ROW_OBEYED(s, rule);
-	/* In OH a sharer that evicts is still one that will acknowledge its INV. */
-	if (entry->state != HOME_OH)
+	/* In OH a sharer that evicts is still one that will acknowledge its INV; another slice of
+	 * its group may have a copy. */
+	if (entry->state != HOME_OH && s->p->config.sharer_group == 1)
 		entry->sharers &= ~slice_bit(from);
 	if (rule->actions & HOME_DO_PUT_LATER)
 		entry->flags |= ENTRY_PUT_LATER;
@@ -357,7 +435,8 @@ void home_lose(struct step *s, struct home_entry *entry, uint64_t gfn, unsigned 
 	PROTOCOL_ROW_OBEYED(s, rule);
 	/* Those who wait ask again, or are told by their own slice. */
 	queue_drop(s->p, entry);
-	entry->sharers &= ~slice_bit(lost);
+	if (s->p->config.sharer_group == 1)
+		entry->sharers &= ~slice_bit(lost);
 	entry->state = rule->next;
 	if (rule->next != HOME_L)
 		return;

@@ -25,7 +25,7 @@ static void page_tear(struct step *s, uint64_t gfn)
 	struct protocol *p = s->p;
 	unsigned home = protocol_home(p, gfn);
 	/* A directory that is here sees to its pages itself. */
-	bool orphan = home == p->config.self || (p->lost & slice_bit(home));
+	bool orphan = home == p->config.self || slice_lost(p, home);
 	const struct protocol_rule *rule =
 		slice_rule(page_state(p, gfn), orphan ? SLICE_ORPHAN : SLICE_TORN);
 	if (rule)
@@ -104,9 +104,9 @@ static bool phase_run(struct step *s, struct loss *loss)
 
 static void loss_begin(struct protocol *p, unsigned lost, uint32_t epoch)
 {
-	p->lost |= slice_bit(lost);
+	slice_lost_set(p, lost);
 	p->config.epoch = epoch > p->config.epoch ? epoch : p->config.epoch + 1;
-	p->loss = (struct loss){.under_way = true, .slice = (uint8_t)lost};
+	p->loss = (struct loss){.under_way = true, .slice = (uint16_t)lost};
 	/* What was set aside belongs to a transaction that its home gives up. */
 	hold_forget_all(p);
 }
@@ -120,7 +120,7 @@ int loss_step(struct step *s, unsigned lost, uint32_t epoch)
 	if (loss->under_way && loss->slice != lost)
 		return -EBUSY;
 	if (!loss->under_way) {
-		if (p->lost & slice_bit(lost))
+		if (slice_lost(p, lost))
 			return 0;
 		loss_begin(p, lost, epoch);
 	}

@@ -9,6 +9,7 @@
 #define ARRAY_ALIGN	 4096u
 #define HASH_MULTIPLIER	 UINT64_C(0x9e3779b97f4a7c15)
 #define REQUESTS_ALL_MAX (PROTOCOL_REQUESTS_MAX * SLICES_MAX)
+#define WORD_BITS	 64u
 
 static size_t align_up(size_t value, size_t align)
 {
@@ -23,14 +24,28 @@ static uint32_t power_of_two(uint64_t at_least, uint32_t at_most)
 	return n;
 }
 
+/* Slices to a bit of the directory's sharers. */
+static unsigned group_of(const struct protocol_config *config)
+{
+	return config->sharer_group ? config->sharer_group
+				    : (config->slices + WORD_BITS - 1) / WORD_BITS;
+}
+
+static bool slices_valid(const struct protocol_config *config)
+{
+	unsigned most = config->home_of_chunk_wide ? PROTOCOL_SLICES_MAX : SLICES_MAX;
+	return config->slices >= 1 && config->slices <= most && config->self < config->slices &&
+	       config->sharer_group <= PROTOCOL_SLICES_MAX &&
+	       group_of(config) * WORD_BITS >= config->slices;
+}
+
 static bool config_valid(const struct protocol_config *config)
 {
 	uint64_t total = config->requests_total;
-	return config->slices >= 1 && config->slices <= SLICES_MAX &&
-	       config->self < config->slices && config->gfns >= 1 &&
+	return slices_valid(config) && config->gfns >= 1 &&
 	       /* RAM and the hole below it */
 	       config->gfns <= (GUEST_MEM_MAX + GPA_HOLE_END) >> PAGE_SHIFT &&
-	       config->home_of_chunk && config->requests_max >= 1 &&
+	       (config->home_of_chunk || config->home_of_chunk_wide) && config->requests_max >= 1 &&
 	       config->requests_max <= PROTOCOL_REQUESTS_MAX && total <= REQUESTS_ALL_MAX &&
 	       (!total || total >= config->requests_max) &&
 	       config->hold_ns <= UINT64_MAX / (2 * HOLD_SOON);
@@ -43,12 +58,23 @@ static uint64_t chunk_pages(const struct protocol_config *config, uint64_t chunk
 	return left < CHUNK_PAGES ? left : CHUNK_PAGES;
 }
 
+static unsigned chunk_home(const struct protocol_config *config, uint64_t chunk)
+{
+	return config->home_of_chunk_wide ? config->home_of_chunk_wide[chunk]
+					  : config->home_of_chunk[chunk];
+}
+
+static unsigned home_none(const struct protocol_config *config)
+{
+	return config->home_of_chunk_wide ? SLICE_NONE_WIDE : SLICE_NONE;
+}
+
 static bool homed_count(const struct protocol_config *config, uint64_t chunks, uint64_t *out)
 {
 	uint64_t homed = 0;
 	for (uint64_t chunk = 0; chunk < chunks; chunk++) {
-		unsigned home = config->home_of_chunk[chunk];
-		if (home != SLICE_NONE && home >= config->slices)
+		unsigned home = chunk_home(config, chunk);
+		if (home != home_none(config) && home >= config->slices)
 			return false;
 		if (home == config->self)
 			homed += chunk_pages(config, chunk);
@@ -64,6 +90,11 @@ static size_t region_take(size_t *end, size_t align, size_t size)
 	return at;
 }
 
+static size_t queue_bytes(const struct protocol *p)
+{
+	return sizeof(struct home_queue) + (size_t)2 * words_of(p) * sizeof(uint64_t);
+}
+
 /* Lays out *p; returns the size of it all, or 0. Small things first, then the big arrays. */
 static size_t layout(struct protocol *p, const struct protocol_config *config)
 {
@@ -73,6 +104,7 @@ static size_t layout(struct protocol *p, const struct protocol_config *config)
 	p->config = *config;
 	if (!p->config.requests_total)
 		p->config.requests_total = config->slices * config->requests_max;
+	p->config.sharer_group = group_of(config);
 	p->chunks = (config->gfns + CHUNK_PAGES - 1) >> CHUNK_PAGES_SHIFT;
 	if (!homed_count(config, p->chunks, &p->homed))
 		return 0;
@@ -82,12 +114,20 @@ static size_t layout(struct protocol *p, const struct protocol_config *config)
 	p->holds = config->hold_ns ? power_of_two(config->gfns, PROTOCOL_HOLDS_MAX) : 0;
 
 	size_t end = sizeof(*p);
-	p->bucket_offset = region_take(&end, REGION_ALIGN, p->buckets * sizeof(uint32_t));
-	p->request_offset =
-		region_take(&end, REGION_ALIGN, p->requests.capacity * sizeof(struct request));
-	p->hold_offset = region_take(&end, REGION_ALIGN, p->holds * sizeof(struct hold));
+	/* Sets of up to 64 slices have their word where it is used. */
+	p->lost_offset = offsetof(struct protocol, lost);
+	if (words_of(p) > 1) {
+		p->lost_offset =
+			(uint32_t)region_take(&end, REGION_ALIGN, words_of(p) * sizeof(uint64_t));
+		p->acked_offset = (uint32_t)region_take(
+			&end, REGION_ALIGN, p->requests.capacity * words_of(p) * sizeof(uint64_t));
+	}
+	p->bucket_offset = (uint32_t)region_take(&end, REGION_ALIGN, p->buckets * sizeof(uint32_t));
+	p->request_offset = (uint32_t)region_take(&end, REGION_ALIGN,
+						  p->requests.capacity * sizeof(struct request));
+	p->hold_offset = (uint32_t)region_take(&end, REGION_ALIGN, p->holds * sizeof(struct hold));
 	p->queue_offset =
-		region_take(&end, REGION_ALIGN, p->queues.capacity * sizeof(struct home_queue));
+		(uint32_t)region_take(&end, REGION_ALIGN, p->queues.capacity * queue_bytes(p));
 	p->chunk_offset = region_take(&end, REGION_ALIGN, p->chunks * sizeof(uint32_t));
 	size_t align = config->gfns > ARRAY_ALIGN ? ARRAY_ALIGN : REGION_ALIGN;
 	p->page_offset = region_take(&end, align, config->gfns);
@@ -109,7 +149,7 @@ struct protocol *protocol_init(void *mem, const struct protocol_config *config)
 	uint32_t base = 0;
 	for (uint64_t chunk = 0; chunk < p->chunks; chunk++) {
 		*chunk_at(p, chunk) = base;
-		if (config->home_of_chunk[chunk] == config->self)
+		if (chunk_home(config, chunk) == config->self)
 			base += (uint32_t)chunk_pages(config, chunk);
 	}
 	return p;
@@ -118,8 +158,13 @@ struct protocol *protocol_init(void *mem, const struct protocol_config *config)
 unsigned protocol_home(const struct protocol *p, uint64_t gfn)
 {
 	if (gfn >= p->config.gfns)
-		return SLICE_NONE;
-	return p->config.home_of_chunk[gfn >> CHUNK_PAGES_SHIFT];
+		return home_none(&p->config);
+	return chunk_home(&p->config, gfn >> CHUNK_PAGES_SHIFT);
+}
+
+bool gfn_known(const struct protocol *p, uint64_t gfn)
+{
+	return protocol_home(p, gfn) != home_none(&p->config);
 }
 
 static void *region_at(const struct protocol *p, size_t offset)
@@ -246,6 +291,48 @@ struct request *request_add(struct protocol *p, uint64_t gfn)
 	return r;
 }
 
+/* The set of slices that have sent their ACK. */
+static uint64_t *request_bits(const struct protocol *p, const struct request *r)
+{
+	if (words_of(p) == 1)
+		return (uint64_t *)(uintptr_t)&r->acked;
+	size_t index = (size_t)(r - request_at(p, 0));
+	return (uint64_t *)region_at(p, p->acked_offset) + index * words_of(p);
+}
+
+bool request_acked(const struct protocol *p, const struct request *r, unsigned slice)
+{
+	return request_bits(p, r)[slice / WORD_BITS] & slice_bit(slice % WORD_BITS);
+}
+
+void request_ack(struct protocol *p, struct request *r, unsigned slice)
+{
+	request_bits(p, r)[slice / WORD_BITS] |= slice_bit(slice % WORD_BITS);
+	r->have++;
+}
+
+bool loss_any(const struct protocol *p)
+{
+	const uint64_t *lost = region_at(p, p->lost_offset);
+	for (unsigned i = 0; i < words_of(p); i++) {
+		if (lost[i])
+			return true;
+	}
+	return false;
+}
+
+bool slice_lost(const struct protocol *p, unsigned slice)
+{
+	const uint64_t *lost = region_at(p, p->lost_offset);
+	return slice < p->config.slices && (lost[slice / WORD_BITS] & slice_bit(slice % WORD_BITS));
+}
+
+void slice_lost_set(struct protocol *p, unsigned slice)
+{
+	uint64_t *lost = region_at(p, p->lost_offset);
+	lost[slice / WORD_BITS] |= slice_bit(slice % WORD_BITS);
+}
+
 void request_remove(struct protocol *p, uint64_t gfn)
 {
 	uint32_t *link = request_bucket(p, gfn);
@@ -255,6 +342,7 @@ void request_remove(struct protocol *p, uint64_t gfn)
 	uint32_t index = *link;
 	struct request *r = request_at(p, index - 1);
 	*link = r->next;
+	memset(request_bits(p, r), 0, words_of(p) * sizeof(uint64_t));
 	*r = (struct request){.next = p->requests.free};
 	p->requests.free = index;
 	p->requests.used--;
@@ -262,7 +350,8 @@ void request_remove(struct protocol *p, uint64_t gfn)
 
 static struct home_queue *queue_at(const struct protocol *p, uint32_t index)
 {
-	return (struct home_queue *)region_at(p, p->queue_offset) + index;
+	return (struct home_queue *)((char *)region_at(p, p->queue_offset) +
+				     index * queue_bytes(p));
 }
 
 struct home_queue *queue_find(const struct protocol *p, const struct home_entry *entry)
@@ -285,14 +374,15 @@ struct home_queue *queue_of(struct protocol *p, struct home_entry *entry)
 		return NULL;
 	entry->queue = link;
 	struct home_queue *queue = queue_at(p, link - 1);
-	*queue = (struct home_queue){0};
+	memset(queue, 0, queue_bytes(p));
 	return queue;
 }
 
 void queue_free(struct protocol *p, struct home_entry *entry)
 {
 	struct home_queue *queue = queue_at(p, entry->queue - 1);
-	*queue = (struct home_queue){.next = p->queues.free};
+	memset(queue, 0, queue_bytes(p));
+	queue->next = p->queues.free;
 	p->queues.free = entry->queue;
 	p->queues.used--;
 	entry->queue = 0;

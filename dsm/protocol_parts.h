@@ -30,14 +30,18 @@
 
 /* The directory's entry for a page homed here. All zero: untouched. */
 struct home_entry {
-	uint64_t sharers;  /* by slice index; valid in S, the states of a read, and OH */
-	uint8_t state;	   /* enum home_state */
-	uint8_t owner;	   /* in O, and while ENTRY_FORWARDED */
-	uint8_t requester; /* of the transaction under way */
-	uint8_t flags;	   /* ENTRY_... */
-	uint32_t queue;	   /* index + 1 of the home_queue; 0: nobody waits */
+	uint64_t sharers;	 /* by sharer_bit; valid in S, the states of a read, and OH */
+	uint32_t state : 4;	 /* enum home_state */
+	uint32_t flags : 4;	 /* ENTRY_... */
+	uint32_t owner : 11;	 /* in O, and while ENTRY_FORWARDED */
+	uint32_t requester : 11; /* of the transaction under way */
+	uint32_t own : 1;	 /* with groups: our own slice is a sharer; it has no bit then */
+	uint32_t spare : 1;
+	uint32_t queue; /* index + 1 of the home_queue; 0: nobody waits */
 };
 static_assert(sizeof(struct home_entry) == 16, "a homed page costs 16 bytes");
+static_assert(HOME_STATE_COUNT <= 1 << 4, "a state fits its field");
+static_assert(PROTOCOL_SLICES_MAX <= 1u << 11, "a slice fits its fields");
 
 #define ENTRY_FORWARDED 0x01u /* this transaction sent a FWD to the owner */
 #define ENTRY_WB_HERE	0x02u /* and the owner's WB has come */
@@ -45,19 +49,19 @@ static_assert(sizeof(struct home_entry) == 16, "a homed page costs 16 bytes");
 
 /* Who waits for a page that is busy; served in turn, from the last requester's index upwards. */
 struct home_queue {
-	uint64_t waiting; /* by slice index */
-	uint64_t writers; /* of these, who wants to write */
-	uint32_t next;	  /* free list: index + 1 */
+	uint32_t next; /* free list: index + 1 */
 	uint32_t pad;
+	/* By slice index, words_of each: who waits, and of these who wants to write. */
+	uint64_t bits[];
 };
 
 /* A request of this slice that is under way. Freed ones are all zero but for next. */
 struct request {
 	uint64_t gfn;
-	uint64_t acked; /* who has sent its ACK */
+	uint64_t acked; /* who has sent its ACK; beyond 64 slices in an array of its own */
 	uint16_t acks;	/* how many must: known in IMA and SMA */
-	uint16_t pad;
-	uint32_t next; /* hash chain or free list: index + 1 */
+	uint16_t have;	/* how many have */
+	uint32_t next;	/* hash chain or free list: index + 1 */
 };
 
 /* The contention of one page, and the one message that waits for its hold time. */
@@ -81,19 +85,20 @@ struct pool {
 /* A loss is dealt with in several steps, since actions are bounded. */
 struct loss {
 	bool under_way;
-	uint8_t slice;
 	uint8_t phase;
+	uint16_t slice;
 	uint64_t at; /* next index of the phase */
 };
 
 /* Offsets, not pointers: a copy of the memory is a copy of the protocol. */
 struct protocol {
 	struct protocol_config config;
-	uint64_t lost; /* slices, by index */
+	uint64_t lost; /* slices, by index; beyond 64 in an array of its own */
 	uint64_t chunks;
 	uint64_t homed; /* directory entries */
 	size_t chunk_offset, page_offset, entry_offset;
-	size_t bucket_offset, request_offset, queue_offset, hold_offset;
+	uint32_t bucket_offset, request_offset, queue_offset, hold_offset, lost_offset,
+		acked_offset;
 	uint32_t buckets, holds; /* powers of two; holds may be 0 */
 	struct pool requests, queues;
 	uint32_t queued_remote; /* requests of other slices that wait here */
@@ -112,6 +117,7 @@ struct step {
 	struct protocol *p;
 	struct protocol_actions *actions;
 	uint64_t now_ns;
+	bool unused; /* the event's */
 	struct wire_msg local[LOCAL_MAX];
 	unsigned local_head, local_count;
 };
@@ -130,6 +136,15 @@ struct request *request_at(const struct protocol *p, uint32_t index);
 /* NULL: requests_max are under way. */
 struct request *request_add(struct protocol *p, uint64_t gfn);
 void request_remove(struct protocol *p, uint64_t gfn);
+/* Has this slice's ACK come? */
+bool request_acked(const struct protocol *p, const struct request *r, unsigned slice);
+void request_ack(struct protocol *p, struct request *r, unsigned slice);
+/* Is any slice lost? */
+bool loss_any(const struct protocol *p);
+bool slice_lost(const struct protocol *p, unsigned slice);
+void slice_lost_set(struct protocol *p, unsigned slice);
+/* Is there any memory of a slice at this address? */
+bool gfn_known(const struct protocol *p, uint64_t gfn);
 /* The queue of an entry, made if there is none; NULL: the pool is empty. */
 struct home_queue *queue_of(struct protocol *p, struct home_entry *entry);
 struct home_queue *queue_find(const struct protocol *p, const struct home_entry *entry);
@@ -139,6 +154,18 @@ struct hold *hold_at(const struct protocol *p, uint64_t gfn);
 static inline uint64_t slice_bit(unsigned slice)
 {
 	return UINT64_C(1) << slice;
+}
+
+/* Words of a set of slices by index. */
+static inline unsigned words_of(const struct protocol *p)
+{
+	return (p->config.slices + 63) / 64;
+}
+
+/* The bit of home_entry.sharers that stands for this slice and, maybe, for others. */
+static inline uint64_t sharer_bit(const struct protocol *p, unsigned slice)
+{
+	return slice_bit(p->config.sharer_group == 1 ? slice : slice / p->config.sharer_group);
 }
 
 static inline unsigned bits_count(uint64_t bits)

@@ -7,7 +7,7 @@
 
 static bool home_lost(const struct protocol *p, unsigned home)
 {
-	return p->lost & slice_bit(home);
+	return slice_lost(p, home);
 }
 
 /* What a page's home asked for: sent on to the requester of that transaction. */
@@ -106,7 +106,7 @@ void slice_apply(struct step *s, const struct protocol_rule *rule, uint64_t gfn,
 	if (rule->actions & DO_TAKE)
 		step_take(s, from, msg);
 	if (rule->actions & DO_COUNT)
-		request_find(p, gfn)->acked |= slice_bit(from);
+		request_ack(p, request_find(p, gfn), from);
 	if (msg && (msg->type == MSG_DATA || msg->type == MSG_GRANT) && msg->acks)
 		request_find(p, gfn)->acks = msg->acks;
 	page_state_set(p, gfn, rule->next);
@@ -180,6 +180,17 @@ static bool answer_expected(const struct protocol *p, unsigned from, const struc
 	return msg->type == MSG_ACK && !(entry->flags & ENTRY_FORWARDED);
 }
 
+static int classify_grant(const struct protocol *p, unsigned from, const struct wire_msg *msg)
+{
+	const struct request *r = request_find(p, msg->gfn);
+	unsigned have = r ? r->have : 0;
+	if (from != protocol_home(p, msg->gfn) || msg->acks >= p->config.slices || have > msg->acks)
+		return -1;
+	if (have < msg->acks)
+		return SLICE_GRANT_ACKS;
+	return msg->acks ? SLICE_GRANT : SLICE_GRANT_ALONE;
+}
+
 static int classify_data(const struct protocol *p, unsigned from, const struct wire_msg *msg)
 {
 	bool exclusive = msg->flags & MSG_FLAG_EXCLUSIVE;
@@ -188,10 +199,14 @@ static int classify_data(const struct protocol *p, unsigned from, const struct w
 	    (msg->acks && from != protocol_home(p, msg->gfn)))
 		return -1;
 	bool from_home = from == protocol_home(p, msg->gfn);
+	/* A home that knows groups only sends the page: the copy that is here is the same. */
+	if (exclusive && from_home && p->config.sharer_group > 1 &&
+	    page_state(p, msg->gfn) == PAGE_SM)
+		return classify_grant(p, from, msg);
 	if (!exclusive)
 		return from_home ? SLICE_DATA_S_HOME : SLICE_DATA_S;
 	const struct request *r = request_find(p, msg->gfn);
-	unsigned have = r ? bits_count(r->acked) : 0;
+	unsigned have = r ? r->have : 0;
 	if (have > msg->acks)
 		return -1;
 	if (have < msg->acks)
@@ -199,23 +214,12 @@ static int classify_data(const struct protocol *p, unsigned from, const struct w
 	return from_home && !msg->acks ? SLICE_DATA_M_HOME : SLICE_DATA_M;
 }
 
-static int classify_grant(const struct protocol *p, unsigned from, const struct wire_msg *msg)
-{
-	const struct request *r = request_find(p, msg->gfn);
-	unsigned have = r ? bits_count(r->acked) : 0;
-	if (from != protocol_home(p, msg->gfn) || msg->acks >= p->config.slices || have > msg->acks)
-		return -1;
-	if (have < msg->acks)
-		return SLICE_GRANT_ACKS;
-	return msg->acks ? SLICE_GRANT : SLICE_GRANT_ALONE;
-}
-
 static int classify_ack(const struct protocol *p, unsigned from, const struct wire_msg *msg)
 {
 	const struct request *r = request_find(p, msg->gfn);
-	if (!r || (r->acked & slice_bit(from)))
+	if (!r || request_acked(p, r, from))
 		return -1;
-	return r->acks && bits_count(r->acked) + 1 == r->acks ? SLICE_ACK_LAST : SLICE_ACK;
+	return r->acks && r->have + 1 == r->acks ? SLICE_ACK_LAST : SLICE_ACK;
 }
 
 /* The event that a message is, or -1 if none; whether the state allows it is the table's matter. */
@@ -253,9 +257,23 @@ const struct protocol_rule *slice_classify(const struct protocol *p, unsigned fr
 	return slice_rule(page_state(p, msg->gfn), (enum slice_event)event);
 }
 
+/* An INV that goes to a whole group finds a slice that has no copy. */
+static bool inv_finds_nothing(const struct protocol *p, unsigned from, const struct wire_msg *msg)
+{
+	if (msg->type != MSG_INV || p->config.sharer_group == 1 || classify(p, from, msg) < 0)
+		return false;
+	enum page_state state = page_state(p, msg->gfn);
+	return state == PAGE_I || state == PAGE_IS || state == PAGE_IM || state == PAGE_II;
+}
+
 void slice_message(struct step *s, unsigned from, const struct wire_msg *msg)
 {
 	struct protocol *p = s->p;
+	/* No state changes, so that this is no row: the requester counts on an ACK of all. */
+	if (inv_finds_nothing(p, from, msg)) {
+		step_send(s, msg->requester, msg_make(p, MSG_ACK, msg->gfn, msg->requester));
+		return;
+	}
 	const struct protocol_rule *rule = slice_classify(p, from, msg);
 	/* One message at a time can be set aside: the home serves one transaction. */
 	bool asks = msg->type == MSG_FWD_S || msg->type == MSG_FWD_M || msg->type == MSG_INV;

@@ -643,7 +643,13 @@ Test(protocol, a_loss_takes_what_the_slice_owned_and_tells)
 
 Test(protocol, many_lost_pages_take_several_steps)
 {
-	struct protocol *p = start();
+	static uint8_t all_ours[2 * ACTIONS_MAX / CHUNK_PAGES + 1];
+	struct protocol_config config = config_make();
+	config.gfns = sizeof(all_ours) * CHUNK_PAGES;
+	config.home_of_chunk = all_ours;
+	cr_assert_leq(protocol_size(&config), MEM_SIZE);
+	memset(mem, 0, sizeof(mem));
+	struct protocol *p = protocol_init(mem, &config);
 	unsigned owned = 2 * ACTIONS_MAX, lost = 0, steps = 1;
 	for (unsigned gfn = 0; gfn < owned; gfn++) {
 		receive(p, 1, MSG_GET_M, gfn, 1);
@@ -742,6 +748,97 @@ Test(protocol, a_full_queue_is_served_in_one_step)
 		     readers + 2);
 }
 
+/* --- more slices than the sharer vector has bits --- */
+
+static struct protocol *start_wide(unsigned slices)
+{
+	static uint16_t all_ours[1];
+	struct protocol_config config = config_make();
+	config.slices = slices;
+	config.gfns = CHUNK_PAGES;
+	config.home_of_chunk = NULL;
+	config.home_of_chunk_wide = all_ours;
+	cr_assert_leq(protocol_size(&config), MEM_SIZE);
+	memset(mem, 0, sizeof(mem));
+	return protocol_init(mem, &config);
+}
+
+/* 100 slices: two to a bit. A write costs an INV to the sharer's neighbour, too. */
+Test(protocol, a_group_is_invalidated_as_a_whole)
+{
+	struct protocol *p = start_wide(100);
+	receive(p, 70, MSG_GET_S, GFN_OURS, 70);
+	receive(p, 98, MSG_GET_M, GFN_OURS, 98);
+	cr_assert_eq(out.count, 3);
+	expect_send(0, ACTION_SEND, 70, MSG_INV);
+	expect_send(1, ACTION_SEND, 71, MSG_INV);
+	cr_assert_eq(expect_send(2, ACTION_SEND, 98, MSG_DATA)->acks, 2);
+}
+
+/* The home cannot tell which of a group has a copy: its own slice it knows. */
+Test(protocol, a_group_gets_the_page_and_never_a_grant)
+{
+	struct protocol *p = start_wide(100);
+	receive(p, 70, MSG_GET_S, GFN_OURS, 70);
+	receive(p, 70, MSG_GET_M, GFN_OURS, 70);
+	expect_send(0, ACTION_SEND, 71, MSG_INV);
+	expect_send(1, ACTION_SEND, 70, MSG_DATA);
+	receive(p, 71, MSG_GET_S, GFN_OURS + 1, 71);
+	receive(p, 70, MSG_PUT_S, GFN_OURS + 1, 70); /* it may have had one */
+	expect_send(0, ACTION_SEND, 70, MSG_PUT_ACK);
+	step(p, EVENT_FAULT_READ, GFN_OURS + 2);
+	step(p, EVENT_FAULT_WRITE, GFN_OURS + 2);
+	expect_state(p, GFN_OURS + 2, "M");
+	cr_assert_eq(out.count, 1);
+	expect_action(0, ACTION_MAP_UPGRADE);
+}
+
+/* All of the largest machine wait for a page, and one event serves them. */
+Test(protocol, a_full_queue_of_1024_slices_is_served_in_one_step)
+{
+	struct protocol *p = start_wide(PROTOCOL_SLICES_MAX);
+	unsigned last = PROTOCOL_SLICES_MAX - 1;
+	receive(p, 1, MSG_GET_M, 0, 1);
+	receive(p, 2, MSG_GET_S, 0, 2);
+	for (unsigned i = 3; i <= last; i++)
+		receive(p, i, i == last ? MSG_GET_M : MSG_GET_S, 0, i);
+	receive(p, 2, MSG_DONE, 0, 2);
+	receive_with(p, 1, MSG_WB, 0, 2, page_shared);
+	unsigned readers = PROTOCOL_SLICES_MAX - 4;
+	cr_assert_eq(out.count, readers + readers + 2 + 1);
+	cr_assert_eq(expect_send(out.count - 1, ACTION_SEND_PAGE, last, MSG_DATA)->acks,
+		     readers + 2);
+	for (unsigned i = 0; i < out.count; i++)
+		cr_assert_eq(out.list[i].type == ACTION_SEND, i >= readers && i < out.count - 1);
+}
+
+Test(protocol, acks_of_1024_slices_are_told_apart)
+{
+	static uint16_t all_of_1[1] = {1};
+	struct protocol_config config = config_make();
+	config.slices = PROTOCOL_SLICES_MAX;
+	config.gfns = CHUNK_PAGES;
+	config.home_of_chunk_wide = all_of_1;
+	memset(mem, 0, sizeof(mem));
+	struct protocol *p = protocol_init(mem, &config);
+	step(p, EVENT_FAULT_WRITE, 0);
+	receive(p, 1, MSG_INV, 0, 900); /* for another of our group */
+	expect_send(0, ACTION_SEND, 900, MSG_ACK);
+	expect_state(p, 0, "IM");
+	for (unsigned i = 2; i < 1000; i++) {
+		receive(p, i, MSG_ACK, 0, 0);
+		cr_assert_eq(out.count, 0);
+	}
+	receive(p, 999, MSG_ACK, 0, 0);
+	expect_violation(p, 999);
+	struct extra extra = page_exclusive;
+	extra.acks = 999;
+	receive_with(p, 1, MSG_DATA, 0, 0, extra);
+	expect_state(p, 0, "IMA");
+	receive(p, 1000, MSG_ACK, 0, 0);
+	expect_state(p, 0, "M");
+}
+
 Test(protocol, requests_are_bounded)
 {
 	struct protocol *p = start();
@@ -793,6 +890,15 @@ Test(protocol, configurations_beyond_the_limits_are_refused)
 	REFUSED(requests_total, 1);
 	REFUSED(hold_ns, UINT64_MAX);
 #undef REFUSED
+	static uint16_t wide[SLICES];
+	good.home_of_chunk_wide = wide;
+	good.slices = PROTOCOL_SLICES_MAX;
+	cr_assert_gt(protocol_size(&good), 0);
+	good.sharer_group = 15; /* too few for 64 bits */
+	cr_assert_eq(protocol_size(&good), 0);
+	good.sharer_group = 0;
+	good.slices++;
+	cr_assert_eq(protocol_size(&good), 0);
 }
 
 static size_t resident(const void *region, size_t size)
