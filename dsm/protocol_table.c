@@ -117,6 +117,7 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	/* clang-format off */
 	ROW(U, GET_S, S, HOME_DO_DATA_S, "first touch: zeroes, as a flag")
 	ROW(U, GET_M, O, HOME_DO_DATA_M, "first touch: zeroes, as a flag")
+	ROW(U, PUT_S_LATE, U, HOME_DO_PUT_ACK, "of a request that was dropped, then torn by a loss")
 
 	ROW(S, GET_S, S, HOME_DO_DATA_S, "two hops; what follows travels behind the DATA")
 	ROW(S, GET_M, O, HOME_DO_DATA_M, "two hops; what follows travels behind the DATA or GRANT")
@@ -148,7 +149,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(SD, PUT_S_LATE, SD, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
 	ROW(SD, PUT_S_NEVER, S, HOME_DO_DATA_S | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
 	ROW(SD, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
-	ROW(SD, OWNER_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(OD, GET_S, OD, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(OD, GET_M, OD, HOME_DO_QUEUE, "one transaction at a time")
@@ -158,7 +158,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(OD, PUT_S_LATE, OD, HOME_DO_PUT_ACK, "race 5: the INV is on its way")
 	ROW(OD, PUT_S_NEVER, O, HOME_DO_DATA_M | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
 	ROW(OD, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
-	ROW(OD, OWNER_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(SH, GET_S, SH, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(SH, GET_M, SH, HOME_DO_QUEUE, "one transaction at a time")
@@ -184,7 +183,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(SW, PUT_S_LATE, SW, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
 	ROW(SW, PUT_S_NEVER, S, HOME_DO_DATA_S | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
 	ROW(SW, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
-	ROW(SW, OWNER_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(SB, GET_S, SB, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(SB, GET_M, SB, HOME_DO_QUEUE, "one transaction at a time")
@@ -194,7 +192,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(SB, PUT_S, SB, HOME_DO_DROP_SHARER | HOME_DO_PUT_ACK, "the reader has evicted already")
 	ROW(SB, PUT_S_LATE, SB, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
 	ROW(SB, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
-	ROW(SB, OWNER_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(L, GET_S, L, HOME_DO_LOST, "told again; wrong bytes are never served")
 	ROW(L, GET_M, L, HOME_DO_LOST, "told again; wrong bytes are never served")

@@ -115,8 +115,8 @@ enum home_state {
 	X(PUT_S_FWD, "PUT_S, forwarder", "the same, from the owner that answered a FWD_S")         \
 	X(PUT_S_LATE, "PUT_S, late", "PUT_S from one whose copy no longer counts")                 \
 	X(PUT_S_NEVER, "PUT_S, never", "after a loss, from an owner that the page never reached")  \
-	X(SLICE_LOST, "SLICE_LOST", "a slice was lost that is not the owner")                      \
-	X(OWNER_LOST, "OWNER_LOST", "the owner was lost")
+	X(SLICE_LOST, "SLICE_LOST", "a slice was lost, and is not the owner of a page at rest")    \
+	X(OWNER_LOST, "OWNER_LOST", "the owner of a page at rest was lost")
 
 #define X(name, label, text) HOME_EVENT_##name,
 enum home_event {

@@ -24,6 +24,7 @@ ARROWS = {
     "guests": set(),
     "tests": None,  # None: everything
     "bench": None,
+    "tools": {"dsm", "transport", "base"},
 }
 
 # The protocol core is a pure function: no sockets, clock, malloc, libuv, threads. Headers of types

@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The machine that the protocol's tests run: obeys actions as the engine does, and checks. */
+/* A machine that runs the protocol core: obeys its actions as the engine does, and checks. */
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
-#include "tests/unit/protocol/world.h"
+#include "tools/search/world.h"
+
+/* What a step fills: the rows beside the actions, where world_row_obeyed finds them. */
+struct stepping {
+	struct protocol_actions actions;
+	struct world_rows *rows; /* null: nobody asks */
+};
+
+static_assert(offsetof(struct stepping, actions) == 0, "world_row_obeyed gets the actions");
 
 static void fail(struct world *w, const char *what)
 {
@@ -16,26 +25,39 @@ static unsigned page_of(uint64_t gfn)
 	return (unsigned)(gfn >> CHUNK_PAGES_SHIFT);
 }
 
+void world_row_obeyed(struct protocol_actions *actions, const struct protocol_rule *rule)
+{
+	struct world_rows *rows = ((struct stepping *)actions)->rows;
+	if (rows && rows->count < WORLD_ROWS_MAX)
+		rows->list[rows->count++] = rule;
+}
+
 bool world_init(struct world *w, unsigned slices, unsigned pages, const uint8_t *homes,
 		uint64_t hold_ns, unsigned requests_max)
 {
 	memset(w, 0, sizeof(*w));
+	if (slices > WORLD_SLICES || pages > WORLD_PAGES)
+		return false;
 	w->slices = slices;
 	w->pages = pages;
 	w->homes = homes;
 	w->now_ns = 1;
-	for (unsigned i = 0; i < slices; i++) {
-		struct protocol_config config = {
-			.self = i,
-			.slices = slices,
-			.epoch = 1,
-			.gfns = WORLD_GFN(pages - 1) + 1,
-			.home_of_chunk = homes,
-			.hold_ns = hold_ns,
-			.requests_max = requests_max,
-		};
+	struct protocol_config config = {
+		.slices = slices,
+		.epoch = 1,
+		.gfns = WORLD_GFN(pages - 1) + 1,
+		.home_of_chunk = homes,
+		.hold_ns = hold_ns,
+		.requests_max = requests_max,
+	};
+	for (config.self = 0; config.self < slices; config.self++) {
 		size_t size = protocol_size(&config);
-		if (!size || size > WORLD_MEM || !protocol_init(w->mem[i], &config))
+		if (!size || size > WORLD_MEM)
+			return false;
+		w->mem_size = size > w->mem_size ? size : w->mem_size;
+	}
+	for (config.self = 0; config.self < slices; config.self++) {
+		if (!protocol_init(world_protocol(w, config.self), &config))
 			return false;
 	}
 	return true;
@@ -43,37 +65,47 @@ bool world_init(struct world *w, unsigned slices, unsigned pages, const uint8_t 
 
 struct protocol *world_protocol(const struct world *w, unsigned slice)
 {
-	return (struct protocol *)(uintptr_t)w->mem[slice];
+	return (struct protocol *)(uintptr_t)(w->mem + slice * w->mem_size);
 }
 
 struct packet *channel_head(struct world *w, unsigned from, unsigned to)
 {
 	struct channel *c = &w->channel[from][to];
-	return c->count ? &c->packets[c->head] : NULL;
+	return c->count ? &c->packets[0] : NULL;
 }
 
 static void channel_push(struct world *w, unsigned from, const struct protocol_action *a,
 			 uint32_t value)
 {
 	struct channel *c = &w->channel[from][a->to];
+	struct packet packet = {.msg = a->msg, .value = value};
+	enum world_sending sending = SENDING_ONCE;
 	if (w->lost & slice_bit(a->to))
 		return;
-	if (c->count == WORLD_DEPTH) {
+	if (w->hooks && w->hooks->send)
+		sending = w->hooks->send(w, from, a->to, &packet);
+	if (sending == SENDING_NEVER)
+		return;
+	if (c->count + 1 >= WORLD_DEPTH) {
 		fail(w, "a channel is full");
 		return;
 	}
-	c->packets[(c->head + c->count++) % WORLD_DEPTH] =
-		(struct packet){.msg = a->msg, .value = value};
+	c->packets[c->count++] = packet;
+	if (sending == SENDING_TWICE)
+		c->packets[c->count++] = packet;
+	if (sending == SENDING_AHEAD && c->count > 1 && !c->packets[c->count - 2].receiving) {
+		c->packets[c->count - 1] = c->packets[c->count - 2];
+		c->packets[c->count - 2] = packet;
+	}
 }
 
 static struct packet channel_pop(struct world *w, unsigned from, unsigned to)
 {
 	struct channel *c = &w->channel[from][to];
-	struct packet packet = c->packets[c->head];
-	/* Cleared, so that equal worlds are equal bytes. */
-	c->packets[c->head] = (struct packet){0};
+	struct packet packet = c->packets[0];
 	c->count--;
-	c->head = c->count ? (c->head + 1) % WORLD_DEPTH : 0;
+	memmove(c->packets, c->packets + 1, c->count * sizeof(packet));
+	c->packets[c->count] = (struct packet){0};
 	return packet;
 }
 
@@ -83,7 +115,7 @@ static void frame_touch(struct world *w, unsigned slice, unsigned page)
 	for (unsigned to = 0; to < w->slices; to++) {
 		struct channel *c = &w->channel[slice][to];
 		for (unsigned i = 0; i < c->count; i++) {
-			struct packet *packet = &c->packets[(c->head + i) % WORLD_DEPTH];
+			struct packet *packet = &c->packets[i];
 			if (packet->msg.payload_len && page_of(packet->msg.gfn) == page &&
 			    !w->loss_allowed)
 				fail(w, "a frame changes while it is in flight");
@@ -166,10 +198,19 @@ static void obey(struct world *w, unsigned slice, const struct protocol_action *
 
 int world_step(struct world *w, unsigned slice, const struct protocol_event *event)
 {
-	struct protocol_actions actions;
-	int err = protocol_step(world_protocol(w, slice), event, &actions);
-	for (unsigned i = 0; i < actions.count; i++)
-		obey(w, slice, &actions.list[i]);
+	const struct world_hooks *hooks = w->hooks;
+	struct stepping stepping;
+	stepping.rows = w->rows;
+	if (hooks && hooks->before)
+		hooks->before(w, slice);
+	int err = protocol_step(world_protocol(w, slice), event, &stepping.actions);
+	for (unsigned i = 0; i < stepping.actions.count; i++) {
+		const struct protocol_action *action = &stepping.actions.list[i];
+		if (!hooks || !hooks->obey || hooks->obey(w, slice, action))
+			obey(w, slice, action);
+	}
+	if (hooks && hooks->after)
+		hooks->after(w, slice);
 	world_check(w);
 	return err;
 }
@@ -192,6 +233,15 @@ bool world_read(struct world *w, unsigned slice, unsigned page)
 	if (w->mapping[slice][page] != MAPPED_NONE)
 		return true; /* world_check has compared the value */
 	return fault(w, slice, page, EVENT_FAULT_READ);
+}
+
+void world_refault(struct world *w, unsigned slice, unsigned page, bool write)
+{
+	struct protocol_event event = {.type = write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ,
+				       .gfn = WORLD_GFN(page),
+				       .now_ns = w->now_ns};
+	if (world_step(w, slice, &event))
+		fail(w, "a fault that was satisfied meanwhile is refused");
 }
 
 bool world_write(struct world *w, unsigned slice, unsigned page, uint32_t value)
@@ -219,6 +269,38 @@ void world_hold_end(struct world *w, unsigned slice, unsigned page)
 	world_step(w, slice, &event);
 }
 
+void world_crash(struct world *w, unsigned lost)
+{
+	w->loss_allowed = true;
+	w->lost |= slice_bit(lost);
+	w->untold[lost] = 0;
+	for (unsigned i = 0; i < w->slices; i++) {
+		memset(&w->channel[i][lost], 0, sizeof(w->channel[i][lost]));
+		if (!(w->lost & slice_bit(i)))
+			w->untold[i] |= slice_bit(lost);
+	}
+	memset(w->frame[lost], 0, sizeof(w->frame[lost]));
+	memset(w->mapping[lost], 0, sizeof(w->mapping[lost]));
+	memset(w->pending[lost], 0, sizeof(w->pending[lost]));
+	memset(w->timer[lost], 0, sizeof(w->timer[lost]));
+}
+
+void world_tell(struct world *w, unsigned slice, unsigned lost)
+{
+	struct protocol_event event = {.type = EVENT_PEER_LOST, .from = lost, .now_ns = w->now_ns};
+	event.msg.epoch = world_protocol(w, slice)->config.epoch + 1;
+	/* More than one page in four steps' actions is more pages than a world has. */
+	unsigned steps = 4 * WORLD_PAGES + 1;
+	int err;
+	memset(&w->channel[lost][slice], 0, sizeof(w->channel[lost][slice]));
+	w->untold[slice] &= ~slice_bit(lost);
+	do
+		err = world_step(w, slice, &event);
+	while (err == -EAGAIN && --steps);
+	if (err)
+		fail(w, "a loss never ends");
+}
+
 void world_receive_begin(struct world *w, unsigned from, unsigned to)
 {
 	struct packet *packet = channel_head(w, from, to);
@@ -227,8 +309,8 @@ void world_receive_begin(struct world *w, unsigned from, unsigned to)
 		return;
 	if (w->frame[from][page] != packet->value && !w->loss_allowed)
 		fail(w, "a frame changed before it was sent");
-	bool awaited = packet->msg.type != MSG_PUT_M &&
-		       protocol_awaits_page(world_protocol(w, to), from, &packet->msg);
+	bool in_frame = packet->msg.type != MSG_PUT_M || (w->hooks && w->hooks->put_in_frame);
+	bool awaited = in_frame && protocol_awaits_page(world_protocol(w, to), from, &packet->msg);
 	packet->receiving = awaited ? 1 : 2;
 	if (awaited) {
 		frame_touch(w, to, page);
@@ -241,6 +323,11 @@ void world_receive(struct world *w, unsigned from, unsigned to)
 {
 	world_receive_begin(w, from, to);
 	struct packet packet = channel_pop(w, from, to);
+	if (w->hooks && w->hooks->deliver)
+		w->hooks->deliver(w, from, to, &packet);
+	/* What a slice that knows of the loss sends to one that does not is not said again. */
+	if (w->untold[to] && packet.msg.epoch > world_protocol(w, to)->config.epoch)
+		w->dropped_early = true;
 	unsigned page = page_of(packet.msg.gfn);
 	bool taken = protocol_awaits_page(world_protocol(w, to), from, &packet.msg);
 	if (packet.receiving == 1 && !taken && !w->loss_allowed)
@@ -260,6 +347,8 @@ void world_receive(struct world *w, unsigned from, unsigned to)
 bool world_quiet(const struct world *w)
 {
 	for (unsigned i = 0; i < w->slices; i++) {
+		if (w->untold[i])
+			return false;
 		for (unsigned j = 0; j < w->slices; j++) {
 			if (w->channel[i][j].count)
 				return false;
@@ -323,6 +412,8 @@ static void check_orphans(struct world *w, unsigned page)
 
 void world_check_rest(struct world *w)
 {
+	if (w->dropped_early)
+		return;
 	for (unsigned page = 0; page < w->pages; page++) {
 		unsigned home = w->homes[page];
 		if (w->lost & slice_bit(home)) {

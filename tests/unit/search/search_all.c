@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Runs the searches that together reach every row of the protocol's tables, and judges each. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tools/search/search.h"
+
+#define STATES_MAX 20000000u
+
+/* The last three only reach what takes four slices: all of those would be too many states. */
+static const struct search_options searches[] = {
+	{.slices = 1, .may = MAY_EVICT | MAY_ZERO | MAY_SPLIT},
+	{.slices = 2},
+	{.slices = 2, .may = MAY_EVICT | MAY_ZERO | MAY_SPLIT},
+	{.slices = 2, .may = MAY_EVICT | MAY_ZERO | MAY_SPLIT | MAY_HOLD | MAY_HOLD_ALL},
+	{.slices = 2, .may = MAY_EVICT | MAY_HOLD | MAY_HOLD_ALL | MAY_LOSE, .losses = 1},
+	{.slices = 3, .may = MAY_EVICT | MAY_ZERO | MAY_SPLIT},
+	{.slices = 3, .may = MAY_EVICT | MAY_HOLD},
+	{.slices = 3, .may = MAY_EVICT | MAY_LOSE, .losses = 1},
+	{.slices = 3, .may = MAY_LOSE, .losses = 2},
+	{.slices = 4, .may = MAY_LOSE, .losses = 2, .depth_max = 6},
+	{.slices = 4, .may = MAY_LOSE, .losses = 1, .depth_max = 10},
+	{.slices = 4, .may = MAY_EVICT, .depth_max = 15},
+};
+
+static bool cells_judge(const struct search_options *options, const struct search_result *result)
+{
+	struct cell cell = {0};
+	bool begun = false, good = true;
+	while (cell_next(&cell, &begun)) {
+		char text[96];
+		if (!cell_wrong(cell, options, result))
+			continue;
+		const char *why = cell_unreached(cell, options);
+		cell_text(cell, text, sizeof(text));
+		printf("%s: %s\n", text, why ? why : "not reached, without an explanation");
+		good = false;
+	}
+	return good;
+}
+
+static bool search_one(const struct search_options *which, struct cells *reached)
+{
+	static struct search_result result;
+	struct search_options options = *which;
+	options.pages = 1;
+	options.states_max = STATES_MAX;
+	struct search *s = search_new(&options);
+	bool ran = s && search_run(s, &result);
+	search_free(s);
+	if (!ran) {
+		printf("no memory\n");
+		return false;
+	}
+	printf("%u slices, may %#x: %u states, %llu transitions, depth %u: %s\n", options.slices,
+	       options.may, result.states, (unsigned long long)result.transitions, result.depth,
+	       result.failure	 ? result.failure
+	       : result.complete ? "all visited"
+				 : "not all visited");
+	cells_add(reached, &result.cells);
+	return !result.failure && (result.complete || options.depth_max) &&
+	       cells_judge(&options, &result);
+}
+
+/* A row that no search reaches is a row that nothing needs. */
+static bool cells_all(const struct cells *reached)
+{
+	struct cell cell = {0};
+	bool begun = false, good = true;
+	unsigned count = 0;
+	for (; cell_next(&cell, &begun); count++) {
+		char text[96];
+		if (cell_count(reached, cell))
+			continue;
+		cell_text(cell, text, sizeof(text));
+		printf("%s: no search reaches it\n", text);
+		good = false;
+	}
+	printf("%u cells of the tables, %s\n", count, good ? "all of them reached" : "NOT all");
+	return good;
+}
+
+/* With an argument only the searches of so many slices, and no judgement of all together. */
+int main(int argc, char **argv)
+{
+	static struct cells reached;
+	unsigned slices_max = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : WORLD_SLICES;
+	bool good = true;
+	for (size_t i = 0; i < sizeof(searches) / sizeof(searches[0]); i++) {
+		if (searches[i].slices <= slices_max)
+			good &= search_one(&searches[i], &reached);
+	}
+	if (slices_max == WORLD_SLICES)
+		good &= cells_all(&reached);
+	return good ? 0 : 1;
+}

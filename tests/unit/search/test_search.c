@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The search finds every seeded fault, and only faults; its states are exact; its trace is real. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "tools/search/search.h"
+
+#define STATES_MAX 400000u
+
+static struct search_result result;
+
+static struct search *run(const struct fault *fault, unsigned slices, unsigned may)
+{
+	struct search_options options = {.slices = slices,
+					 .pages = 1,
+					 .may = may,
+					 .losses = may & MAY_LOSE ? 1 : 0,
+					 .states_max = STATES_MAX,
+					 .fault = fault};
+	struct search *s = search_new(&options);
+	cr_assert(s && search_run(s, &result));
+	return s;
+}
+
+Test(search, every_seeded_fault_is_found)
+{
+	cr_assert_geq(faults_count, 10);
+	for (unsigned i = 0; i < faults_count; i++) {
+		const struct fault *fault = &faults[i];
+		struct search *s = run(fault, fault->slices, fault->may);
+		cr_assert(result.failure, "%s is not found", fault->name);
+		printf("%-18s %6u states, %2u events: %s\n", fault->name, result.states,
+		       search_trace_length(s), result.failure);
+		cr_assert_eq(fault_find(fault->name), fault);
+		search_free(s);
+	}
+	cr_assert_null(fault_find("no-such-fault"));
+}
+
+/* As far as the faults above were looked for, at least. */
+Test(search, without_a_fault_nothing_fails)
+{
+	for (unsigned i = 0; i < faults_count; i++) {
+		struct search *s = run(NULL, faults[i].slices, faults[i].may);
+		cr_assert(!result.failure, "%s", result.failure);
+		cr_assert(result.complete || result.states == STATES_MAX);
+		search_free(s);
+	}
+}
+
+struct lines {
+	unsigned count;
+	char last[256];
+};
+
+static void line_take(void *arg, unsigned number, const char *event, const char *rows)
+{
+	struct lines *lines = arg;
+	cr_assert_eq(number, ++lines->count);
+	cr_assert(event[0]);
+	snprintf(lines->last, sizeof(lines->last), "%s|%s", event, rows);
+}
+
+Test(search, the_trace_is_the_shortest_way_and_names_rows)
+{
+	struct lines lines = {0};
+	struct search *s = run(fault_find("protect-skipped"), 2, 0);
+	search_trace(s, line_take, &lines);
+	cr_assert_eq(lines.count, search_trace_length(s));
+	cr_assert(lines.count == result.depth || lines.count == result.depth + 1);
+	cr_assert(strstr(lines.last, "slice "), "%s", lines.last);
+	cr_assert(strstr(lines.last, " -> "), "%s", lines.last);
+	search_free(s);
+}
+
+static uint32_t random_next(uint32_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 17;
+	*state ^= *state << 5;
+	return *state;
+}
+
+static struct move move_random(const struct world *w, uint32_t *random)
+{
+	struct move m;
+	m.type = (uint8_t)(MOVE_READ + random_next(random) % (MOVE_RECEIVE - MOVE_READ + 1));
+	/* Else accesses would be most of what happens. */
+	if (random_next(random) % 2)
+		m.type = MOVE_RECEIVE;
+	m.slice = (uint8_t)(random_next(random) % w->slices);
+	m.to = (uint8_t)(random_next(random) % w->slices);
+	m.page = (uint8_t)(random_next(random) % w->pages);
+	return m;
+}
+
+/* A state that was encoded is the same world again, byte for byte, and has the same code. */
+Test(search, a_decoded_state_is_the_same_world)
+{
+	static const uint8_t homes[WORLD_PAGES] = {0, 1};
+	static struct world w, base, again;
+	uint8_t bytes[STATE_BYTES_MAX], more[STATE_BYTES_MAX];
+	uint32_t random = 4711;
+	unsigned moves = 0;
+	size_t longest = 0;
+	cr_assert(world_init(&base, 3, 2, homes, SEARCH_HOLD_NS, 2));
+	memcpy(&w, &base, sizeof(w));
+	while (moves < 20000) {
+		struct move m = move_random(&w, &random);
+		if (!move_allowed(&w, m))
+			continue;
+		move_do(&w, m);
+		cr_assert(!w.failure, "seed 4711, move %u: %s", moves, w.failure);
+		size_t len = state_encode(&w, &base, bytes);
+		cr_assert_gt(len, 0);
+		state_decode(&again, &base, bytes, len);
+		cr_assert_eq(memcmp(&again, &w, world_used(&w)), 0, "move %u", moves);
+		cr_assert_eq(state_encode(&again, &base, more), len);
+		cr_assert_eq(memcmp(bytes, more, len), 0);
+		longest = len > longest ? len : longest;
+		moves++;
+	}
+	printf("seed 4711: %u moves, at most %zu bytes a state\n", moves, longest);
+}
+
+/* What is known of a small machine by hand: one slice, its own page, and a bit for "was read". */
+Test(search, one_slice_alone_has_four_states)
+{
+	struct search *s = run(NULL, 1, MAY_EVICT);
+	cr_assert(result.complete && !result.failure);
+	cr_assert_eq(result.states, 4);
+	search_free(s);
+}
+
+Test(search, limits_end_a_search_and_say_so)
+{
+	struct search_options options = {.slices = 2, .pages = 2, .states_max = 1000};
+	struct search *s = search_new(&options);
+	cr_assert(s && search_run(s, &result));
+	cr_assert(!result.complete && !result.failure);
+	cr_assert_eq(result.states, 1000);
+	search_free(s);
+	options = (struct search_options){
+		.slices = 3, .pages = 1, .states_max = STATES_MAX, .depth_max = 4};
+	s = search_new(&options);
+	cr_assert(s && search_run(s, &result));
+	cr_assert(!result.complete && !result.failure);
+	cr_assert_eq(result.depth, 4);
+	search_free(s);
+	options.slices = WORLD_SLICES + 1;
+	cr_assert_null(search_new(&options));
+}
+
+Test(search, every_cell_has_a_row_and_is_found_by_it)
+{
+	struct cell cell = {0}, found;
+	bool begun = false;
+	unsigned slices = 0, homes = 0;
+	while (cell_next(&cell, &begun)) {
+		cr_assert(cell_find(cell_rule(cell), &found));
+		cr_assert(found.home == cell.home && found.state == cell.state &&
+			  found.event == cell.event);
+		slices += !cell.home;
+		homes += cell.home;
+	}
+	cr_assert_gt(slices, 80);
+	cr_assert_gt(homes, 60);
+	struct protocol_rule elsewhere = {.why = "not of the tables"};
+	cr_assert(!cell_find(&elsewhere, &found));
+}
