@@ -2,6 +2,7 @@
 # Warnings, sanitizers and version constants that every target of Pangea shares.
 option(PANGEA_ASAN "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 option(PANGEA_TSAN "ThreadSanitizer" OFF)
+option(PANGEA_FUZZ "fuzz targets, by clang with libFuzzer" OFF)
 
 # -fno-strict-aliasing: guest memory is read through pointers of every width.
 add_compile_options(-Wall -Wextra -Werror -Wimplicit-fallthrough -Wshadow -Wstrict-prototypes
@@ -15,6 +16,12 @@ endif()
 if(PANGEA_TSAN)
   add_compile_options(-fsanitize=thread)
   add_link_options(-fsanitize=thread)
+endif()
+
+# Clang warns of more (a GNU extension of KVM's own structs, say); the other builds' warnings count.
+if(PANGEA_FUZZ)
+  add_compile_options(-Wno-error -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=address,undefined)
 endif()
 
 # pangea_unit_test(NAME SOURCES... LIBS...): one Criterion program, one ctest entry "unit.NAME".

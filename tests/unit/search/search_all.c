@@ -20,7 +20,7 @@ static const struct search_options searches[] = {
 	{.slices = 3, .may = MAY_LOSE, .losses = 2},
 	{.slices = 4, .may = MAY_LOSE, .losses = 2, .depth_max = 6},
 	{.slices = 4, .may = MAY_LOSE, .losses = 1, .depth_max = 10},
-	{.slices = 4, .may = MAY_EVICT, .depth_max = 15},
+	{.slices = 4, .may = MAY_EVICT, .depth_max = 16},
 };
 
 static bool cells_judge(const struct search_options *options, const struct search_result *result)

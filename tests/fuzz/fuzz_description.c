@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fuzzes a VM's description as a slice gets it: slice-config, then the distances of slice-run. */
+#include <string.h>
+
+#include "base/log.h"
+#include "tests/fuzz/fuzz.h"
+#include "vmm/main/slice.h"
+
+/* What is taken must be a machine that keeps to its limits. */
+static void config_check(const struct slice_config *config)
+{
+	const struct vm_shape *shape = &config->shape;
+
+	invariant(shape->slices >= 1 && shape->slices <= SLICES_MAX);
+	invariant(config->self < shape->slices);
+	invariant(shape->vcpus >= 1 && shape->vcpus <= VCPUS_MAX);
+	invariant(strlen(config->append) < CMDLINE_MAX);
+	for (unsigned vcpu = 0; vcpu < shape->vcpus; vcpu++)
+		invariant(shape_slice_of_vcpu(shape, vcpu) < shape->slices);
+	invariant(shape_slice_of_vcpu(shape, shape->vcpus) == SLICES_MAX);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct slice_config config;
+	char why[CONTROL_WHY_MAX] = "";
+	json_t *msg = json_loadb((const char *)data, size, 0, NULL);
+
+	if (!json_is_object(msg)) {
+		json_decref(msg);
+		return 0;
+	}
+	memset(&config, 0, sizeof(config));
+	int err = slice_config_parse(msg, &config, why);
+	if (err) {
+		invariant(why[0]);
+	} else {
+		config_check(&config);
+		slice_distances_parse(msg, &config.shape, why);
+	}
+	json_decref(msg);
+	return 0;
+}
