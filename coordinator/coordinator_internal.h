@@ -185,8 +185,8 @@ void vm_console(struct coordinator *co, struct vm *vm, const uint8_t *data, size
 
 /* ---- coordinator_slices.c ---- */
 /* A message of a node about one of its slices or VMs. */
-int slice_message(struct coordinator *co, struct node *node, const struct coordinator_event *event,
-		  char *why);
+int node_slice_message(struct coordinator *co, struct node *node,
+		       const struct coordinator_event *event, char *why);
 void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *msg,
 		const void *blob, size_t len);
 

@@ -109,7 +109,7 @@ void node_message(struct coordinator *co, struct peer *peer, const struct coordi
 		action_send(co, peer->id, message_make("{s:s}", "type", "heartbeat"), NULL, 0);
 	else if (control_is(event->msg, "leaving"))
 		node_leaving(peer->node, event->msg);
-	else if (slice_message(co, peer->node, event, why) < 0)
+	else if (node_slice_message(co, peer->node, event, why) < 0)
 		peer_refuse(co, peer, why);
 }
 

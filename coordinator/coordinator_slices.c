@@ -219,8 +219,8 @@ static void files_take(struct coordinator *co, struct vm *vm, const json_t *msg)
 	}
 }
 
-int slice_message(struct coordinator *co, struct node *node, const struct coordinator_event *event,
-		  char *why)
+int node_slice_message(struct coordinator *co, struct node *node,
+		       const struct coordinator_event *event, char *why)
 {
 	struct report report = {.co = co, .event = event};
 	const char *name;
