@@ -21,6 +21,7 @@ ARROWS = {
     "node": {"control", "base"},
     "coordinator": {"control", "base"},
     "cli": {"control", "base"},
+    "sim": {"coordinator", "control", "dsm", "transport", "base"},
     "guests": set(),
     "tests": None,  # None: everything
     "bench": None,
