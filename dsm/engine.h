@@ -42,7 +42,13 @@ struct engine_config {
 	unsigned bind_port;    /* 0: any */
 	unsigned connect_timeout_ms;
 	unsigned faulters_max; /* threads of this process that touch guest memory */
-	uint64_t hold_ns;
+	uint64_t hold_ns;      /* the protocol's hold time, to begin with */
+	/*
+	 * Page-table walks of this slice's vCPUs need the tables writable (AMD's nested paging, EPT
+	 * with accessed bits), so slices that share tables must be kept from taking them from each
+	 * other in the middle of walks: they have turns (engine_turns.c).
+	 */
+	bool walks_write;
 	bool poll; /* spin instead of sleeping (needs a CPU of its own) */
 	/* Resolve the kernel's own faults on guest memory too: KVM needs it, and it a privilege. */
 	bool kernel_faults;
@@ -87,6 +93,12 @@ uint8_t *engine_ram(struct engine *engine);
  */
 int engine_post(struct engine *engine, unsigned to, const struct wire_msg *msg,
 		const void *payload);
+
+/*
+ * A clock that all slices share is this host's monotonic clock plus offset_ns, or about that. Any
+ * thread, again and again.
+ */
+void engine_clock_set(struct engine *engine, int64_t offset_ns);
 
 /* Any thread. */
 void engine_stats(struct engine *engine, struct engine_stats *out);

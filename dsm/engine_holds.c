@@ -8,6 +8,10 @@
 #include "base/log.h"
 #include "dsm/engine_parts.h"
 
+/* How often to look whether a page was used that is in hold for that: a thread that waits for a CPU
+ * waits for some milliseconds. */
+#define UNUSED_RECHECK_NS 100000
+
 static void heap_swap(struct hold_timer *a, struct hold_timer *b)
 {
 	struct hold_timer tmp = *a;
@@ -72,8 +76,14 @@ void engine_holds_run(struct engine *e)
 	if (read(e->timer_fd, &expirations, sizeof(expirations)) < 0 && errno != EAGAIN)
 		log_warn("reading the hold timer failed");
 	e->timer_armed_ns = 0;
-	while (e->holds_count > 0 && e->holds[0].deadline_ns <= now_ns)
-		engine_hold_end(e, heap_pop(e).gfn);
+	while (e->holds_count > 0 && e->holds[0].deadline_ns <= now_ns) {
+		struct hold_timer timer = heap_pop(e);
+
+		if (engine_use_outstanding(e, timer.gfn, now_ns))
+			engine_hold_add(e, timer.gfn, now_ns + UNUSED_RECHECK_NS);
+		else
+			engine_hold_end(e, timer.gfn);
+	}
 	timer_arm(e);
 }
 

@@ -27,6 +27,7 @@
 struct pending_fault {
 	uint64_t gfn;
 	uint64_t start_ns;
+	uint32_t tid;
 	bool write;
 	bool remote; /* was not served within its own step */
 };
@@ -35,6 +36,26 @@ struct fault_list {
 	struct pending_fault *list;
 	unsigned count, capacity;
 };
+
+/* What a slice knows of the use of one page (engine_predict.c). */
+struct prediction {
+	uint64_t tag; /* gfn + 1; 0: free */
+	uint64_t asked_ns;
+	bool read_only_once; /* the last request was for a copy, and no write has followed yet */
+	uint8_t uses;	     /* reads that shall be taken for writes */
+};
+/* Pages remembered, direct-mapped: some times the pages that a booting kernel's CPUs share. */
+#define PREDICTIONS 4096u
+
+/* A contended page that came for a thread (engine_use.c). */
+struct grant {
+	uint64_t tag; /* gfn + 1; 0: free */
+	uint64_t granted_ns;
+	uint64_t cpu_ns; /* the thread's CPU time then */
+	uint32_t tid;
+};
+/* Grants remembered, direct-mapped: several for each vCPU that a slice can have. */
+#define GRANTS 1024u
 
 struct hold_timer {
 	uint64_t deadline_ns;
@@ -84,7 +105,12 @@ struct engine {
 	struct fault_list timing;  /* faults being served */
 	struct hold_timer holds[HOLDS_MAX];
 	unsigned holds_count;
+	uint64_t latency_min_ns; /* of the remote faults since the turns' length was last set */
+	unsigned latency_samples;
+	uint64_t turn_ns;	 /* 0: no turns */
 	uint64_t timer_armed_ns; /* 0: not armed */
+	struct grant grants[GRANTS];
+	struct prediction predictions[PREDICTIONS];
 	uint64_t pages_sent, pages_home, pages_lost;
 	uint64_t fault_ns_total, fault_count_remote;
 	uint8_t *scratch; /* a page for each peer: payloads that no frame awaits */
@@ -92,6 +118,9 @@ struct engine {
 	/* Written by the engine thread, read by any: relaxed atomics. */
 	struct engine_stats published;
 	uint64_t peers_lost; /* by slice index */
+
+	/* Written by any thread, read by the engine thread: a relaxed atomic. */
+	int64_t clock_offset_ns;
 
 	/* Under lock. */
 	pthread_mutex_t lock;
@@ -143,6 +172,25 @@ void engine_hold_add(struct engine *e, uint64_t gfn, uint64_t deadline_ns);
 void engine_holds_run(struct engine *e);
 /* Makes room for the timers of one more event, firing the earliest ones early. */
 void engine_holds_trim(struct engine *e);
+
+/* engine_predict.c: reads that a write follows. */
+/* This slice is about to ask for gfn, which it does not have, to read it: should it ask to write?
+ */
+bool engine_predict_write(struct engine *e, uint64_t gfn);
+/* This slice wants to write gfn, of which it has a copy. */
+void engine_predict_learn(struct engine *e, uint64_t gfn);
+
+/* engine_turns.c: whose turn it is to keep contended pages. */
+/* A remote fault took this long: the turns' length follows. */
+void engine_turns_learn(struct engine *e, uint64_t latency_ns);
+/* Fills the event's turn, if there are turns. */
+void engine_turn_tell(const struct engine *e, struct protocol_event *event);
+
+/* engine_use.c: pages that were not used yet. */
+/* gfn is mapped now for the thread tid, which waited for it (0: not known). */
+void engine_use_expect(struct engine *e, uint64_t gfn, uint32_t tid, uint64_t now_ns);
+/* Is gfn contended, and its thread has not run since it came? Not for longer than some ms. */
+bool engine_use_outstanding(struct engine *e, uint64_t gfn, uint64_t now_ns);
 
 /* engine_post.c */
 void engine_posts_drain(struct engine *e);

@@ -37,8 +37,12 @@ static void faults_served(struct engine *e, uint64_t gfn)
 			continue;
 		}
 		if (fault->remote) {
-			e->fault_ns_total += clock_now_ns() - fault->start_ns;
+			uint64_t now_ns = clock_now_ns(), latency_ns = now_ns - fault->start_ns;
+
+			engine_use_expect(e, gfn, fault->tid, now_ns);
+			e->fault_ns_total += latency_ns;
 			e->fault_count_remote++;
+			engine_turns_learn(e, latency_ns);
 		}
 		*fault = timing->list[--timing->count];
 	}
@@ -232,10 +236,26 @@ static bool faults_mark_remote(struct engine *e, uint64_t gfn)
 	return any;
 }
 
+/* May the fault be taken for a write, since the last reads of this page became writes? */
+static bool fault_will_write(struct engine *e, const struct page_fault *fault)
+{
+	const char *state = protocol_page_state(e->protocol, fault->gfn);
+
+	if (!fault->write)
+		return strcmp(state, "I") == 0 && engine_predict_write(e, fault->gfn);
+	if (strcmp(state, "S") == 0)
+		engine_predict_learn(e, fault->gfn);
+	return true;
+}
+
 void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now_ns)
 {
 	struct pending_fault pending = {
-		.gfn = fault->gfn, .start_ns = now_ns, .write = fault->write};
+		.gfn = fault->gfn,
+		.start_ns = now_ns,
+		.tid = fault->tid,
+		.write = fault_will_write(e, fault),
+	};
 	int err;
 
 	/* A full list only costs the statistics a sample. */
@@ -270,6 +290,8 @@ int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
 		.type = EVENT_MESSAGE, .from = from, .gfn = msg->gfn, .now_ns = clock_now_ns()};
 
 	event.msg = *msg;
+	event.unused = engine_use_outstanding(e, msg->gfn, event.now_ns);
+	engine_turn_tell(e, &event);
 	engine_step(e, &event);
 	if (e->violators & UINT64_C(1) << from)
 		return -PANGEA_EPROTOCOL;

@@ -22,6 +22,7 @@ struct pages;
 /* A fault that a thread waits in. */
 struct page_fault {
 	uint64_t gfn;
+	uint32_t tid; /* the thread */
 	bool write;
 };
 

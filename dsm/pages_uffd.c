@@ -32,8 +32,8 @@
 #endif
 
 #define FEATURES_NEEDED                                                                            \
-	(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM |  \
-	 UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+	(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MISSING_SHMEM |    \
+	 UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
 /* Inaccessible space behind guest memory, so that an access across its end faults too. */
 #define GUARD_SIZE UINT64_C(65536)
@@ -94,6 +94,7 @@ int pages_read_faults(struct pages *pages, struct page_fault faults[PAGE_FAULTS_
 			continue;
 		faults[count].gfn =
 			(msgs[i].arg.pagefault.address - (uintptr_t)pages->g) >> PAGE_SHIFT;
+		faults[count].tid = msgs[i].arg.pagefault.feat.ptid;
 		faults[count++].write =
 			flags & (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP);
 	}

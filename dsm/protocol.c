@@ -227,7 +227,7 @@ int protocol_step(struct protocol *p, const struct protocol_event *event,
 	s.p = p;
 	s.actions = actions;
 	s.now_ns = event->now_ns;
-	s.unused = event->unused;
+	s.event = event;
 	s.local_head = s.local_count = 0;
 	actions->count = 0;
 	int err = step_event(&s, event);

@@ -71,6 +71,14 @@ struct protocol_event {
 	/* EVENT_MESSAGE: if gfn is contended it stays, past its hold time too: who waited for it
 	 * could not use it yet. The caller answers for an end of this. */
 	bool unused;
+	/*
+	 * With turns: their length (0: no turns), whose it is, and when it ends by now_ns's clock.
+	 * A contended page is then not held for hold_ns but given up at once to slices that come
+	 * before this one in the turn's order (from `turn` upwards, modulo slices), and kept from
+	 * others until its end.
+	 */
+	uint64_t turn_ns, turn_end_ns;
+	unsigned turn;
 	struct wire_msg msg;
 };
 
@@ -150,6 +158,7 @@ int protocol_step(struct protocol *p, const struct protocol_event *event,
 
 /* Has gfn been taken away soon after a grant, of late? Then a hold time is in force for it. */
 bool protocol_page_contended(const struct protocol *p, uint64_t gfn);
+
 /*
  * Would protocol_step take the page that comes with msg from slice `from`? True exactly if so.
  * A DATA or WB that is awaited stays awaited until its step, and nothing here reads or writes the

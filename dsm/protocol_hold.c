@@ -27,13 +27,33 @@ void hold_granted(struct step *s, uint64_t gfn)
 	h->granted_ns = s->now_ns;
 }
 
-bool hold_check(struct step *s, uint64_t gfn)
+/* This slice's place in the turn's order is before the other's. */
+static bool turn_is_before(const struct step *s, unsigned other)
+{
+	unsigned slices = s->p->config.slices, shift = slices - s->event->turn % slices;
+
+	return (s->p->config.self + shift) % slices < (other + shift) % slices;
+}
+
+static bool hold_in_force(const struct step *s, const struct hold *h, unsigned requester)
+{
+	if (!h->level)
+		return false;
+	if (s->event->unused)
+		return true;
+	if (s->event->turn_ns)
+		return turn_is_before(s, requester);
+	return s->now_ns < hold_end(s->p, h);
+}
+
+bool hold_check(struct step *s, uint64_t gfn, unsigned requester)
 {
 	struct hold *h = hold_find(s->p, gfn);
 	if (!h)
 		return false;
-	bool held = s->now_ns < hold_end(s->p, h);
-	if (s->now_ns < h->granted_ns + HOLD_SOON * s->p->config.hold_ns) {
+	uint64_t hold_ns = s->event->turn_ns ? s->event->turn_ns : s->p->config.hold_ns;
+	bool held = hold_in_force(s, h, requester);
+	if (s->now_ns < h->granted_ns + HOLD_SOON * hold_ns) {
 		/* The hold time in force must not move while a message waits for it. */
 		if (h->level < HOLD_LEVEL_MAX && !held)
 			h->level++;
@@ -49,7 +69,11 @@ void hold_defer(struct step *s, uint64_t gfn, const struct wire_msg *msg)
 	h->deferred = msg->type;
 	h->requester = msg->requester;
 	s->p->stats.deferred++;
-	step_action(s, ACTION_HOLD_TIMER, gfn)->deadline_ns = hold_end(s->p, h);
+	uint64_t end_ns = s->event->turn_ns ? s->event->turn_end_ns : hold_end(s->p, h);
+	/* A page that is held as it is unused is looked at again after one more hold time. */
+	if (s->event->unused || end_ns <= s->now_ns)
+		end_ns = s->now_ns + s->p->config.hold_ns;
+	step_action(s, ACTION_HOLD_TIMER, gfn)->deadline_ns = end_ns;
 }
 
 bool hold_deferred(const struct protocol *p, uint64_t gfn)
@@ -71,6 +95,12 @@ void hold_release(struct step *s, uint64_t gfn)
 	const struct protocol_rule *rule = slice_classify(s->p, home, &msg);
 	if (rule)
 		slice_apply(s, rule, gfn, home, &msg);
+}
+
+bool protocol_page_contended(const struct protocol *p, uint64_t gfn)
+{
+	const struct hold *h = hold_find(p, gfn);
+	return h && h->level;
 }
 
 void hold_forget_all(struct protocol *p)

@@ -20,7 +20,7 @@
 #define PROTOCOL_HOLDS_MAX 1024u
 /* Hold times grow in this many steps to hold_ns: 0, 1/4, 1/2, 1. */
 #define HOLD_LEVEL_MAX 3u
-/* A page that is taken away within this many hold times of its grant is contended. */
+/* A page that is taken away within this many hold times (or turns) of its grant is contended. */
 #define HOLD_SOON 4u
 
 /* The slice's byte for every guest page: an enum page_state and one flag. */
@@ -117,7 +117,7 @@ struct step {
 	struct protocol *p;
 	struct protocol_actions *actions;
 	uint64_t now_ns;
-	bool unused; /* the event's */
+	const struct protocol_event *event;
 	struct wire_msg local[LOCAL_MAX];
 	unsigned local_head, local_count;
 };
@@ -207,7 +207,7 @@ void home_lose(struct step *s, struct home_entry *entry, uint64_t gfn, unsigned 
 /* protocol_hold.c: minimum hold times. */
 void hold_granted(struct step *s, uint64_t gfn);
 /* A FWD or INV has come for a page here: must it wait? Also learns from it. */
-bool hold_check(struct step *s, uint64_t gfn);
+bool hold_check(struct step *s, uint64_t gfn, unsigned requester);
 void hold_defer(struct step *s, uint64_t gfn, const struct wire_msg *msg);
 bool hold_deferred(const struct protocol *p, uint64_t gfn);
 /* Obeys the message that was set aside for gfn, if any. */

@@ -283,7 +283,7 @@ void slice_message(struct step *s, unsigned from, const struct wire_msg *msg)
 		return;
 	}
 	enum page_state state = page_state(p, msg->gfn);
-	if (asks && slice_rule(state, SLICE_HELD) && hold_check(s, msg->gfn))
+	if (asks && slice_rule(state, SLICE_HELD) && hold_check(s, msg->gfn, msg->requester))
 		rule = slice_rule(state, SLICE_HELD);
 	slice_apply(s, rule, msg->gfn, from, msg);
 }

@@ -62,10 +62,12 @@ static bool kvm_unfit(const struct host_report *host, const struct cpu_guest *gu
 	return true;
 }
 
-static void take(struct cpu_choice *out, const struct vcpu_ops *ops, const char *why)
+static void take(struct cpu_choice *out, const struct host_report *host, const struct vcpu_ops *ops,
+		 const char *why)
 {
 	out->ops = ops;
 	out->kernel_faults = ops == &vcpu_kvm_ops;
+	out->walks_write = out->kernel_faults && host->walks_write;
 	snprintf(out->sentence, sizeof(out->sentence), "CPU engine %s: %s", ops->name, why);
 }
 
@@ -75,11 +77,11 @@ static int choose_auto(const struct host_report *host, const struct cpu_guest *g
 	char why[300];
 
 	if (!host->live.vmx && !host->live.svm)
-		take(out, &vcpu_soft_ops, "the processor offers neither VT-x nor SVM");
+		take(out, host, &vcpu_soft_ops, "the processor offers neither VT-x nor SVM");
 	else if (kvm_missing(host, why, sizeof(why)) || kvm_unfit(host, guest, why, sizeof(why)))
-		take(out, &vcpu_soft_ops, why);
+		take(out, host, &vcpu_soft_ops, why);
 	else
-		take(out, &vcpu_kvm_ops,
+		take(out, host, &vcpu_kvm_ops,
 		     host->live.vmx ? "the processor has VT-x and /dev/kvm works"
 				    : "the processor has SVM and /dev/kvm works");
 	return 0;
@@ -92,15 +94,16 @@ static int choose_kvm(const struct host_report *host, const struct cpu_guest *gu
 	bool unfit = kvm_unfit(host, guest, why, sizeof(why));
 
 	if (unfit && guest->force) {
-		take(out, &vcpu_kvm_ops, "forced, although this host is not fit for the guest");
+		take(out, host, &vcpu_kvm_ops,
+		     "forced, although this host is not fit for the guest");
 		unfit = false;
 	} else if (!unfit) {
-		take(out, &vcpu_kvm_ops, "asked for");
+		take(out, host, &vcpu_kvm_ops, "asked for");
 	}
 	if (!unfit && !kvm_missing(host, why, sizeof(why)))
 		return 0;
 	out->ops = NULL;
-	out->kernel_faults = false;
+	out->kernel_faults = out->walks_write = false;
 	snprintf(out->sentence, sizeof(out->sentence), "CPU engine kvm is refused: %s%s", why,
 		 unfit ? "; use --cpu soft, or --force at your own risk" : "");
 	return -ENOTSUP;
@@ -112,7 +115,7 @@ int cpu_choose(const struct host_report *host, enum cpu_wish wish, const struct 
 	memset(out, 0, sizeof(*out));
 	switch (wish) {
 	case CPU_SOFT:
-		take(out, &vcpu_soft_ops, "asked for");
+		take(out, host, &vcpu_soft_ops, "asked for");
 		return 0;
 	case CPU_KVM:
 		return choose_kvm(host, guest, out);

@@ -23,6 +23,7 @@ struct cpu_guest {
 struct cpu_choice {
 	const struct vcpu_ops *ops; /* NULL when refused */
 	bool kernel_faults;	    /* what engine_config of this slice needs */
+	bool walks_write;	    /* this too */
 	char sentence[400];	    /* which and why, or why not */
 };
 

@@ -111,7 +111,7 @@ static int model_check(const struct slice_config *config, struct cpu_choice *cho
 	if (choice->ops != &vcpu_kvm_ops || !model_disagrees(config, why, sizeof(why)))
 		return 0;
 	choice->ops = &vcpu_soft_ops;
-	choice->kernel_faults = false;
+	choice->kernel_faults = choice->walks_write = false;
 	if (config->cpu_wish == CPU_AUTO) {
 		snprintf(choice->sentence, sizeof(choice->sentence), "CPU engine soft: %s", why);
 		return 0;

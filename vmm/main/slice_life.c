@@ -95,6 +95,7 @@ static int engine_make(struct slice *s, unsigned *port)
 		.faulters_max = shape->slice[s->config.self].vcpus + 1,
 		.hold_ns = HOLD_NS,
 		.kernel_faults = s->cpu.kernel_faults,
+		.walks_write = s->cpu.walks_write,
 		.callbacks = slice_engine_callbacks(s),
 	};
 

@@ -28,7 +28,10 @@ static void clock_tick(uv_timer_t *timer)
 {
 	struct slice *s = timer->data;
 	unsigned next_ms = s->state == SLICE_ENDING ? 0 : machine_clock_burst(s->machine);
+	struct machine_stats stats;
 
+	machine_stats(s->machine, &stats);
+	engine_clock_set(s->engine, stats.clock_offset_ns);
 	if (next_ms)
 		uv_timer_start(timer, clock_tick, next_ms, 0);
 }

@@ -97,6 +97,14 @@ Test(coherence, counters_with_hold_time)
 	counters_check(3, 6, 2000);
 }
 
+Test(coherence, counters_with_turns)
+{
+	rig_init(&rig, 3);
+	rig.config.hold_ns = 20000;
+	rig.config.walks_write = true;
+	counters_check(3, 6, 500);
+}
+
 Test(coherence, counters_while_polling)
 {
 	rig_init(&rig, 2);

@@ -585,6 +585,73 @@ Test(protocol, the_hold_time_grows_with_contention_and_goes_without)
 	cr_assert_eq(steal(p), 0);
 }
 
+/* Slice `requester` wants the page that this slice has; true if it must wait. */
+static bool kept_from(struct protocol *p, unsigned requester, struct protocol_event event)
+{
+	event.type = EVENT_MESSAGE;
+	event.from = 1;
+	event.gfn = GFN_OF1;
+	event.now_ns = now;
+	event.msg = msg_make(p, MSG_FWD_M, GFN_OF1, requester);
+	cr_assert_eq(protocol_step(p, &event, &out), 0);
+	cr_assert_eq(out.list[0].type == ACTION_HOLD_TIMER,
+		     !strcmp(protocol_page_state(p, GFN_OF1), "M"));
+	return out.list[0].type == ACTION_HOLD_TIMER;
+}
+
+static void contend(struct protocol *p)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		fetch(p, true);
+		now += 10;
+		if (kept_from(p, 2, (struct protocol_event){0}))
+			step(p, EVENT_HOLD_END, GFN_OF1);
+	}
+	cr_assert(protocol_page_contended(p, GFN_OF1));
+}
+
+Test(protocol, in_its_turn_a_slice_keeps_contended_pages)
+{
+	struct protocol *p = start_with(HOLD_NS);
+	struct protocol_event turn = {.turn_ns = 100 * HOLD_NS};
+
+	contend(p);
+	fetch(p, true);
+	now += 3 * HOLD_NS; /* the hold time is over and does not matter */
+	turn.turn_end_ns = now + 7 * HOLD_NS;
+	turn.turn = 0; /* its own */
+	cr_assert(kept_from(p, 2, turn));
+	cr_assert_eq(out.list[0].deadline_ns, turn.turn_end_ns);
+	now = turn.turn_end_ns;
+	step(p, EVENT_HOLD_END, GFN_OF1);
+	expect_state(p, GFN_OF1, "I");
+	fetch(p, true);
+	turn.turn_end_ns = now + 1;
+	turn.turn = 1; /* the order is 1, 2, 0 */
+	cr_assert_not(kept_from(p, 2, turn));
+	fetch(p, true);
+	turn.turn = 2; /* the order is 2, 0, 1 */
+	cr_assert_not(kept_from(p, 2, turn));
+	fetch(p, true);
+	cr_assert(kept_from(p, 1, turn));
+}
+
+Test(protocol, a_contended_page_stays_until_it_is_used)
+{
+	struct protocol *p = start_with(HOLD_NS);
+	struct protocol_event unused = {.unused = true};
+
+	fetch(p, true);
+	cr_assert_not(kept_from(p, 2, unused)); /* nobody contends yet */
+	contend(p);
+	fetch(p, true);
+	now += 100 * HOLD_NS;
+	cr_assert(kept_from(p, 2, unused));
+	cr_assert_eq(out.list[0].deadline_ns, now + HOLD_NS);
+	step(p, EVENT_HOLD_END, GFN_OF1); /* the engine says when it was used */
+	expect_state(p, GFN_OF1, "I");
+}
+
 Test(protocol, a_write_lets_the_deferred_writer_go_first)
 {
 	struct protocol *p = start_with(HOLD_NS);
