@@ -12,6 +12,7 @@
 
 #define MIB	    (UINT64_C(1) << 20)
 #define RAM_MIB_MAX 128u
+#define GUARD	    (64 * MIB)
 
 /* The loader reads files: one in memory, by its name in /proc. */
 static int file_make(const uint8_t *data, size_t size, char *path, size_t path_size)
@@ -22,15 +23,16 @@ static int file_make(const uint8_t *data, size_t size, char *path, size_t path_s
 	return fd;
 }
 
+/* Guest memory of exactly its size: behind it lies memory that nobody may touch. */
 static void image_place(const struct loader_image *image, const struct vm_shape *shape)
 {
 	struct vcpu_state bsp;
-	/* Exactly the guest's memory: a byte beyond it is a fault. */
-	uint8_t *ram = mmap(NULL, shape->ram_end, PROT_READ | PROT_WRITE,
+	uint64_t size = shape->ram_end;
+	uint8_t *ram = mmap(NULL, size + GUARD, PROT_NONE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	invariant(ram != MAP_FAILED);
+	invariant(ram != MAP_FAILED && mprotect(ram, size, PROT_READ | PROT_WRITE) == 0);
 	loader_place(image, shape, ram, &bsp);
-	munmap(ram, shape->ram_end);
+	munmap(ram, size + GUARD);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

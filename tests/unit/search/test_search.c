@@ -5,7 +5,8 @@
 
 #include "tools/search/search.h"
 
-#define STATES_MAX 400000u
+/* Several times what any of the faults needs. */
+#define STATES_MAX 50000u
 
 static struct search_result result;
 
@@ -41,6 +42,12 @@ Test(search, every_seeded_fault_is_found)
 Test(search, without_a_fault_nothing_fails)
 {
 	for (unsigned i = 0; i < faults_count; i++) {
+		unsigned before = 0;
+		while (faults[before].slices != faults[i].slices ||
+		       faults[before].may != faults[i].may)
+			before++;
+		if (before < i)
+			continue;
 		struct search *s = run(NULL, faults[i].slices, faults[i].may);
 		cr_assert(!result.failure, "%s", result.failure);
 		cr_assert(result.complete || result.states == STATES_MAX);
