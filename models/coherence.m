@@ -151,16 +151,36 @@ end;
 #define HOLD_SET
 #endif
 
+/* A vCPU's fault reaches the engine at any time later, whatever the page's state is by then. */
+function can_start(n: Node; p: Page; s: Start): boolean;
+begin
+	switch s
+	case S_EVICT:
+#if HOLDS
+		if held_here(n, p) then
+			return false;
+		endif;
+#endif
+		return EVICTIONS = 1 & n != home(p) & !lost_for(n, home(p));
+	case S_HOLD_END:
+#if HOLDS
+		return held_here(n, p);
+#else
+		return false;
+#endif
+	else return true;
+	endswitch;
+end;
+
 ruleset n: Node; p: Page do
-	/* A vCPU's fault reaches the engine at any time later, whatever the page's state is by then. */
-	ruleset write: boolean do
+	ruleset s: Start do
 	HOLD_CHOICES
-	rule "fault"
-		RUNNING & alive(n) & HOLD_POSSIBLE(n, p)
+	rule "start"
+		RUNNING & alive(n) & can_start(n, p, s) & HOLD_POSSIBLE(n, p)
 	==>
 	begin
 		HOLD_SET
-		slice_fault(n, p, write);
+		slice_start(n, p, s);
 		drain(n);
 	end;
 	HOLD_END
@@ -175,32 +195,6 @@ ruleset n: Node; p: Page do
 			slice[i][p].fresh := i = n;
 		endfor;
 	end;
-
-#if EVICTIONS
-	rule "evict"
-		RUNNING & alive(n) & n != home(p) & !lost_for(n, home(p))
-#if HOLDS
-		& !held_here(n, p)
-#endif
-	==>
-	var m: Msg;
-	begin
-		slice_row(n, p, E_EVICT, n, m);
-	end;
-#endif
-
-#if HOLDS
-	HOLD_CHOICES
-	rule "hold end"
-		RUNNING & alive(n) & held_here(n, p) & HOLD_POSSIBLE(n, p)
-	==>
-	begin
-		HOLD_SET
-		hold_release(n, p);
-		drain(n);
-	end;
-	HOLD_END
-#endif
 endruleset;
 
 ruleset from: Node; dest: Node do
@@ -257,7 +251,6 @@ ruleset lost: Node do
 		for n: Node do
 			if n != lost then
 				loss_learn(n, lost);
-				drain(n);
 			endif;
 		endfor;
 #endif
@@ -271,7 +264,6 @@ ruleset n: Node; lost: Node do
 	==>
 	begin
 		loss_learn(n, lost);
-		drain(n);
 	end;
 endruleset;
 #endif

@@ -410,13 +410,15 @@ inline home_message()
 inline queue_pop()
 {
 #if SEED_TURN_UNFAIR
-	from = NODES - 1;
+#define TURN_BY (NODES - 1)
+	from = 0;
 #else
+#define TURN_BY 1
 	from = requester;
 #endif
 	do
 	:: true ->
-		from = (from + 1) % NODES;
+		from = (from + TURN_BY) % NODES;
 		if
 		:: queue[from] != WANTS_NOTHING -> break
 		:: else

@@ -146,23 +146,22 @@ end;
 
 /* The home's frame, or the right to write, to the requester of the transaction. */
 procedure page_give(p: Page; write: boolean);
-var grant: boolean; acks: Acks; dest: Node; kind: Kind;
+var acks: Acks; kind: Kind;
 begin
-	dest := dir[p].req;
-	if !write then
+	kind := MSG_DATA_S;
+	acks := 0;
+	if write then
+		kind := dir[p].sharers[dir[p].req] ? MSG_GRANT : MSG_DATA_M;
+		acks := sharers_remote(p);
+		for i: Node do
+			dir[p].sharers[i] := false;
+		endfor;
 #if !SEED_SHARER_FORGOTTEN
-		dir[p].sharers[dest] := true;
+	else
+		dir[p].sharers[dir[p].req] := true;
 #endif
-		send(home(p), dest, MSG_DATA_S, p, dest, 0);
-		return;
 	endif;
-	grant := dir[p].sharers[dest];
-	acks := sharers_remote(p);
-	for i: Node do
-		dir[p].sharers[i] := false;
-	endfor;
-	kind := grant ? MSG_GRANT : MSG_DATA_M;
-	send(home(p), dest, kind, p, dest, acks);
+	send(home(p), dir[p].req, kind, p, dir[p].req, acks);
 end;
 
 procedure forward(p: Page; write: boolean);
@@ -188,7 +187,7 @@ begin
 	endif;
 end;
 
-/* One procedure for each action, so that a row's text is what the model runs. */
+/* One procedure for each action. */
 procedure home_do_TAKE(p: Page; from: Node; m: Msg);
 begin
 	frame_take(home(p), p, from, m.kind);
@@ -216,26 +215,6 @@ begin
 	endfor;
 end;
 
-procedure home_do_DATA_S(p: Page; from: Node; m: Msg);
-begin
-	page_give(p, false);
-end;
-
-procedure home_do_DATA_M(p: Page; from: Node; m: Msg);
-begin
-	page_give(p, true);
-end;
-
-procedure home_do_FWD_S(p: Page; from: Node; m: Msg);
-begin
-	forward(p, false);
-end;
-
-procedure home_do_FWD_M(p: Page; from: Node; m: Msg);
-begin
-	forward(p, true);
-end;
-
 procedure home_do_PUT_ACK(p: Page; from: Node; m: Msg);
 begin
 	send(home(p), from, MSG_PUT_ACK, p, from, 0);
@@ -250,27 +229,39 @@ begin
 #endif
 end;
 
-/* The transaction is over; what follows is transaction_end. */
-procedure home_do_NEXT(p: Page; from: Node; m: Msg);
+/* What a row asks for, in the order in which the core obeys. NEXT is transaction_end, which follows where the page has
+ * come to rest; LOST is only said. */
+procedure home_obey(p: Page; from: Node; m: Msg; todo: HomeActions);
 begin
+	if todo[D_TAKE] then home_do_TAKE(p, from, m); endif;
+	if todo[D_DROP_SHARER] then home_do_DROP_SHARER(p, from, m); endif;
+	if todo[D_QUEUE] then home_do_QUEUE(p, from, m); endif;
+	if todo[D_INV] then home_do_INV(p, from, m); endif;
+	if todo[D_DATA_S] | todo[D_DATA_M] then page_give(p, todo[D_DATA_M]); endif;
+	if todo[D_FWD_S] | todo[D_FWD_M] then forward(p, todo[D_FWD_M]); endif;
+	if todo[D_PUT_ACK] then home_do_PUT_ACK(p, from, m); endif;
+	if todo[D_PUT_LATER] then home_do_PUT_LATER(p, from, m); endif;
+	if todo[D_NEXT] & busy(p) then
+		error "a transaction ends in a state that is busy";
+	endif;
 end;
 
-procedure home_do_LOST(p: Page; from: Node; m: Msg);
-begin
-end;
-
-#define DO(action) home_do_##action(p, from, m);
+#define DO(action) todo[D_##action] := true;
 #define NOTHING
 #define HOME_ROW(state_, event, next, actions) \
-	elsif state = H_##state_ & e = G_##event then dir[p].state := H_##next; actions
+	if state = H_##state_ & e = G_##event then dir[p].state := H_##next; actions found := true; endif;
 /* The row for what happens to page p at its home; without one the sender broke the protocol. */
 procedure home_row(p: Page; e: HomeEvent; from: Node; m: Msg);
-var state: HomeState;
+var state: HomeState; todo: HomeActions; found: boolean;
 begin
 	state := dir[p].state;
-	if e = G_VIOLATION then
-		unexpected();
+	found := false;
+	for a: HomeAction do
+		todo[a] := false;
+	endfor;
 #include "rows.inc"
+	if found then
+		home_obey(p, from, m, todo);
 	else
 		unexpected();
 	endif;
@@ -278,23 +269,6 @@ end;
 #undef DO
 #undef NOTHING
 #undef HOME_ROW
-
-/* Serves a request of a page that is not busy. */
-procedure serve(p: Page; from: Node; m: Msg);
-var e: HomeEvent;
-begin
-	e := home_event(from, m);
-	dir[p].req := from;
-	home_row(p, e, from, m);
-#if SEED_DONE_NOT_AWAITED
-	if dir[p].state = H_OD & !dir[p].forwarded then
-		dir[p].state := H_O;
-	endif;
-#endif
-	if !busy(p) then
-		settle(p);
-	endif;
-end;
 
 /* The slice whose turn it is: the first one that waits after the last requester. */
 function turn(p: Page): Node;
@@ -310,81 +284,85 @@ begin
 	error "nobody waits";
 end;
 
-/* A transaction is over: the PUT_ACK that waited for it, then the next requests. */
-procedure transaction_end(p: Page);
-var m: Msg; from: Node;
+/* What a PUT does to the entry, whatever its row. */
+procedure put_begin(p: Page; from: Node; m: Msg; e: HomeEvent);
 begin
-	if dir[p].put_later then
-		send(home(p), dir[p].owner, MSG_PUT_ACK, p, dir[p].owner, 0);
-	endif;
-	settle(p);
-#if !SEED_QUEUE_DROPPED
-	while !busy(p) & !queue_empty(p) do
-		from := turn(p);
-		m.kind := dir[p].queue[from] = WANTS_WRITE ? MSG_GET_M : MSG_GET_S;
-		m.page := p;
-		m.req := from;
-		dir[p].queue[from] := WANTS_NOTHING;
-		serve(p, from, m);
-	endwhile;
-#endif
-	if !busy(p) then
-		dir[p].req := 0;
-	endif;
-end;
-
-procedure home_put(p: Page; from: Node; m: Msg);
-var e: HomeEvent; was_owner: boolean; was_busy: boolean;
-begin
-	e := home_event(from, m);
-	was_owner := dir[p].state = H_O & dir[p].owner = from;
-	was_busy := busy(p);
-	/* In OH a sharer that evicts is still one that will acknowledge its INV. */
-#if SEED_EVICTION_UNCOUNTED
-	dir[p].sharers[from] := false;
-#else
-	if dir[p].state != H_OH then
-		dir[p].sharers[from] := false;
-	endif;
-#endif
 #if SEED_LATE_PUT_TAKEN
 	if e = G_PUT_M_LATE then
 		frame_take(home(p), p, from, m.kind);
 	endif;
 #endif
+	/* In OH a sharer that evicts is still one that will acknowledge its INV. */
+#if !SEED_EVICTION_UNCOUNTED
+	if dir[p].state = H_OH then
+		return;
+	endif;
+#endif
+	dir[p].sharers[from] := false;
+end;
+
+/* One message at the directory, without what its end lets in. */
+procedure home_step(p: Page; from: Node; m: Msg);
+var e: HomeEvent; is_get: boolean; is_put: boolean; was_owner: boolean; was_busy: boolean;
+begin
+	e := home_event(from, m);
+	is_get := m.kind = MSG_GET_S | m.kind = MSG_GET_M;
+	is_put := m.kind = MSG_PUT_S | m.kind = MSG_PUT_M;
+	was_owner := is_put & dir[p].state = H_O & dir[p].owner = from;
+	was_busy := busy(p);
+	if is_put then
+		put_begin(p, from, m, e);
+	endif;
+	if is_get & !was_busy then
+		dir[p].req := from;
+	endif;
+#if SEED_WB_NOT_AWAITED
+	if e = G_DONE & dir[p].state = H_SW then
+		dir[p].state := H_SD;
+	endif;
+#endif
 	home_row(p, e, from, m);
+#if SEED_DONE_NOT_AWAITED
+	if is_get & dir[p].state = H_OD & !dir[p].forwarded then
+		dir[p].state := H_O;
+	endif;
+#endif
 	if was_owner then
 		dir[p].owner := 0;
 	endif;
-	if was_busy & !busy(p) then
-		transaction_end(p);
+	if was_busy & !busy(p) & dir[p].put_later then
+		send(home(p), dir[p].owner, MSG_PUT_ACK, p, dir[p].owner, 0);
+	endif;
+	if !busy(p) & (was_busy | is_get) then
+		settle(p);
 	endif;
 end;
 
-/* At home(m.page). */
+/* At home(m.page): the message, then those who wait, as long as the page is at rest. */
 procedure home_message(from: Node; m: Msg);
-var e: HomeEvent; p: Page;
+var now: Msg; now_from: Node; p: Page; more: boolean;
 begin
 	p := m.page;
-	switch m.kind
-	case MSG_GET_S, MSG_GET_M:
-		if busy(p) then
-			home_row(p, home_event(from, m), from, m);
-		else
-			serve(p, from, m);
-		endif;
-	case MSG_PUT_M, MSG_PUT_S:
-		home_put(p, from, m);
-	else
-		e := home_event(from, m);
-#if SEED_WB_NOT_AWAITED
-		if e = G_DONE & dir[p].state = H_SW then
-			dir[p].state := H_SD;
+	now := m;
+	now_from := from;
+	more := true;
+	while more do
+		home_step(p, now_from, now);
+		more := false;
+#if !SEED_QUEUE_DROPPED
+		if !busy(p) then
+			if exists i: Node do dir[p].queue[i] != WANTS_NOTHING end then
+				more := true;
+				now_from := turn(p);
+				now.kind := dir[p].queue[now_from] = WANTS_WRITE ? MSG_GET_M : MSG_GET_S;
+				now.req := now_from;
+				now.acks := 0;
+				dir[p].queue[now_from] := WANTS_NOTHING;
+			endif;
 		endif;
 #endif
-		home_row(p, e, from, m);
-		if !busy(p) then
-			transaction_end(p);
-		endif;
-	endswitch;
+	endwhile;
+	if !busy(p) then
+		dir[p].req := 0;
+	endif;
 end;

@@ -14,7 +14,7 @@ begin
 	slice[n][p].acks := 0;
 end;
 
-/* One procedure for each action, so that a row's text is what the model runs. */
+/* One procedure for each action. */
 procedure do_TAKE(n: Node; p: Page; from: Node; m: Msg);
 begin
 	frame_take(n, p, from, m.kind);
@@ -93,81 +93,85 @@ begin
 	slice[n][p].waiting := false;
 end;
 
-/* Our own directory sends the page itself: it is only told that we have obeyed. */
-procedure do_DATA_S(n: Node; p: Page; from: Node; m: Msg);
+/* The message that an action sends, if it sends one. To ourselves as the home: our own directory sends the page, and is
+ * only told that we have obeyed. A home that is the requester gets the DATA itself, and no WB. */
+procedure do_SEND(n: Node; p: Page; m: Msg; a: SliceAction);
+var kind: Kind; dest: Node; req: Node;
 begin
-	if n = home(p) then
-		send(n, n, MSG_DONE, p, m.req, 0);
-	else
-		send(n, m.req, MSG_DATA_S, p, m.req, 0);
-	endif;
-end;
-
-procedure do_DATA_M(n: Node; p: Page; from: Node; m: Msg);
-begin
-	if n = home(p) then
-		send(n, n, MSG_DONE, p, m.req, 0);
-	else
-		send(n, m.req, MSG_DATA_M, p, m.req, 0);
-	endif;
-end;
-
-/* A home that is the requester gets the DATA itself. */
-procedure do_WB(n: Node; p: Page; from: Node; m: Msg);
-begin
-	if n != home(p) & m.req != home(p) then
-		send(n, home(p), MSG_WB, p, m.req, 0);
-	endif;
-end;
-
-procedure do_ACK(n: Node; p: Page; from: Node; m: Msg);
-begin
-	if n = home(p) then
-		send(n, n, MSG_DONE, p, m.req, 0);
-#if !SEED_ACK_DROPPED
-	else
-		send(n, m.req, MSG_ACK, p, m.req, 0);
+	dest := home(p);
+	req := n;
+	switch a
+	case A_GET_S: kind := MSG_GET_S;
+	case A_GET_M: kind := MSG_GET_M;
+	case A_PUT_M: kind := MSG_PUT_M;
+	case A_PUT_S: kind := MSG_PUT_S;
+	case A_DONE: kind := MSG_DONE;
+	case A_WB:
+		if n = home(p) | m.req = home(p) then
+			return;
+		endif;
+		kind := MSG_WB;
+		req := m.req;
+	case A_DATA_S, A_DATA_M, A_ACK:
+		req := m.req;
+		dest := m.req;
+		switch a
+		case A_DATA_S: kind := MSG_DATA_S;
+		case A_DATA_M: kind := MSG_DATA_M;
+		else kind := MSG_ACK;
+		endswitch;
+		if n = home(p) then
+			kind := MSG_DONE;
+			dest := n;
+		endif;
+#if SEED_ACK_DROPPED
+		if kind = MSG_ACK then
+			return;
+		endif;
 #endif
-	endif;
+	else
+		return;
+	endswitch;
+	send(n, dest, kind, p, req, 0);
 end;
 
-procedure do_GET_S(n: Node; p: Page; from: Node; m: Msg);
+/* What a row asks for, in the order in which the core obeys. Calls from many places would cost rumur minutes. */
+procedure slice_obey(n: Node; p: Page; from: Node; m: Msg; todo: SliceActions);
 begin
-	send(n, home(p), MSG_GET_S, p, n, 0);
+	if todo[A_TAKE] then do_TAKE(n, p, from, m); endif;
+	if todo[A_COUNT] then do_COUNT(n, p, from, m); endif;
+	if todo[A_UNMAP] then do_UNMAP(n, p, from, m); endif;
+	if todo[A_PROTECT] then do_PROTECT(n, p, from, m); endif;
+	if todo[A_MAP_SHARED] then do_MAP_SHARED(n, p, from, m); endif;
+	if todo[A_MAP_EXCLUSIVE] then do_MAP_EXCLUSIVE(n, p, from, m); endif;
+	if todo[A_MAP_UPGRADE] then do_MAP_UPGRADE(n, p, from, m); endif;
+	if todo[A_DROP] then do_DROP(n, p, from, m); endif;
+	if todo[A_WAKE] then do_WAKE(n, p, from, m); endif;
+	if todo[A_DEFER] then do_DEFER(n, p, from, m); endif;
+	if todo[A_LOST] then do_LOST(n, p, from, m); endif;
+	for a: SliceAction do
+		if todo[a] then
+			do_SEND(n, p, m, a);
+		endif;
+	endfor;
 end;
 
-procedure do_GET_M(n: Node; p: Page; from: Node; m: Msg);
-begin
-	send(n, home(p), MSG_GET_M, p, n, 0);
-end;
-
-procedure do_PUT_M(n: Node; p: Page; from: Node; m: Msg);
-begin
-	send(n, home(p), MSG_PUT_M, p, n, 0);
-end;
-
-procedure do_PUT_S(n: Node; p: Page; from: Node; m: Msg);
-begin
-	send(n, home(p), MSG_PUT_S, p, n, 0);
-end;
-
-procedure do_DONE(n: Node; p: Page; from: Node; m: Msg);
-begin
-	send(n, home(p), MSG_DONE, p, n, 0);
-end;
-
-#define DO(action) do_##action(n, p, from, m);
+#define DO(action) todo[A_##action] := true;
 #define NOTHING
 #define SLICE_ROW(state_, event, next, actions) \
-	elsif state = P_##state_ & e = E_##event then slice[n][p].state := P_##next; actions
+	if state = P_##state_ & e = E_##event then slice[n][p].state := P_##next; actions found := true; endif;
 /* The row for what happens to page p at n; without one the sender broke the protocol. */
 procedure slice_row(n: Node; p: Page; e: SliceEvent; from: Node; m: Msg);
-var state: SliceState;
+var state: SliceState; todo: SliceActions; found: boolean;
 begin
 	state := slice[n][p].state;
-	if e = E_VIOLATION then
-		unexpected();
+	found := false;
+	for a: SliceAction do
+		todo[a] := false;
+	endfor;
 #include "rows.inc"
+	if found then
+		slice_obey(n, p, from, m, todo);
 	else
 		unexpected();
 	endif;
@@ -318,7 +322,7 @@ begin
 	e := slice_event(n, from, m);
 #if SEED_INV_KEEPS_UPGRADE
 	if e = E_INV & slice[n][m.page].state = P_SM then
-		do_ACK(n, m.page, from, m);
+		do_SEND(n, m.page, m, A_ACK);
 		return;
 	endif;
 #endif
@@ -345,26 +349,6 @@ begin
 	slice_row(n, m.page, e, from, m);
 end;
 
-/* Obeys what was set aside, if anything. */
-procedure hold_release(n: Node; p: Page);
-var m: Msg;
-begin
-#if HOLDS
-	if !held_here(n, p) then
-		return;
-	endif;
-	m.kind := slice[n][p].held;
-	m.page := p;
-	m.req := slice[n][p].held_for;
-	m.acks := 0;
-	undefine slice[n][p].held;
-	undefine slice[n][p].held_for;
-#if !SEED_HOLD_FORGOTTEN
-	slice_row(n, p, slice_event(n, home(p), m), home(p), m);
-#endif
-#endif
-end;
-
 /* A slice has this many requests at most; beyond it a fault is to come again later. */
 function request_room(n: Node): boolean;
 var open: 0 .. PAGES;
@@ -378,22 +362,71 @@ begin
 	return open < REQUESTS;
 end;
 
-procedure slice_fault(n: Node; p: Page; write: boolean);
-var m: Msg; e: SliceEvent; s: SliceState;
+/* Is there a message set aside that this step obeys first? An upgrade would wait behind the writer that asks for our
+ * copy, so that one goes first. */
+function releases(n: Node; p: Page; s: Start): boolean;
 begin
-	/* An upgrade would wait behind the writer that asks for our copy: let that one go first. */
-	if write & slice[n][p].state = P_S then
-		hold_release(n, p);
+#if HOLDS
+	return held_here(n, p) & (s = S_HOLD_END | (s = S_FAULT_WRITE & slice[n][p].state = P_S));
+#else
+	return false;
+#endif
+end;
+
+/* A fault that must be asked for: can it be, now? */
+function must_ask(n: Node; p: Page; s: Start): boolean;
+begin
+	return (s = S_FAULT_READ | s = S_FAULT_WRITE) &
+	       (slice[n][p].state = P_I | (s = S_FAULT_WRITE & slice[n][p].state = P_S));
+end;
+
+function start_event(n: Node; p: Page; s: Start): SliceEvent;
+begin
+	if must_ask(n, p, s) & lost_for(n, home(p)) then
+		return E_ORPHAN;
 	endif;
-	s := slice[n][p].state;
-	e := write ? E_FAULT_WRITE : E_FAULT_READ;
-	if s = P_I | (s = P_S & write) then
-		if lost_for(n, home(p)) then
-			e := E_ORPHAN;
-		elsif !request_room(n) then
+	switch s
+	case S_FAULT_READ: return E_FAULT_READ;
+	case S_FAULT_WRITE: return E_FAULT_WRITE;
+	else return E_EVICT;
+	endswitch;
+end;
+
+/* What begins at n itself: a fault, an eviction, the end of a hold time. */
+procedure slice_start(n: Node; p: Page; s: Start);
+var m: Msg; e: SliceEvent; from: Node; released: boolean; more: boolean;
+begin
+	more := true;
+	while more do
+		more := false;
+		released := releases(n, p, s);
+		if released then
+#if HOLDS
+			m.kind := slice[n][p].held;
+			m.page := p;
+			m.req := slice[n][p].held_for;
+			m.acks := 0;
+			from := home(p);
+			e := slice_event(n, from, m);
+			undefine slice[n][p].held;
+			undefine slice[n][p].held_for;
+			more := s != S_HOLD_END;
+#endif
+		else
+			from := n;
+			e := start_event(n, p, s);
+			if e = E_FAULT_READ | e = E_FAULT_WRITE then
+				if must_ask(n, p, s) & !request_room(n) then
+					return;
+				endif;
+				slice[n][p].waiting := true;
+			endif;
+		endif;
+#if SEED_HOLD_FORGOTTEN
+		if released then
 			return;
 		endif;
-	endif;
-	slice[n][p].waiting := true;
-	slice_row(n, p, e, n, m);
+#endif
+		slice_row(n, p, e, from, m);
+	endwhile;
 end;

@@ -38,6 +38,7 @@ type
 		E_DATA_M, E_DATA_M_HOME, E_DATA_M_ACKS, E_GRANT, E_GRANT_ALONE, E_GRANT_ACKS, E_ACK, E_ACK_LAST,
 		E_PUT_ACK, E_TORN, E_ORPHAN, E_VIOLATION
 	};
+	Start: enum { S_FAULT_READ, S_FAULT_WRITE, S_EVICT, S_HOLD_END };
 	Mapping: enum { MAPPED_NONE, MAPPED_READ, MAPPED_WRITE };
 	Slice: record
 		state: SliceState;
@@ -60,6 +61,12 @@ type
 		G_OWN_OTHERS, G_WB, G_PUT_M, G_PUT_M_FWD, G_PUT_M_LATE, G_PUT_S, G_PUT_S_FWD, G_PUT_S_LATE,
 		G_PUT_S_NEVER, G_SLICE_LOST, G_OWNER_LOST, G_VIOLATION
 	};
+	SliceAction: enum { A_TAKE, A_COUNT, A_UNMAP, A_PROTECT, A_MAP_SHARED, A_MAP_EXCLUSIVE, A_MAP_UPGRADE, A_DROP, A_WAKE, A_DEFER,
+		A_LOST, A_DATA_S, A_WB, A_DATA_M, A_ACK, A_GET_S, A_GET_M, A_PUT_M, A_PUT_S, A_DONE };
+	SliceActions: array [SliceAction] of boolean;
+	HomeAction: enum { D_TAKE, D_DROP_SHARER, D_QUEUE, D_INV, D_DATA_S, D_DATA_M, D_FWD_S, D_FWD_M, D_PUT_ACK, D_PUT_LATER,
+		D_NEXT, D_LOST };
+	HomeActions: array [HomeAction] of boolean;
 	Want: enum { WANTS_NOTHING, WANTS_READ, WANTS_WRITE };
 	Entry: record
 		state: HomeState;

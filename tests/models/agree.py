@@ -50,10 +50,10 @@ def rows_of_document(text, core):
 
 # What a row has become in the text that the checker gets: its guard, its next state, its actions.
 MURPHI_ROWS = {
-    "slice": (r"elsif state = P_(\w+) & e = E_(\w+) then slice\[n\]\[p\]\.state := P_(\w+);",
-              r"(?<!_)do_(\w+)\(n, p, from, m\);"),
-    "home": (r"elsif state = H_(\w+) & e = G_(\w+) then dir\[p\]\.state := H_(\w+);",
-             r"home_do_(\w+)\(p, from, m\);"),
+    "slice": (r"if state = P_(\w+) & e = E_(\w+) then slice\[n\]\[p\]\.state := P_(\w+);",
+              r"todo\[A_(\w+)\] := true;"),
+    "home": (r"if state = H_(\w+) & e = G_(\w+) then dir\[p\]\.state := H_(\w+);",
+             r"todo\[D_(\w+)\] := true;"),
 }
 SPIN_ROWS = {
     "slice": r":: before == P_(\w+) && ev == E_(\w+) -> state\[me\] = P_(\w+);",
@@ -63,7 +63,7 @@ SPIN_ROWS = {
 
 def rest_of_row(text, start):
     """From the end of a row's assignment to what begins the next branch."""
-    end = re.compile(r"\belsif\b|\belse\b|::").search(text, start)
+    end = re.compile(r"\bendif\b|\belse\b|::").search(text, start)
     return text[start:end.start() if end else len(text)]
 
 
