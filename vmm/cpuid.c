@@ -101,24 +101,27 @@ static void topology_read(unsigned vcpu, uint32_t subleaf, struct vcpu_cpuid *ou
 	out->ecx |= types[subleaf] << 8;
 }
 
-static uint64_t gcd(uint64_t a, uint64_t b)
-{
-	while (b) {
-		uint64_t rest = a % b;
-
-		a = b;
-		b = rest;
-	}
-	return a;
-}
-
-/* Leaf 0x15: TSC = ECX * EBX / EAX. */
+/*
+ * Leaf 0x15: TSC = ECX * EBX / EAX. Linux multiplies ECX in kHz by EBX in 32 bits, so EBX has a
+ * limit, and EBX/EAX is the last convergent of the rate's continued fraction within it: exact, or
+ * off by less than a millionth (the guest's own kilohertz are coarser).
+ */
 static void tsc_read(uint64_t tsc_hz, struct vcpu_cpuid *out)
 {
-	uint64_t common = gcd(tsc_hz, LAYOUT_CRYSTAL_HZ);
+	const uint64_t limit = UINT32_MAX / (LAYOUT_CRYSTAL_HZ / 1000);
+	uint64_t n = tsc_hz, d = LAYOUT_CRYSTAL_HZ;
+	uint64_t p0 = 0, q0 = 1, p1 = 1, q1 = 0; /* the last two convergents */
 
-	out->eax = (uint32_t)(LAYOUT_CRYSTAL_HZ / common);
-	out->ebx = (uint32_t)(tsc_hz / common);
+	while (d) {
+		uint64_t a = n / d, p = a * p1 + p0, q = a * q1 + q0, rest = n % d;
+
+		if (p > limit || q > UINT32_MAX)
+			break;
+		p0 = p1, q0 = q1, p1 = p, q1 = q;
+		n = d, d = rest;
+	}
+	out->eax = (uint32_t)q1;
+	out->ebx = (uint32_t)p1;
 	out->ecx = LAYOUT_CRYSTAL_HZ;
 }
 

@@ -43,10 +43,15 @@ cluster_down() {
 	rm -rf "$state"
 }
 
-# vm_watch NAME: now and then, where the VM's console is: what hangs is seen while it does.
+# vm_watch NAME: shows the VM's console as it comes, with the lab's clock: what hangs is seen while it does.
 vm_watch() {
-	while sleep 30; do
-		note "$1: $(tail -n 1 "$out/$1.console" | tr -d '\r' | cut -c 1-100)"
+	shown=0
+	while sleep 5; do
+		lines=$(wc -l <"$out/$1.console")
+		[ "$lines" -gt "$shown" ] || continue
+		note "$1:"
+		tail -n +$((shown + 1)) "$out/$1.console" | head -n $((lines - shown)) | tr -d '\r' | cut -c 1-120
+		shown=$lines
 	done
 }
 
@@ -66,6 +71,6 @@ vm_run() {
 
 # vm_show NAME: the end of what a VM said, for the log.
 vm_show() {
-	tail -n 40 "$out/$1.console"
+	tail -n 5 "$out/$1.console"
 	tail -n 60 "$out/$1.err"
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* CPUID: what Linux decides by, the topology, and that unknown leaves are zero. */
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/cpuid.h"
@@ -86,7 +87,8 @@ Test(cpuid, what_linux_requires)
 
 Test(cpuid, tsc_frequency)
 {
-	static const uint64_t rates[] = {1000000000, 2100000000, 999999999, 1234567};
+	static const uint64_t rates[] = {1000000000, 2100000000, 2596124000, 2095078000,
+					 3700000000, 4200001000, 999999999,  1234567};
 	struct vcpu_cpuid c = get(0, 0x15, 0);
 	struct cpuid_model other = model;
 	size_t i;
@@ -98,7 +100,13 @@ Test(cpuid, tsc_frequency)
 		other.tsc_hz = rates[i];
 		cpuid_read(&other, 0, 0x15, 0, &c);
 		cr_assert(c.eax && c.ebx);
-		cr_assert_eq((uint64_t)c.ecx * c.ebx / c.eax, rates[i]);
+		/* As Linux's native_calibrate_tsc does it: kHz, in 32 bits. */
+		cr_assert_leq((uint64_t)(c.ecx / 1000) * c.ebx, UINT32_MAX);
+		uint32_t khz = c.ecx / 1000 * c.ebx / c.eax;
+		cr_assert_leq(labs((long)khz - (long)(rates[i] / 1000)), 1, "%u kHz", khz);
+		uint64_t hz = (uint64_t)c.ecx * c.ebx / c.eax;
+		cr_assert_leq(labs((long)hz - (long)rates[i]), (long)(rates[i] / 1000000),
+			      "%lu Hz for %lu", (unsigned long)hz, (unsigned long)rates[i]);
 	}
 }
 
