@@ -85,6 +85,7 @@ static void memory_free(struct engine *e)
 		close(e->wake_fd);
 	if (e->pages)
 		pages_destroy(e->pages);
+	engine_cache_destroy(e);
 	if (e->home_of_chunk)
 		munmap(e->home_of_chunk, e->chunks);
 	if (e->protocol_mem)
@@ -125,6 +126,8 @@ static int parts_create(struct engine *e)
 		err = protocol_create(e);
 	if (!err)
 		err = lists_create(e);
+	if (!err)
+		err = engine_cache_create(e);
 	if (!err)
 		err = pages_create(e->config.ram_end, e->config.kernel_faults, &e->pages);
 	return err;

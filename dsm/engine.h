@@ -49,6 +49,14 @@ struct engine_config {
 	 * other in the middle of walks: they have turns (engine_turns.c).
 	 */
 	bool walks_write;
+	/*
+	 * Most memory that the frames of remote pages (homed at other slices) may take, those being
+	 * fetched and those being given back included; 0: no limit. It is held exactly, in whole
+	 * pages: at the limit a fault on another page waits until one was evicted (engine_cache.c).
+	 * At least engine_cache_min_bytes() of faulters_max, so that each thread can have the pages
+	 * of one instruction at once.
+	 */
+	uint64_t cache_bytes;
 	bool poll; /* spin instead of sleeping (needs a CPU of its own) */
 	/* Resolve the kernel's own faults on guest memory too: KVM needs it, and it a privilege. */
 	bool kernel_faults;
@@ -65,7 +73,20 @@ struct engine_stats {
 	uint64_t pages_home;			     /* homed here and ever touched (frames) */
 	uint64_t metadata_bytes;		     /* protocol state: resident bytes */
 	uint64_t fault_ns_total, fault_count_remote; /* service time of remote faults seen here */
+	uint64_t frame_bytes;			     /* memory of all frames, now */
+	/* With a limit on remote pages; else 0. In pages. */
+	uint64_t cache_limit, cache_pages, cache_pages_max;
+	uint64_t evictions_shared, evictions_owned;
+	uint64_t refetches;    /* evicted pages fetched again (as far as they are remembered) */
+	uint64_t cache_spared; /* pages that were used while on trial for eviction */
+	uint64_t cache_waits;  /* faults that were put off */
 };
+
+/*
+ * The least cache_bytes that is not 0, for so many faulters: the pages that the widest instructions
+ * touch, with their page tables, for each thread that faults.
+ */
+uint64_t engine_cache_min_bytes(unsigned faulters_max);
 
 /*
  * Makes the memory and the listening socket; no thread yet. *port_out: the port bound. The

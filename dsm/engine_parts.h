@@ -68,6 +68,13 @@ struct post {
 	void *payload; /* owned copy, or NULL */
 };
 
+/* The engine thread's counters of evictions; engine_stats has them by these names. */
+struct cache_stats {
+	uint64_t limit, pages, pages_max;
+	uint64_t evictions_shared, evictions_owned;
+	uint64_t refetches, spared, waits;
+};
+
 /* Requests to the engine thread, and their answer. */
 struct command {
 	bool connect_wanted, connect_done;
@@ -85,6 +92,7 @@ struct engine {
 	uint64_t *home_touched; /* bit per gfn; written by the engine thread */
 	size_t home_touched_bytes;
 	struct pages *pages;
+	struct cache *cache; /* what it points to is the engine thread's; NULL: no limit */
 	int timer_fd, wake_fd;
 
 	/* The engine thread's (engine_create's caller until the thread starts). */
@@ -92,6 +100,7 @@ struct engine {
 	uv_poll_t fault_poll, timer_poll, wake_poll;
 	uv_prepare_t prepare;
 	uv_idle_t idle;
+	uv_timer_t cache_timer; /* runs while faults wait and there is a limit on frames */
 	struct transport *transport;
 	struct protocol *protocol;
 	struct protocol_actions actions;
@@ -112,6 +121,7 @@ struct engine {
 	struct grant grants[GRANTS];
 	struct prediction predictions[PREDICTIONS];
 	uint64_t pages_sent, pages_home, pages_lost;
+	struct cache_stats cache_stats;
 	uint64_t fault_ns_total, fault_count_remote;
 	uint8_t *scratch; /* a page for each peer: payloads that no frame awaits */
 
@@ -157,8 +167,14 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg);
 void engine_hold_end(struct engine *e, uint64_t gfn);
 void engine_peer_loss(struct engine *e, unsigned peer);
-/* Steps the faults again that found no free request. */
+/* Steps the faults again that found no free request, or no room for a frame. */
 void engine_retry(struct engine *e);
+/* Asks the protocol to give up this slice's copy. */
+void engine_evict(struct engine *e, uint64_t gfn);
+/* Takes the page from the vCPUs, not from the slice: the next access is a fault, served here. */
+void engine_page_hide(struct engine *e, uint64_t gfn);
+/* Gives the frame back to the host; the protocol needs it no longer. */
+void engine_frame_drop(struct engine *e, uint64_t gfn);
 
 /* engine_peers.c: the transport's callbacks. */
 int engine_transport_create(struct engine *e, unsigned *port_out);
@@ -191,6 +207,30 @@ void engine_turn_tell(const struct engine *e, struct protocol_event *event);
 void engine_use_expect(struct engine *e, uint64_t gfn, uint32_t tid, uint64_t now_ns);
 /* Is gfn contended, and its thread has not run since it came? Not for longer than some ms. */
 bool engine_use_outstanding(struct engine *e, uint64_t gfn, uint64_t now_ns);
+
+/*
+ * engine_cache.c: the limit on the frames of remote pages. All but the first three only if there
+ * is one (e->cache).
+ */
+/* Checks cache_bytes; after the table of homes was made. */
+int engine_cache_create(struct engine *e);
+void engine_cache_destroy(struct engine *e);
+/* May this fault's page have a frame? False: step the fault again later (engine_retry). */
+bool engine_cache_admit(struct engine *e, uint64_t gfn);
+/* A fault was put off: it is tried again soon, whatever else happens. */
+void engine_cache_wait(struct engine *e);
+/* Evicts ahead, so that the next faults find room. Not within a step. */
+void engine_cache_balance(struct engine *e);
+/* The page was mapped for vCPUs. */
+void engine_cache_mapped(struct engine *e, uint64_t gfn);
+/* The page is valid here but hidden from vCPUs (engine_page_hide). */
+bool engine_cache_hidden(struct engine *e, uint64_t gfn);
+/* The frame has been given back after an eviction. */
+void engine_cache_dropped(struct engine *e, uint64_t gfn);
+/* The protocol's state of gfn may have changed. */
+void engine_cache_sync(struct engine *e, uint64_t gfn);
+/* Every page's may have. */
+void engine_cache_sync_all(struct engine *e);
 
 /* engine_post.c */
 void engine_posts_drain(struct engine *e);

@@ -26,7 +26,15 @@
 	X(pages_exclusive, p->pages_exclusive)                                                     \
 	X(pages_home, e->pages_home)                                                               \
 	X(fault_ns_total, e->fault_ns_total)                                                       \
-	X(fault_count_remote, e->fault_count_remote)
+	X(fault_count_remote, e->fault_count_remote)                                               \
+	X(cache_limit, e->cache_stats.limit)                                                       \
+	X(cache_pages, e->cache_stats.pages)                                                       \
+	X(cache_pages_max, e->cache_stats.pages_max)                                               \
+	X(evictions_shared, e->cache_stats.evictions_shared)                                       \
+	X(evictions_owned, e->cache_stats.evictions_owned)                                         \
+	X(refetches, e->cache_stats.refetches)                                                     \
+	X(cache_spared, e->cache_stats.spared)                                                     \
+	X(cache_waits, e->cache_stats.waits)
 
 void engine_stats_publish(struct engine *e)
 {
@@ -62,4 +70,5 @@ void engine_stats(struct engine *e, struct engine_stats *out)
 	STATS_TABLE(X)
 #undef X
 	out->metadata_bytes = resident_bytes(e->protocol_mem, e->protocol_bytes);
+	out->frame_bytes = pages_frame_bytes(e->pages);
 }

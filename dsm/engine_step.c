@@ -70,7 +70,38 @@ static void map_check(struct engine *e, uint64_t gfn, int err)
 	if (err)
 		page_operation_failed(e, "map", gfn, err);
 	home_frame_used(e, gfn);
+	if (e->cache)
+		engine_cache_mapped(e, gfn);
 	faults_served(e, gfn);
+}
+
+/* A page that is hidden has no mapping to make writable yet. */
+static int page_upgrade(struct engine *e, uint64_t gfn)
+{
+	if (e->cache && engine_cache_hidden(e, gfn))
+		return pages_map_exclusive(e->pages, gfn);
+	return pages_upgrade(e->pages, gfn);
+}
+
+void engine_page_hide(struct engine *e, uint64_t gfn)
+{
+	int err = pages_unmap(e->pages, gfn);
+
+	if (err)
+		page_operation_failed(e, "unmap", gfn, err);
+}
+
+void engine_frame_drop(struct engine *e, uint64_t gfn)
+{
+	int err = pages_drop_frame(e->pages, gfn);
+
+	/* With a limit it would be broken, without anyone noticing. */
+	if (err && e->cache)
+		page_operation_failed(e, "free the memory of", gfn, err);
+	else if (err)
+		log_debug("cannot free guest page's memory: %s", error_text(err));
+	if (e->cache)
+		engine_cache_dropped(e, gfn);
 }
 
 /*
@@ -93,6 +124,10 @@ static void page_send(struct engine *e, const struct protocol_action *action)
 	struct transport *t = e->transport;
 	struct wire_msg msg = action->msg;
 	const void *frame = pages_frame(e->pages, action->gfn);
+	/* Nobody tells when the frame of a page that was given away has gone out: where it may be
+	 * dropped then, what the socket does not take at once is copied. */
+	bool copy = e->cache && msg.type == MSG_DATA && (msg.flags & MSG_FLAG_EXCLUSIVE) &&
+		    !engine_home_is_self(e, action->gfn);
 
 	if (pages_frame_is_zero(e->pages, action->gfn)) {
 		msg.flags |= MSG_FLAG_ZERO;
@@ -102,7 +137,7 @@ static void page_send(struct engine *e, const struct protocol_action *action)
 		e->pages_sent++;
 	}
 	/* A peer that cannot be sent to is lost, and its loss is an event of its own. */
-	(void)t->ops->send(t, action->to, &msg, frame, false);
+	(void)t->ops->send(t, action->to, &msg, frame, copy);
 }
 
 static void violation_log(struct engine *e, const struct protocol_action *action)
@@ -151,7 +186,7 @@ static void action_execute(struct engine *e, const struct protocol_action *actio
 		map_check(e, gfn, pages_map_exclusive(e->pages, gfn));
 		break;
 	case ACTION_MAP_UPGRADE:
-		map_check(e, gfn, pages_upgrade(e->pages, gfn));
+		map_check(e, gfn, page_upgrade(e, gfn));
 		break;
 	case ACTION_WAKE:
 		map_check(e, gfn, page_wake(e, gfn));
@@ -162,14 +197,10 @@ static void action_execute(struct engine *e, const struct protocol_action *actio
 			page_operation_failed(e, "protect", gfn, err);
 		break;
 	case ACTION_UNMAP:
-		err = pages_unmap(e->pages, gfn);
-		if (err)
-			page_operation_failed(e, "unmap", gfn, err);
+		engine_page_hide(e, gfn);
 		break;
 	case ACTION_DROP_FRAME:
-		err = pages_drop_frame(e->pages, gfn);
-		if (err)
-			log_debug("cannot free guest page's memory: %s", error_text(err));
+		engine_frame_drop(e, gfn);
 		break;
 	case ACTION_HOLD_TIMER:
 		engine_hold_add(e, gfn, action->deadline_ns);
@@ -192,7 +223,16 @@ static int engine_step(struct engine *e, const struct protocol_event *event)
 	err = protocol_step(e->protocol, event, &e->actions);
 	for (unsigned i = 0; i < e->actions.count; i++)
 		action_execute(e, &e->actions.list[i]);
+	if (e->cache)
+		engine_cache_sync(e, event->gfn);
 	return err;
+}
+
+void engine_evict(struct engine *e, uint64_t gfn)
+{
+	struct protocol_event event = {.type = EVENT_EVICT, .gfn = gfn, .now_ns = clock_now_ns()};
+
+	engine_step(e, &event);
 }
 
 static int fault_step(struct engine *e, const struct pending_fault *fault)
@@ -214,7 +254,8 @@ static bool list_add(struct fault_list *list, const struct pending_fault *fault)
 	return true;
 }
 
-/* No request is free. A thread that cannot even wait in the list is woken, and faults again. */
+/* No request is free, or no room for a frame. A thread that cannot even wait in the list is woken,
+ * and faults again. */
 static void fault_put_off(struct engine *e, const struct pending_fault *fault)
 {
 	for (unsigned i = 0; i < e->waiting.count; i++)
@@ -248,6 +289,20 @@ static bool fault_will_write(struct engine *e, const struct page_fault *fault)
 	return true;
 }
 
+/* Where remote pages are limited, they need room before they are asked for. */
+static int fault_begin(struct engine *e, const struct pending_fault *fault)
+{
+	int err;
+
+	if (!e->cache)
+		return fault_step(e, fault);
+	if (!engine_cache_admit(e, fault->gfn))
+		return -EAGAIN;
+	err = fault_step(e, fault);
+	engine_cache_balance(e); /* while the answer is on its way */
+	return err;
+}
+
 void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now_ns)
 {
 	struct pending_fault pending = {
@@ -260,14 +315,20 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 
 	/* A full list only costs the statistics a sample. */
 	(void)list_add(&e->timing, &pending);
-	err = fault_step(e, &pending);
-	if (faults_mark_remote(e, fault->gfn))
+	/* Who waits for room comes first. */
+	if (e->cache && e->waiting.count > 0)
+		engine_retry(e);
+	err = fault_begin(e, &pending);
+	if (faults_mark_remote(e, fault->gfn) && err == 0)
 		pages_touch_frame(e->pages, fault->gfn); /* while the answer is on its way */
-	if (err == -EAGAIN)
+	if (err == -EAGAIN) {
 		fault_put_off(e, &pending);
-	else if (err)
+		if (e->cache)
+			engine_cache_wait(e);
+	} else if (err) {
 		log_error("a fault outside of guest memory: page 0x%llx",
 			  (unsigned long long)fault->gfn);
+	}
 }
 
 void engine_retry(struct engine *e)
@@ -277,7 +338,7 @@ void engine_retry(struct engine *e)
 	while (waiting->count > 0) {
 		struct pending_fault fault = waiting->list[0];
 
-		if (fault_step(e, &fault) == -EAGAIN)
+		if (fault_begin(e, &fault) == -EAGAIN)
 			return;
 		waiting->count--;
 		memmove(waiting->list, waiting->list + 1, waiting->count * sizeof(fault));
@@ -295,6 +356,8 @@ int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
 	engine_step(e, &event);
 	if (e->violators & UINT64_C(1) << from)
 		return -PANGEA_EPROTOCOL;
+	if (msg->payload_len)
+		home_frame_used(e, msg->gfn);
 	if (e->waiting.count > 0)
 		engine_retry(e);
 	return 0;
@@ -320,5 +383,7 @@ void engine_peer_loss(struct engine *e, unsigned peer)
 		err = engine_step(e, &event);
 	} while (err == -EAGAIN);
 	invariant(err == 0);
+	if (e->cache)
+		engine_cache_sync_all(e);
 	engine_retry(e);
 }
