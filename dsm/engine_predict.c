@@ -11,6 +11,9 @@
  * requester alone. Every so often it asks for a copy only, so as to learn when that has changed.
  */
 #define PREDICT_USES 3u
+/* A write that comes later than this after the read was asked for is another story: a few remote
+ * faults. */
+#define SOON_NS 250000
 
 static struct prediction *prediction_of(struct engine *e, uint64_t gfn)
 {
@@ -41,7 +44,7 @@ void engine_predict_learn(struct engine *e, uint64_t gfn)
 {
 	struct prediction *p = prediction_of(e, gfn);
 
-	if (p->read_only_once && clock_now_ns() - p->asked_ns < 250000)
+	if (p->read_only_once && clock_now_ns() - p->asked_ns < SOON_NS)
 		p->uses = PREDICT_USES;
 	p->read_only_once = false;
 }
