@@ -23,6 +23,9 @@ static const char usage[] =
 	"  --nodes N                spread it over at most N nodes (all that are ready)\n"
 	"  --slice node=NAME,cpus=C,mem=SIZE\n"
 	"                           one slice, spelled out; the first one boots; repeat it\n"
+	"  --cache SIZE|PERCENT%    most memory that each slice spends on pages of other slices: "
+	"a\n"
+	"                           size, or a part of its own memory (5%); else no limit\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
 	"  --stats                  at the end, a table of what each slice did, on "
@@ -44,6 +47,7 @@ enum {
 	OPT_CPUS,
 	OPT_MEM,
 	OPT_SLICE,
+	OPT_CACHE,
 	OPT_NAME,
 	OPT_NODES,
 	OPT_NO_CONSOLE,
@@ -62,6 +66,7 @@ static const struct option longs[] = {
 	{"cpus", required_argument, NULL, OPT_CPUS},
 	{"mem", required_argument, NULL, OPT_MEM},
 	{"slice", required_argument, NULL, OPT_SLICE},
+	{"cache", required_argument, NULL, OPT_CACHE},
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
 	{"no-console", no_argument, NULL, OPT_NO_CONSOLE},
@@ -132,6 +137,27 @@ static bool append_valid(const char *text)
 	return true;
 }
 
+/* SIZE or PERCENT%. */
+static int cache_parse(struct run_options *opts, const char *text)
+{
+	size_t digits = strcspn(text, "%");
+	char number[4];
+	int err;
+
+	opts->cache_bytes = opts->cache_percent = 0;
+	if (!text[digits]) {
+		err = control_size_parse(text, &opts->cache_bytes);
+		if (!err && (!opts->cache_bytes || opts->cache_bytes > GUEST_MEM_MAX))
+			return -ERANGE;
+		return err;
+	}
+	if (text[digits + 1] || digits >= sizeof(number))
+		return -EINVAL;
+	memcpy(number, text, digits);
+	number[digits] = 0;
+	return control_uint_parse(number, 1, 100, &opts->cache_percent);
+}
+
 static int number_option(struct run_options *opts, int opt, const char *command)
 {
 	switch (opt) {
@@ -148,6 +174,13 @@ static int number_option(struct run_options *opts, int opt, const char *command)
 	case OPT_NODES:
 		if (control_uint_parse(optarg, 1, SLICES_MAX, &opts->nodes) < 0)
 			return cli_usage(command, "--nodes is a number from 1 to %d", SLICES_MAX);
+		return -1;
+	case OPT_CACHE:
+		if (cache_parse(opts, optarg) < 0)
+			return cli_usage(command,
+					 "--cache is a size such as 64M, or 1%% to 100%% of the "
+					 "slice's own memory, not \"%.20s\"",
+					 optarg);
 		return -1;
 	default:
 		if (slice_add(opts, optarg) < 0)
@@ -234,6 +267,7 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	case OPT_MEM:
 	case OPT_NODES:
 	case OPT_SLICE:
+	case OPT_CACHE:
 		return number_option(opts, opt, command);
 	default:
 		return cli_common_option(target, opt, command, usage);

@@ -5,31 +5,59 @@
 #include "cli/run.h"
 
 /* A column: its head and the statistics whose sum it shows. */
-static const struct {
+static const struct column {
 	const char *head, *key, *plus;
+	bool cache; /* shown if remote pages were limited */
 } columns[] = {
-	{"READ-FAULTS", "faults_read", NULL},
-	{"WRITE-FAULTS", "faults_write", NULL},
-	{"MESSAGES", "messages_sent", "messages_received"},
-	{"BYTES-SENT", "bytes_sent", NULL},
-	{"BYTES-RECEIVED", "bytes_received", NULL},
-	{"PAGES-HELD", "pages_held", NULL},
-	{"INSTRUCTIONS", "instructions", NULL},
+	{"READ-FAULTS", "faults_read", NULL, false},
+	{"WRITE-FAULTS", "faults_write", NULL, false},
+	{"MESSAGES", "messages_sent", "messages_received", false},
+	{"BYTES-SENT", "bytes_sent", NULL, false},
+	{"BYTES-RECEIVED", "bytes_received", NULL, false},
+	{"PAGES-HELD", "pages_held", NULL, false},
+	{"CACHE-LIMIT", "cache_limit", NULL, true},
+	{"CACHE-MOST", "cache_pages_max", NULL, true},
+	{"EVICTED-READ", "evictions_shared", NULL, true},
+	{"EVICTED-WRITTEN", "evictions_owned", NULL, true},
+	{"REFETCHED", "refetches", NULL, true},
+	{"INSTRUCTIONS", "instructions", NULL, false},
 };
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
 
-static void cell_print(const json_t *stats, size_t column)
+/* Did any slice have a limit on remote pages? */
+static bool cache_limited(const json_t *slices)
 {
-	const json_t *value = json_object_get(stats, columns[column].key);
-	const json_t *plus =
-		columns[column].plus ? json_object_get(stats, columns[column].plus) : NULL;
+	json_t *slice;
+	size_t i;
+
+	json_array_foreach(slices, i, slice)
+	{
+		const json_t *stats = json_object_get(slice, "stats");
+		if (json_integer_value(json_object_get(stats, "cache_limit")) > 0)
+			return true;
+	}
+	return false;
+}
+
+static void cell_print(const json_t *stats, const struct column *column)
+{
+	const json_t *value = json_object_get(stats, column->key);
+	const json_t *plus = column->plus ? json_object_get(stats, column->plus) : NULL;
 	char text[32] = "-";
 
 	if (json_is_integer(value))
 		snprintf(text, sizeof(text), "%lld",
 			 (long long)(json_integer_value(value) + json_integer_value(plus)));
-	fprintf(stderr, " %*s",
-		(int)(strlen(columns[column].head) > 11 ? strlen(columns[column].head) : 11), text);
+	fprintf(stderr, " %*s", (int)(strlen(column->head) > 11 ? strlen(column->head) : 11), text);
+}
+
+static void heads_print(bool cache)
+{
+	fprintf(stderr, "%5s %-12s %4s %9s", "SLICE", "NODE", "CPUS", "MEMORY");
+	for (size_t c = 0; c < COLUMNS; c++)
+		if (cache || !columns[c].cache)
+			fprintf(stderr, " %11s", columns[c].head);
+	fputc('\n', stderr);
 }
 
 void run_stats_print(const json_t *ended)
@@ -38,14 +66,13 @@ void run_stats_print(const json_t *ended)
 	json_t *slices, *slice;
 	const char *node;
 	uint64_t vcpus, mem_bytes;
+	bool cache;
 	size_t i;
 
 	if (control_get_array(ended, "slices", SLICES_MAX, &slices, why) < 0)
 		return;
-	fprintf(stderr, "%5s %-12s %4s %9s", "SLICE", "NODE", "CPUS", "MEMORY");
-	for (size_t c = 0; c < COLUMNS; c++)
-		fprintf(stderr, " %11s", columns[c].head);
-	fputc('\n', stderr);
+	cache = cache_limited(slices);
+	heads_print(cache);
 	json_array_foreach(slices, i, slice)
 	{
 		if (control_get_name(slice, "node", &node, why) ||
@@ -55,7 +82,8 @@ void run_stats_print(const json_t *ended)
 		control_size_format(mem_bytes, mem, sizeof(mem));
 		fprintf(stderr, "%5zu %-12s %4llu %9s", i, node, (unsigned long long)vcpus, mem);
 		for (size_t c = 0; c < COLUMNS; c++)
-			cell_print(json_object_get(slice, "stats"), c);
+			if (cache || !columns[c].cache)
+				cell_print(json_object_get(slice, "stats"), &columns[c]);
 		fputc('\n', stderr);
 	}
 }

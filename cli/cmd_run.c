@@ -48,6 +48,12 @@ static void run_open(struct client *client)
 
 	if (run->opts.name)
 		json_object_set_new(msg, "name", json_string(run->opts.name));
+	if (run->opts.cache_bytes)
+		json_object_set_new(msg, "cache_bytes",
+				    json_integer((json_int_t)run->opts.cache_bytes));
+	if (run->opts.cache_percent)
+		json_object_set_new(msg, "cache_percent",
+				    json_integer((json_int_t)run->opts.cache_percent));
 	control_send(client->conn, msg, NULL, 0);
 	json_decref(msg);
 	client_deadline(client, CLI_REPLY_MS);

@@ -20,6 +20,9 @@ struct run_options {
 	char guest_path[STATE_PATH_MAX * 2];
 	unsigned cpus, nodes;
 	uint64_t mem_bytes;
+	/* Of each slice's cache of remote pages; at most one is not 0. */
+	uint64_t cache_bytes;
+	unsigned cache_percent;
 	json_t *slices; /* array of {node, cpus, mem_bytes} */
 	bool no_console, stats, force;
 };

@@ -109,6 +109,8 @@ struct request {
 	bool console;
 	const char *cpu; /* static */
 	bool force, micro;
+	uint64_t cache_bytes;
+	unsigned cache_percent;
 };
 
 static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
@@ -138,6 +140,24 @@ static int engine_parse(const json_t *msg, struct request *request, char *why)
 	return -EINVAL;
 }
 
+/* The limit on remote pages: a size, a percentage, or neither. */
+static int cache_parse(const json_t *msg, struct request *request, char *why)
+{
+	int err = 0;
+
+	request->cache_bytes = request->cache_percent = 0;
+	if (json_object_get(msg, "cache_bytes"))
+		err = control_get_u64(msg, "cache_bytes", 1, GUEST_MEM_MAX, &request->cache_bytes,
+				      why);
+	if (!err && json_object_get(msg, "cache_percent"))
+		err = control_get_uint(msg, "cache_percent", 1, 100, &request->cache_percent, why);
+	if (!err && request->cache_bytes && request->cache_percent) {
+		snprintf(why, CONTROL_WHY_MAX, "the cache is a size or a percentage, not both");
+		err = -EINVAL;
+	}
+	return err;
+}
+
 static int request_parse(const json_t *msg, struct request *request, char *why)
 {
 	int err;
@@ -152,7 +172,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = control_get_u64(msg, "initrd_bytes", 0, FILE_BYTES_MAX, &request->initrd_bytes,
 				   why)) ||
 	    (err = control_get_bool(msg, "console", &request->console, why)) ||
-	    (err = engine_parse(msg, request, why)))
+	    (err = engine_parse(msg, request, why)) || (err = cache_parse(msg, request, why)))
 		return err;
 	if (strlen(request->append) >= CMDLINE_MAX) {
 		snprintf(why, CONTROL_WHY_MAX, "the kernel command line is longer than %d bytes",
@@ -180,6 +200,8 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->cpu = request->cpu;
 	vm->force = request->force;
 	vm->micro = request->micro;
+	vm->cache_bytes = request->cache_bytes;
+	vm->cache_percent = request->cache_percent;
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:o}", "type", "run-placed", "vm", vm->name, "slices",
 				 vm_slices_json(vm, false)),

@@ -87,10 +87,13 @@ struct vm {
 	uint64_t created_ms;
 	uint64_t key;
 	char append[CMDLINE_MAX];
-	const char *cpu;	/* static: "auto", "kvm" or "soft" */
-	bool force;		/* kvm even on a host that is not fit for the guest */
-	bool micro;		/* the kernel is a micro-guest */
-	uint64_t tsc_hz;	/* the guest's; 0: the slices' own choice */
+	const char *cpu; /* static: "auto", "kvm" or "soft" */
+	bool force;	 /* kvm even on a host that is not fit for the guest */
+	bool micro;	 /* the kernel is a micro-guest */
+	uint64_t tsc_hz; /* the guest's; 0: the slices' own choice */
+	/* Of each slice's cache of remote pages; at most one is not 0: no limit without. */
+	uint64_t cache_bytes;
+	unsigned cache_percent;
 	uint64_t file_bytes[2]; /* kernel, initrd */
 	unsigned slices;
 	struct slice slice[SLICES_MAX];

@@ -135,6 +135,12 @@ void vm_start(struct coordinator *co, struct vm *vm)
 		json_object_set_new(msg, "cpu", json_string(vm->cpu));
 		json_object_set_new(msg, "force", json_boolean(vm->force));
 		json_object_set_new(msg, "micro", json_boolean(vm->micro));
+		if (vm->cache_bytes)
+			json_object_set_new(msg, "cache_bytes",
+					    json_integer((json_int_t)vm->cache_bytes));
+		if (vm->cache_percent)
+			json_object_set_new(msg, "cache_percent",
+					    json_integer((json_int_t)vm->cache_percent));
 		if (vm->tsc_hz)
 			json_object_set_new(msg, "tsc_hz", json_integer((json_int_t)vm->tsc_hz));
 		vm->slice[i].state = SLICE_STARTING;

@@ -38,7 +38,7 @@
 /* The part of the cache that is on trial when it is full. */
 #define TRIAL_PART 4u
 /* Pages evicted ahead of need, so that a fault seldom waits: a part of the cache, within bounds. */
-#define RESERVE_PART 16u
+#define RESERVE_PART 32u
 #define RESERVE_MIN  8u
 #define RESERVE_MAX  256u
 /* Pages put on trial for each that comes: more than one, or the trial would never fill. */

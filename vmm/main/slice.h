@@ -49,6 +49,8 @@ struct slice_config {
 	bool micro;	 /* the kernel is a micro-guest */
 	uint64_t tsc_hz; /* the guest's, on all slices */
 	unsigned connect_timeout_ms;
+	uint64_t cache_bytes; /* most memory for remote pages, if it is limited */
+	bool cache_limited;
 };
 
 enum slice_state {

@@ -77,6 +77,36 @@ static int boot_parse(const json_t *msg, struct slice_config *config, char *why)
 	return err;
 }
 
+static uint64_t slice_bytes(const struct vm_shape *shape, unsigned i)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned j = 0; j < shape->slice[i].ranges_count; j++)
+		bytes += shape->slice[i].ranges[j].end - shape->slice[i].ranges[j].start;
+	return bytes;
+}
+
+/* A size, or a percentage of this slice's own memory; each field may be missing. */
+static int cache_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	unsigned percent;
+	int err = 0;
+
+	config->cache_limited =
+		json_object_get(msg, "cache_bytes") || json_object_get(msg, "cache_percent");
+	config->cache_bytes = 0;
+	if (json_object_get(msg, "cache_bytes"))
+		err = control_get_u64(msg, "cache_bytes", 1, GUEST_MEM_MAX, &config->cache_bytes,
+				      why);
+	if (!err && json_object_get(msg, "cache_percent")) {
+		err = control_get_uint(msg, "cache_percent", 1, 100, &percent, why);
+		if (!err)
+			config->cache_bytes =
+				slice_bytes(&config->shape, config->self) / 100 * percent;
+	}
+	return err;
+}
+
 int slice_config_parse(const json_t *msg, struct slice_config *config, char *why)
 {
 	uint64_t epoch;
@@ -99,6 +129,8 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 	if (!err)
 		err = control_get_uint(msg, "connect_timeout_ms", 1, 3600000,
 				       &config->connect_timeout_ms, why);
+	if (!err)
+		err = cache_parse(msg, config, why);
 	if (!err && config->self == 0)
 		err = boot_parse(msg, config, why);
 	if (!err)

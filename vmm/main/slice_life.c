@@ -77,6 +77,27 @@ static unsigned ranges_fill(const struct vm_shape *shape, struct engine_range *r
 	return count;
 }
 
+static unsigned faulters_of(const struct slice *s)
+{
+	return s->config.shape.slice[s->config.self].vcpus + 1;
+}
+
+/* Is the cache large enough for what faults here? A lone slice has no remote pages. */
+static bool cache_take(struct slice *s)
+{
+	uint64_t min = engine_cache_min_bytes(faulters_of(s));
+	const struct slice_config *c = &s->config;
+
+	if (!c->cache_limited || c->cache_bytes >= min || c->shape.slices == 1)
+		return true;
+	slice_exit(s, EXIT_NOFIT,
+		   "slice %u on node %s: a cache of %llu KiB for remote pages is too small, it "
+		   "needs at least %llu KiB for %u CPUs",
+		   c->self, c->node[c->self], (unsigned long long)c->cache_bytes >> 10,
+		   (unsigned long long)min >> 10, c->shape.slice[c->self].vcpus);
+	return false;
+}
+
 static int engine_make(struct slice *s, unsigned *port)
 {
 	struct engine_range ranges[SLICES_MAX * SHAPE_RANGES_MAX];
@@ -92,10 +113,11 @@ static int engine_make(struct slice *s, unsigned *port)
 		.bind_host = s->config.bind_host,
 		.connect_timeout_ms = s->config.connect_timeout_ms,
 		/* vCPUs, and the thread that writes the kernel. */
-		.faulters_max = shape->slice[s->config.self].vcpus + 1,
+		.faulters_max = faulters_of(s),
 		.hold_ns = HOLD_NS,
 		.kernel_faults = s->cpu.kernel_faults,
 		.walks_write = s->cpu.walks_write,
+		.cache_bytes = s->config.cache_bytes,
 		.callbacks = slice_engine_callbacks(s),
 	};
 
@@ -165,7 +187,7 @@ void slice_configure(struct slice *s, const json_t *msg)
 	}
 	snprintf(tag, sizeof(tag), "pangea-vmm %s/%u", s->config.vm, s->config.self);
 	log_init(tag, LOG_INFO);
-	if (!image_open(s) || !cpu_take(s))
+	if (!image_open(s) || !cpu_take(s) || !cache_take(s))
 		return;
 	err = engine_make(s, &port);
 	if (!err)

@@ -31,6 +31,15 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "pages_home", e->pages_home);
 	put(msg, "pages_held", e->pages_home + e->pages_shared + e->pages_exclusive);
 	put(msg, "metadata_bytes", e->metadata_bytes);
+	put(msg, "frame_bytes", e->frame_bytes);
+	put(msg, "cache_limit", e->cache_limit);
+	put(msg, "cache_pages", e->cache_pages);
+	put(msg, "cache_pages_max", e->cache_pages_max);
+	put(msg, "evictions_shared", e->evictions_shared);
+	put(msg, "evictions_owned", e->evictions_owned);
+	put(msg, "refetches", e->refetches);
+	put(msg, "cache_spared", e->cache_spared);
+	put(msg, "cache_waits", e->cache_waits);
 }
 
 static void machine_put(json_t *msg, const struct machine_stats *m)
