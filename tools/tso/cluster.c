@@ -283,13 +283,17 @@ int cluster_end(struct cluster *c)
 	__atomic_store_n(&c->s->end, 1, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < c->o->slices && !code; i++)
 		code = slice_await(c, i, deadline_ns);
+	return code;
+}
+
+static void figures_add(const struct cluster *c)
+{
 	for (unsigned i = 0; i < c->o->slices; i++) {
 		c->totals->faults += c->s->slice[i].faults;
 		c->totals->faults_remote += c->s->slice[i].faults_remote;
 		c->totals->msgs += c->s->slice[i].msgs;
 		c->totals->stuck += c->s->slice[i].stuck;
 	}
-	return code;
 }
 
 void cluster_free(struct cluster *c)
@@ -301,7 +305,9 @@ void cluster_free(struct cluster *c)
 		waitpid(c->pids[i], NULL, 0);
 		c->pids[i] = 0;
 	}
-	if (c->s)
+	if (c->s) {
+		figures_add(c);
 		munmap(c->s, c->shared_bytes);
+	}
 	c->s = NULL;
 }

@@ -6,8 +6,9 @@
 #include "base/clock.h"
 #include "tools/tso/tool.h"
 
-#define STOP_MS_MAX	  200u
-#define STOP_PAUSE_MS_MAX 40u
+#define STOP_MS_MAX 200u
+/* Between two stops: about half the time some slice is stopped. */
+#define STOP_PAUSE_MS_MAX 300u
 
 static void slice_continue(struct cluster *c, unsigned i)
 {

@@ -16,6 +16,7 @@ struct run {
 	struct cluster cluster;
 	uint64_t start_ns, random;
 	unsigned round; /* the next */
+	enum tso_verdict verdict;
 };
 
 static void history_take(struct run *r, struct tso_history *h, uint64_t *initial, bool torn)
@@ -59,14 +60,13 @@ static int history_judge(struct run *r, bool torn)
 	r->totals.events += result->events;
 	r->totals.edges += result->edges;
 	code = TOOL_HOLDS;
-	if (result->verdict != TSO_HOLDS) {
+	r->verdict = result->verdict;
+	if (r->verdict != TSO_HOLDS) {
 		tso_result_print(stderr, &h, result);
 		fprintf(stderr,
 			"round %u of seed %llu, hold time %llu ns\nrepeat: ", r->cluster.round,
 			(unsigned long long)r->o->seed, (unsigned long long)r->cluster.s->hold_ns);
 		report_command(stderr, r->o);
-		report_totals(r->o, &r->totals, tso_verdict_name(result->verdict),
-			      clock_now_ns() - r->start_ns);
 		code = TOOL_FAILED;
 	}
 out:
@@ -134,8 +134,8 @@ int run_all(const struct tso_options *o)
 
 	while (!code && !run_over(&r))
 		code = cluster_run(&r);
-	if (!code)
-		report_totals(o, &r.totals, tso_verdict_name(TSO_HOLDS),
+	if (code == TOOL_HOLDS || code == TOOL_FAILED)
+		report_totals(o, &r.totals, tso_verdict_name(r.verdict),
 			      clock_now_ns() - r.start_ns);
 	return code;
 }

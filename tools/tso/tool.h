@@ -197,7 +197,7 @@ int cluster_start(struct cluster *c);
 int cluster_round(struct cluster *c, bool disturb, bool *torn);
 /* Ends the processes; each must end by itself, in time, with 0. */
 int cluster_end(struct cluster *c);
-/* Kills what is left; frees. */
+/* Kills what is left; adds the slices' figures to the totals; frees. */
 void cluster_free(struct cluster *c);
 
 /* disturb.c: stops, kills, cuts; called again and again while the programs run. */
