@@ -352,6 +352,48 @@ Test(cache, counters_with_hold_time_and_turns)
 	counters_check(4, 4, 500);
 }
 
+/* Nothing may go within its hold time: faults wait for its end, and no message ends that wait. */
+Test(cache, faults_wait_for_pages_in_hold)
+{
+	unsigned pages;
+
+	rig_init(&rig, 2);
+	rig.config.hold_ns = 50000000;
+	cache_up(2, 1, 0);
+	pages = (unsigned)limit_pages() * 4;
+	for (unsigned page = 0; page < pages; page++) {
+		rig_write(&rig, 0, rig_page(1, page), page + 1);
+		cr_assert_not(limit_broken(0));
+	}
+	for (unsigned page = 0; page < pages; page++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(1, page)), page + 1);
+	cr_expect_geq(rig_stats(&rig, 0).evictions_owned, pages - limit_pages());
+	rig_down(&rig);
+}
+
+/* After a slice has gone, evictions go on, and what it had no part in is all there. */
+Test(cache, evictions_after_a_loss)
+{
+	cache_up(3, 1, 0);
+	for (unsigned page = 0; page < RIG_PAGES / 2; page++)
+		rig_write(&rig, 0, rig_page(1, page), page + 1);
+	rig_stats(&rig, 0); /* at rest: what is under way at a loss may be lost with it */
+	engine_destroy(rig.slice[2].engine);
+	rig.slice[2].engine = NULL;
+	cr_assert(rig_until(&rig.slice[0].lost, 1));
+	cr_assert(rig_until(&rig.slice[1].lost, 1));
+	for (unsigned page = 0; page < RIG_PAGES; page++) {
+		uint64_t gpa = rig_page(1, page);
+
+		cr_assert_eq(rig_read(&rig, 0, gpa), page < RIG_PAGES / 2 ? page + 1 : 0);
+		rig_write(&rig, 0, gpa, page * 2);
+	}
+	for (unsigned page = 0; page < RIG_PAGES; page++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(1, page)), page * 2);
+	cr_expect_not(limit_broken(0));
+	rig_down(&rig);
+}
+
 static int create_err(unsigned faulters, uint64_t cache_bytes)
 {
 	struct engine *engine;
