@@ -18,9 +18,9 @@
  */
 #define LEARN_FAULTS 64u
 /* A turn, in units of a fault, at least: some dozens of pages for an interrupt, and time to run. */
-#define TURN_FAULTS	 64u
+#define TURN_FAULTS	 32u
 #define TURN_SHORTEST_NS (UINT64_C(1) << 20) /* about a millisecond */
-#define TURN_LONGEST_NS	 (UINT64_C(1) << 28) /* a quarter of a second */
+#define TURN_LONGEST_NS	 (UINT64_C(1) << 27) /* an eighth of a second */
 
 void engine_turns_learn(struct engine *e, uint64_t latency_ns)
 {
