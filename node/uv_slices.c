@@ -133,14 +133,19 @@ static void vmm_closed(struct control_conn *conn, int err, const char *why)
 {
 	struct node_slice *slice = control_user(conn);
 
+	/* Anything but the end of the stream means that it lost its mind. */
+	bool bad = err && err != -PANGEA_EPEERLOST;
+	/* What it said wrong comes before its status, also when it saw the end of its connection
+	 * and exited before we are told of that end; a host's errors of a process that is gone do
+	 * not. */
+	bool said_wrong = bad && err <= -PANGEA_EPEERMAGIC;
+
 	slice->conn = NULL;
+	if ((said_wrong || (bad && !slice->reaped)) && !slice->how[0])
+		snprintf(slice->how, sizeof(slice->how), "%s", why);
 	if (!slice->reaped) {
-		/* Anything but the end of the stream means that it lost its mind. */
-		if (err && err != -PANGEA_EPEERLOST) {
-			if (!slice->how[0])
-				snprintf(slice->how, sizeof(slice->how), "%s", why);
+		if (bad)
 			kill(slice->pid, SIGKILL);
-		}
 		slice_hurry(slice);
 	}
 	slice_finish_if_over(slice);
