@@ -356,7 +356,8 @@ int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
 	engine_step(e, &event);
 	if (e->violators & UINT64_C(1) << from)
 		return -PANGEA_EPROTOCOL;
-	if (msg->payload_len)
+	/* A dropped message's gfn was never checked: protocol_home does. */
+	if (msg->payload_len && protocol_home(e->protocol, msg->gfn) == e->config.self)
 		home_frame_used(e, msg->gfn);
 	if (e->waiting.count > 0)
 		engine_retry(e);

@@ -112,12 +112,12 @@ static int acpi_place(const struct vm_shape *shape, uint8_t *ram)
  * Where a BIOS would begin: Linux jumps there in real mode when it finds no other way to reset
  * (machine_real_restart). mov al, 0xfe; out 0x64, al; hlt; jmp to the hlt.
  */
-static void reset_stub_place(uint8_t *ram)
+static void reset_code_place(uint8_t *ram)
 {
-	static const uint8_t stub[] = {
+	static const uint8_t code[] = {
 		0xb0, LAYOUT_RESET_KBD_VALUE, 0xe6, LAYOUT_RESET_KBD_PORT, 0xf4, 0xeb, 0xfd};
 
-	memcpy(ram + LAYOUT_RESET_VECTOR, stub, sizeof(stub));
+	memcpy(ram + LAYOUT_RESET_VECTOR, code, sizeof(code));
 }
 
 static void bsp_state_set(const struct loader_image *image, struct vcpu_state *bsp)
@@ -158,7 +158,7 @@ int loader_place(const struct loader_image *image, const struct vm_shape *shape,
 	memcpy(ram + LAYOUT_CMDLINE, image->cmdline, sizeof(image->cmdline));
 	page_tables_place(ram);
 	gdt_place(ram);
-	reset_stub_place(ram);
+	reset_code_place(ram);
 	boot_params_place(image, ram);
 	bsp_state_set(image, bsp);
 	return 0;
