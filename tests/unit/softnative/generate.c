@@ -12,29 +12,28 @@ static void emit(struct generator *g, uint64_t value, unsigned bytes)
 		g->t->code[g->t->len++] = (uint8_t)(value >> (8 * n));
 }
 
-/* Most operands lie in the writable pages; the others straddle them, or an edge of the region. */
+/* Most operands lie in the writable pages; the others begin near an edge, mostly so few bytes
+ * before it that they straddle it. */
 uint64_t target_random(struct rng *r, bool aligned)
 {
-	uint64_t base = DATA_VA;
+	static const uint64_t edges[] = {
+		DATA_VA, /* from an absent page */
+		DATA_VA + PAGE_BYTES,
+		DATA_VA + PAGE_BYTES,
+		DATA_VA + PAGE_BYTES,
+		READONLY_VA,		  /* into the read-only page */
+		READONLY_VA + PAGE_BYTES, /* off the end */
+	};
+	uint64_t at;
 
-	switch (rng_below(r, 32)) {
-	case 0:
-		base += DATA_BYTES - 16 + rng_below(r, 32); /* into the read-only page */
-		break;
-	case 1:
-		base += DATA_BYTES + PAGE_BYTES - 16 + rng_below(r, 32); /* off the end */
-		break;
-	case 2:
-		base += rng_below(r, 32) - 16u;
-		break;
-	case 3:
-	case 4:
-		base += PAGE_BYTES - 16 + rng_below(r, 32);
-		break;
-	default:
-		base += 0x80 + rng_below(r, DATA_BYTES - 0x400);
+	if (rng_below(r, 4)) {
+		at = DATA_VA + 0x80 + rng_below(r, DATA_BYTES - 0x400);
+	} else {
+		at = edges[rng_below(r, sizeof(edges) / sizeof(edges[0]))];
+		at += rng_below(r, 4) ? 0 - (uint64_t)(1 + rng_below(r, 1u << rng_below(r, 5)))
+				      : rng_below(r, 16);
 	}
-	return aligned ? base & ~UINT64_C(15) : base;
+	return aligned ? at & ~UINT64_C(15) : at;
 }
 
 uint64_t trap_random(struct generator *g)

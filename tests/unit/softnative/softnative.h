@@ -237,6 +237,24 @@ void soft_run(const struct test_case *t, struct outcome *out);
 const uint8_t *soft_data(void);
 void soft_destroy(void);
 
+/* coverage.c: what cases of single instructions reached on the host. */
+struct coverage {
+	unsigned memory;	   /* with a memory operand */
+	unsigned crossed;	   /* completed, the operand on two pages */
+	unsigned second;	   /* #PF at the second page of the operand */
+	unsigned absent, readonly; /* #PF of data */
+	unsigned protection;	   /* #GP, #SS: non-canonical, misaligned, privileged */
+	unsigned undefined;	   /* #UD */
+	unsigned arithmetic;	   /* #DE, #MF, #XM */
+	unsigned split;		   /* completed, the instruction on two pages */
+	unsigned fetch;		   /* #PF of the code, at its second page */
+	uint32_t flags;		   /* status flags that changed */
+};
+void coverage_add(struct coverage *cov, const struct test_case *t, const struct outcome *native);
+void coverage_sum(struct coverage *sum, const struct coverage *cov);
+/* How many kinds of event that instructions of this class have were never seen. */
+unsigned coverage_missed(const struct coverage *cov, enum form_class class);
+
 /* compare.c: false if they differ; then prints the case if wanted. The data of both is compared in
  * place. */
 bool outcome_equal(const struct test_case *t, const struct outcome *native,
