@@ -64,7 +64,9 @@ static int lists_create(struct engine *e)
 	e->scratch = calloc(e->config.slices, WIRE_PAYLOAD_MAX);
 	e->home_touched_bytes = ((e->config.ram_end >> PAGE_SHIFT) + 63) / 64 * 8;
 	e->home_touched = memory_lazy(e->home_touched_bytes);
-	if (!e->waiting.list || !e->timing.list || !e->posts || !e->scratch || !e->home_touched)
+	e->policy = policy_create(e->config.ram_end >> PAGE_SHIFT, e->config.self);
+	if (!e->waiting.list || !e->timing.list || !e->posts || !e->scratch || !e->home_touched ||
+	    !e->policy)
 		return -ENOMEM;
 	return 0;
 }
@@ -86,6 +88,7 @@ static void memory_free(struct engine *e)
 	if (e->pages)
 		pages_destroy(e->pages);
 	engine_cache_destroy(e);
+	policy_destroy(e->policy);
 	if (e->home_of_chunk)
 		munmap(e->home_of_chunk, e->chunks);
 	if (e->protocol_mem)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/limits.h"
+#include "dsm/engine_policy.h"
 #include "transport/wire.h"
 
 struct engine;
@@ -80,6 +81,10 @@ struct engine_stats {
 	uint64_t refetches;    /* evicted pages fetched again (as far as they are remembered) */
 	uint64_t cache_spared; /* pages that were used while on trial for eviction */
 	uint64_t cache_waits;  /* faults that were put off */
+	/* Of pages homed here (engine_policy.h): faults that took another slice, and what they did.
+	 */
+	uint64_t home_faults;
+	uint64_t reads_replicated, ownership_moves, ping_pongs, upgrades;
 };
 
 /*
@@ -123,6 +128,9 @@ void engine_clock_set(struct engine *engine, int64_t offset_ns);
 
 /* Any thread. */
 void engine_stats(struct engine *engine, struct engine_stats *out);
+
+/* The hottest of the pages that are homed here. Any thread; some microseconds. */
+void engine_hot_pages(struct engine *engine, struct policy_list *out);
 
 /* Stops and joins the thread, closes connections, frees memory. vCPU threads must be gone. */
 void engine_destroy(struct engine *engine);

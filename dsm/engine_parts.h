@@ -93,6 +93,7 @@ struct engine {
 	size_t home_touched_bytes;
 	struct pages *pages;
 	struct cache *cache; /* what it points to is the engine thread's; NULL: no limit */
+	struct policy *policy;
 	int timer_fd, wake_fd;
 
 	/* The engine thread's (engine_create's caller until the thread starts). */
@@ -231,6 +232,10 @@ void engine_cache_dropped(struct engine *e, uint64_t gfn);
 void engine_cache_sync(struct engine *e, uint64_t gfn);
 /* Every page's may have. */
 void engine_cache_sync_all(struct engine *e);
+
+/* engine_policy.c: what becomes of the pages that are homed here. */
+/* An event was stepped, and e->actions obeyed. */
+void engine_policy_learn(struct engine *e, const struct protocol_event *event);
 
 /* engine_post.c */
 void engine_posts_drain(struct engine *e);

@@ -34,13 +34,20 @@
 	X(evictions_owned, e->cache_stats.evictions_owned)                                         \
 	X(refetches, e->cache_stats.refetches)                                                     \
 	X(cache_spared, e->cache_stats.spared)                                                     \
-	X(cache_waits, e->cache_stats.waits)
+	X(cache_waits, e->cache_stats.waits)                                                       \
+	X(home_faults, policy.faults)                                                              \
+	X(reads_replicated, policy.reads)                                                          \
+	X(ownership_moves, policy.moves)                                                           \
+	X(ping_pongs, policy.ping_pongs)                                                           \
+	X(upgrades, policy.upgrades)
 
 void engine_stats_publish(struct engine *e)
 {
 	const struct protocol_stats *p = protocol_stats(e->protocol);
 	const struct transport_stats *t = e->transport->ops->stats(e->transport);
+	struct policy_totals policy;
 
+	policy_totals(e->policy, &policy);
 #define X(field, source) __atomic_store_n(&e->published.field, (source), __ATOMIC_RELAXED);
 	STATS_TABLE(X)
 #undef X

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a home knows of the use of its pages by the slices: copies, moves, and which pages are hot.
+ */
+#ifndef DSM_ENGINE_POLICY_H
+#define DSM_ENGINE_POLICY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Disco replicated pages that were read and migrated pages that were written. The protocol does the
+ * same fault by fault, and the home of a page sees each fault that takes another slice: from what
+ * it answers the engine learns here what becomes of the page.
+ *
+ * Every homed page that another slice has asked for has a record of 16 bytes, in a lazily backed
+ * array: pages that only their home uses cost nothing. Beside them a table of fixed size finds the
+ * pages that most of the recent faults are for.
+ *
+ * Threads: one owner (the engine thread), which neither allocates nor locks nor makes a system
+ * call. policy_page and policy_hottest are for any thread: what they read is stored by atomics,
+ * word for word, and each answer may be one fault behind in one of its counters.
+ */
+struct policy;
+
+/* Recent faults count half after each 2^35 ns, 34 s: a boot, or a phase of a program, is seen as
+ * one whole, and what was hot is gone after some minutes of faults on other pages. */
+#define POLICY_HALF_SHIFT 35
+/*
+ * A page that comes back to the slice that gave it up within 16 units of 2^20 ns (17 ms) is a
+ * ping-pong: the two remote faults of such a round are about a hundredth of that time and more.
+ */
+#define POLICY_UNIT_SHIFT      20
+#define POLICY_PING_PONG_UNITS 16u
+/* Counters of a page stop here, at an hour of 16,000 faults a second and more. */
+#define POLICY_READS_MAX  ((UINT64_C(1) << 26) - 1)
+#define POLICY_MOVES_MAX  ((UINT64_C(1) << 26) - 1)
+#define POLICY_PINGS_MAX  ((UINT64_C(1) << 24) - 1)
+#define POLICY_GRANTS_MAX ((UINT64_C(1) << 24) - 1)
+/*
+ * The table of hot pages: sets of one cache line of tags and counts. A page is surely in it while
+ * it takes more than an eighth of the recent faults that fall into its set. A page is called hot if
+ * it takes a hundredth of all: more than all cold pages of its set together, which are a part in
+ * 128 of them all.
+ */
+#define POLICY_SETS	 128u
+#define POLICY_WAYS	 8u
+#define POLICY_HOT_SHARE 100u
+/* Fewer faults than this make no page hot, whatever their share. */
+#define POLICY_HOT_LEAST 64u
+
+/* What is known of one page. */
+struct policy_page {
+	uint64_t reads;	     /* copies made for a reader, at the home or at the owner */
+	uint64_t moves;	     /* the right to write went to another slice than had it last */
+	uint64_t ping_pongs; /* moves back to the slice that had given it up just before */
+	uint64_t upgrades;   /* writes by one that had a copy: no page was sent */
+	unsigned owner;	     /* who was given the right to write last; at first the home */
+};
+
+/* One of the hottest pages. */
+struct policy_hot {
+	uint64_t gfn;
+	uint64_t recent; /* faults, at least, older ones counting less */
+	bool hot;	 /* POLICY_HOT_SHARE, POLICY_HOT_LEAST */
+	/* The slice but the home that asked for most of them, if one asked for more than half;
+	 * POLICY_NOBODY: only the home did. */
+	unsigned other;
+	struct policy_page page;
+};
+#define POLICY_NOBODY 0xffu
+
+/* Pages that a list names: more than people look at, few enough for a message a second. */
+#define POLICY_LIST_MAX 16u
+
+struct policy_list {
+	unsigned count;	    /* pages listed, the hottest first */
+	unsigned hot_count; /* pages that are hot */
+	uint64_t recent;    /* all faults, older ones counting less */
+	struct policy_hot page[POLICY_LIST_MAX];
+};
+
+/* Of all pages homed here, since the start. */
+struct policy_totals {
+	uint64_t faults; /* that took another slice than the one that faulted */
+	uint64_t reads, moves, ping_pongs, upgrades;
+};
+
+/* For pages below gfns (at most 2^32 - 1); self is their home. NULL: no memory. */
+struct policy *policy_create(uint64_t gfns, unsigned self);
+void policy_destroy(struct policy *policy);
+
+/* The owner's. gfn: homed here, below gfns; slice: who faulted, below SLICES_MAX. */
+/* A copy is made for slice to read. */
+void policy_read(struct policy *policy, uint64_t gfn, unsigned slice, uint64_t now_ns);
+/* slice is given the right to write; had_copy: it could read the page already. */
+void policy_write(struct policy *policy, uint64_t gfn, unsigned slice, bool had_copy,
+		  uint64_t now_ns);
+/* The home writes without asking anybody: no fault between slices, but it owns the page now. */
+void policy_write_alone(struct policy *policy, uint64_t gfn, uint64_t now_ns);
+
+/* Any thread. */
+void policy_totals(const struct policy *policy, struct policy_totals *out);
+void policy_page(const struct policy *policy, uint64_t gfn, struct policy_page *out);
+/* The hottest pages as of now_ns, by the clock of the calls above. */
+void policy_hottest(const struct policy *policy, uint64_t now_ns, struct policy_list *out);
+
+#endif
