@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command line of pangea-search. */
-#include <errno.h>
-#include <getopt.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "tools/command.h"
 #include "tools/search/tool.h"
 
 /* About 1.5 GiB, with the states that wait. */
@@ -19,6 +15,7 @@ static const char usage[] =
 	"\n"
 	"  --nodes N          slices, 1 to 4 (3; with a seeded fault as few as show it)\n"
 	"  --pages P          pages, 1 or 2 (1); page P is homed at slice P mod N\n"
+	"  --group G          slices that a bit of the directory's sharers stands for (1)\n"
 	"What may happen besides reads and writes; with none of these --evict --zero --split\n"
 	"(with a seeded fault: what shows it):\n"
 	"  --evict            a slice gives up its copy\n"
@@ -48,6 +45,7 @@ static const char usage[] =
 enum {
 	OPT_NODES = 1000,
 	OPT_PAGES,
+	OPT_GROUP,
 	OPT_EVENTS,
 	OPT_LIMIT,
 	OPT_EVICT,
@@ -60,14 +58,13 @@ enum {
 	OPT_CELLS,
 	OPT_JSON,
 	OPT_SEED_FAULT,
-	OPT_FAULTS,
-	OPT_HELP,
-	OPT_VERSION
+	OPT_FAULTS
 };
 
 static const struct option longs[] = {
 	{"nodes", required_argument, NULL, OPT_NODES},
 	{"pages", required_argument, NULL, OPT_PAGES},
+	{"group", required_argument, NULL, OPT_GROUP},
 	{"events", required_argument, NULL, OPT_EVENTS},
 	{"limit", required_argument, NULL, OPT_LIMIT},
 	{"evict", no_argument, NULL, OPT_EVICT},
@@ -83,45 +80,24 @@ static const struct option longs[] = {
 	{"seed-fault", required_argument, NULL, OPT_SEED_FAULT},
 	{"faults", no_argument, NULL, OPT_FAULTS},
 #endif
-	{"help", no_argument, NULL, OPT_HELP},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{NULL, 0, NULL, 0},
+	COMMAND_OPTIONS,
 };
 
-static int usage_say(const char *what, const char *value)
-{
-	fprintf(stderr, "pangea-search: %s '%s'; see pangea-search --help\n", what, value);
-	return TOOL_USAGE;
-}
-
-/* A number between 1 and max; 0: it is none. */
-static unsigned number_read(const char *text, unsigned max)
-{
-	char *end;
-	errno = 0;
-	unsigned long value = strtoul(text, &end, 10);
-	if (errno || *end || text[0] < '0' || text[0] > '9' || value > max)
-		return 0;
-	return (unsigned)value;
-}
+static const struct command_line command = {"pangea-search", usage, longs};
 
 static int number_option(int opt, const char *text, struct search_options *search)
 {
-	static const unsigned max[] = {[OPT_NODES - OPT_NODES] = WORLD_SLICES,
-				       [OPT_PAGES - OPT_NODES] = WORLD_PAGES,
-				       [OPT_EVENTS - OPT_NODES] = STATES_MAX,
-				       [OPT_LIMIT - OPT_NODES] = STATES_MAX};
-	unsigned value = number_read(text, max[opt - OPT_NODES]);
-	if (!value)
-		return usage_say("not a number in its limits:", text);
-	if (opt == OPT_NODES)
-		search->slices = value;
-	else if (opt == OPT_PAGES)
-		search->pages = value;
-	else if (opt == OPT_EVENTS)
-		search->depth_max = value;
-	else
-		search->states_max = value;
+	const struct {
+		unsigned *to, max;
+	} table[] = {[OPT_NODES - OPT_NODES] = {&search->slices, WORLD_SLICES},
+		     [OPT_PAGES - OPT_NODES] = {&search->pages, WORLD_PAGES},
+		     [OPT_GROUP - OPT_NODES] = {&search->group, WORLD_SLICES},
+		     [OPT_EVENTS - OPT_NODES] = {&search->depth_max, STATES_MAX},
+		     [OPT_LIMIT - OPT_NODES] = {&search->states_max, STATES_MAX}};
+	uint64_t value;
+	if (!command_number(text, 1, table[opt - OPT_NODES].max, &value))
+		return command_wrong(&command, "not a number in its limits:", text);
+	*table[opt - OPT_NODES].to = (unsigned)value;
 	return -1;
 }
 
@@ -146,58 +122,53 @@ static int faults_print(void)
 	return TOOL_HOLDS;
 }
 
-static int option_read(int opt, struct tool_options *options)
+/* What is read, and which of it has defaults that depend on the rest. */
+struct reading {
+	struct tool_options *options;
+	unsigned may;
+	bool may_given;
+};
+
+static int option_take(void *arg, int opt, const char *value)
 {
+	struct reading *r = arg;
+	struct search_options *search = &r->options->search;
+	if (opt >= OPT_NODES && opt <= OPT_LIMIT)
+		return number_option(opt, value, search);
+	if (opt >= OPT_EVICT && opt <= OPT_NONE) {
+		r->may |= may_of(opt);
+		r->may_given = true;
+		search->losses += opt == OPT_LOSS;
+		return -1;
+	}
 	switch (opt) {
 	case OPT_CELLS:
-		options->cells = true;
+		r->options->cells = true;
 		return -1;
 	case OPT_JSON:
-		options->json = true;
+		r->options->json = true;
 		return -1;
 	case OPT_SEED_FAULT:
-		options->search.fault = fault_find(optarg);
-		return options->search.fault ? -1 : usage_say("no such fault:", optarg);
-	case OPT_FAULTS:
+		search->fault = fault_find(value);
+		return search->fault ? -1 : command_wrong(&command, "no such fault:", value);
+	default: /* OPT_FAULTS: there is no other */
 		return faults_print();
-	case OPT_HELP:
-		fputs(usage, stdout);
-		return TOOL_HOLDS;
-	case OPT_VERSION:
-		puts("pangea-search " PANGEA_VERSION);
-		return TOOL_HOLDS;
-	default:
-		fputs("see pangea-search --help\n", stderr);
-		return TOOL_USAGE;
 	}
 }
 
 int tool_options_read(int argc, char **argv, struct tool_options *options)
 {
-	unsigned may = 0;
-	bool may_given = false;
-	int opt, code = -1;
-	*options = (struct tool_options){.search = {.pages = 1, .states_max = STATES_DEFAULT}};
-	while (code < 0 && (opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (opt >= OPT_NODES && opt <= OPT_LIMIT) {
-			code = number_option(opt, optarg, &options->search);
-		} else if (opt >= OPT_EVICT && opt <= OPT_NONE) {
-			may |= may_of(opt);
-			may_given = true;
-			options->search.losses += opt == OPT_LOSS;
-		} else {
-			code = option_read(opt, options);
-		}
-	}
-	if (code < 0 && optind < argc)
-		code = usage_say("what is", argv[optind]);
-	if (!may_given)
-		may = options->search.fault ? options->search.fault->may
-					    : MAY_EVICT | MAY_ZERO | MAY_SPLIT;
-	options->search.may = may;
-	if (!options->search.slices)
-		options->search.slices = options->search.fault ? options->search.fault->slices : 3;
-	if (!may_given)
-		options->search.losses = may & MAY_LOSE ? 1 : 0;
+	struct reading r = {.options = options};
+	struct search_options *search = &options->search;
+	*options = (struct tool_options){
+		.search = {.pages = 1, .group = 1, .states_max = STATES_DEFAULT}};
+	int code = command_read(&command, argc, argv, option_take, &r);
+	if (!r.may_given)
+		r.may = search->fault ? search->fault->may : MAY_EVICT | MAY_ZERO | MAY_SPLIT;
+	search->may = r.may;
+	if (!search->slices)
+		search->slices = search->fault ? search->fault->slices : 3;
+	if (!r.may_given)
+		search->losses = r.may & MAY_LOSE ? 1 : 0;
 	return code;
 }

@@ -51,6 +51,8 @@ static void header_print(const struct search_options *o)
 {
 	printf("%u node%s, %u page%s", o->slices, o->slices == 1 ? "" : "s", o->pages,
 	       o->pages == 1 ? "" : "s");
+	if (o->group > 1)
+		printf(", sharers in groups of %u", o->group);
 	for (size_t i = 0; i < MAY_TEXTS; i++) {
 		if (o->may & may_texts[i].bit)
 			printf(", %s", may_texts[i].text);
@@ -90,7 +92,7 @@ static void cells_print(const struct tool_options *options, const struct search_
 }
 
 static void text_print(const struct tool_options *options, struct search *s,
-		       const struct search_result *result)
+		       const struct search_result *result, const struct tool_cost *cost)
 {
 	unsigned reached, all;
 	cells_sum(result, &reached, &all);
@@ -103,6 +105,8 @@ static void text_print(const struct tool_options *options, struct search *s,
 	       result->failure	  ? "a check FAILED"
 	       : result->complete ? "all visited, all checks hold"
 				  : "all checks hold so far, NOT all visited");
+	printf("%.1f s, %.0f states/s, %.0f MiB at most\n", cost->seconds,
+	       cost->seconds > 0 ? result->states / cost->seconds : 0, cost->memory_mib);
 	printf("%u of the %u cells of the tables reached\n", reached, all);
 	if (!result->failure)
 		cells_print(options, result);
@@ -141,12 +145,13 @@ static json_t *options_json(const struct search_options *o)
 		if (o->may & may_texts[i].bit)
 			json_array_append_new(may, json_string(may_texts[i].text));
 	}
-	return json_pack("{s:i, s:i, s:o, s:s?}", "nodes", (int)o->slices, "pages", (int)o->pages,
-			 "may", may, "fault", o->fault ? o->fault->name : NULL);
+	return json_pack("{s:i, s:i, s:i, s:o, s:s?}", "nodes", (int)o->slices, "pages",
+			 (int)o->pages, "group", (int)o->group, "may", may, "fault",
+			 o->fault ? o->fault->name : NULL);
 }
 
 static void json_print(const struct tool_options *options, struct search *s,
-		       const struct search_result *result)
+		       const struct search_result *result, const struct tool_cost *cost)
 {
 	json_t *trace = json_array();
 	unsigned reached, all;
@@ -154,11 +159,12 @@ static void json_print(const struct tool_options *options, struct search *s,
 	if (result->failure)
 		search_trace(s, line_add, trace);
 	json_t *report = json_pack(
-		"{s:o, s:I, s:I, s:I, s:i, s:b, s:s?, s:o, s:i, s:i, s:o}", "options",
+		"{s:o, s:I, s:I, s:I, s:i, s:b, s:s?, s:f, s:f, s:o, s:i, s:i, s:o}", "options",
 		options_json(&options->search), "states", (json_int_t)result->states, "transitions",
 		(json_int_t)result->transitions, "rests", (json_int_t)result->rests, "depth",
 		(int)result->depth, "complete", result->complete, "failure", result->failure,
-		"trace", trace, "cells_reached", (int)reached, "cells_all", (int)all, "cells",
+		"seconds", cost->seconds, "memory_mib", cost->memory_mib, "trace", trace,
+		"cells_reached", (int)reached, "cells_all", (int)all, "cells",
 		cells_json(options, result));
 	if (!report || json_dumpf(report, stdout, JSON_INDENT(2)) < 0)
 		fputs("pangea-search: the report cannot be written\n", stderr);
@@ -167,10 +173,10 @@ static void json_print(const struct tool_options *options, struct search *s,
 }
 
 void report_print(const struct tool_options *options, struct search *s,
-		  const struct search_result *result)
+		  const struct search_result *result, const struct tool_cost *cost)
 {
 	if (options->json)
-		json_print(options, s, result);
+		json_print(options, s, result, cost);
 	else
-		text_print(options, s, result);
+		text_print(options, s, result, cost);
 }

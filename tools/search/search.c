@@ -3,11 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "tools/search/search.h"
 
 /* The first sizes of what grows. */
 #define NODES_FIRST 4096u
 #define LEVEL_FIRST 65536u
+/* States expanded between two calls of the progress function: some tens of milliseconds. */
+#define PROGRESS_STATES 4096u
 
 struct node {
 	uint64_t hash;
@@ -25,6 +28,8 @@ struct search {
 	struct search_options options;
 	uint8_t homes[WORLD_PAGES];
 	struct world *base, *from, *to;
+	struct world *settled; /* where states are made comparable */
+	struct state_parts parts;
 	struct node *nodes;
 	uint32_t nodes_count, nodes_capacity;
 	uint32_t *table; /* open addressing over nodes: index + 1 */
@@ -62,6 +67,13 @@ static void world_contend(struct world *w, bool everywhere)
 	}
 }
 
+/* The directories know groups only. Nothing of their memory depends on how large these are. */
+static void world_group(struct world *w, unsigned group)
+{
+	for (unsigned i = 0; i < w->slices; i++)
+		world_protocol(w, i)->config.sharer_group = group;
+}
+
 static bool base_init(struct search *s)
 {
 	const struct search_options *o = &s->options;
@@ -72,9 +84,13 @@ static bool base_init(struct search *s)
 		return false;
 	if (o->may & MAY_HOLD)
 		world_contend(s->base, o->may & MAY_HOLD_ALL);
+	if (o->group > 1)
+		world_group(s->base, o->group);
 	s->base->hooks = o->fault ? &o->fault->hooks : NULL;
 	s->base->rows = &s->rows;
 	s->base->losses_max = o->losses < o->slices ? o->losses : o->slices - 1;
+	state_parts_find(&s->parts, s->base);
+	*s->from = *s->to = *s->settled = *s->base;
 	return true;
 }
 
@@ -87,7 +103,8 @@ struct search *search_new(const struct search_options *options)
 	s->base = world_new();
 	s->from = world_new();
 	s->to = world_new();
-	if (s->base && s->from && s->to && base_init(s))
+	s->settled = world_new();
+	if (s->base && s->from && s->to && s->settled && base_init(s))
 		return s;
 	search_free(s);
 	return NULL;
@@ -100,6 +117,7 @@ void search_free(struct search *s)
 	free(s->base);
 	free(s->from);
 	free(s->to);
+	free(s->settled);
 	free(s->nodes);
 	free(s->table);
 	free(s->now.bytes);
@@ -154,20 +172,33 @@ static bool level_add(struct level *level, const uint8_t *bytes, size_t len)
 	return true;
 }
 
+/* The same for states that go on alike: those with one request a slice differ in nothing else. */
+static uint64_t world_hash(struct search *s, struct world *w)
+{
+	uint8_t bytes[STATE_BYTES_MAX];
+	if (s->options.pages > 1) {
+		state_copy(s->settled, w, &s->parts);
+		w = s->settled;
+		state_settle(w);
+	}
+	size_t len = state_encode(w, s->base, &s->parts, bytes);
+	return len ? state_hash(bytes, len) : 0;
+}
+
 /* Adds a world that was not seen before. */
 static bool node_add(struct search *s, struct world *w, uint32_t parent, struct move m)
 {
 	uint8_t bytes[STATE_BYTES_MAX];
-	size_t len = state_encode(w, s->base, bytes);
-	uint64_t hash = state_hash(bytes, len);
-	if (!len || !nodes_grow(s))
+	uint64_t hash = world_hash(s, w);
+	if (!nodes_grow(s))
 		return false;
 	uint32_t slot = slot_of(s, hash);
 	if (s->table[slot])
 		return true;
+	size_t len = state_encode(w, s->base, &s->parts, bytes);
 	s->nodes[s->nodes_count] = (struct node){.hash = hash, .parent = parent, .move = m};
 	s->table[slot] = ++s->nodes_count;
-	return level_add(&s->next, bytes, len);
+	return len && level_add(&s->next, bytes, len);
 }
 
 static bool search_over(const struct search *s)
@@ -180,7 +211,7 @@ static void move_try(struct search *s, struct search_result *result, uint32_t pa
 	struct world *w = s->to;
 	if (search_over(s) || !move_allowed(s->from, m))
 		return;
-	memcpy(w, s->from, world_used(s->from));
+	state_copy(w, s->from, &s->parts);
 	move_do(w, m);
 	result->transitions++;
 	cells_count(&result->cells, &s->rows);
@@ -247,6 +278,13 @@ static void expand(struct search *s, struct search_result *result, uint32_t inde
 	}
 }
 
+static void progress_tell(const struct search *s, uint32_t expanded, unsigned depth)
+{
+	struct search_progress progress = {s->nodes_count, expanded, depth};
+	if (s->options.progress)
+		s->options.progress(s->options.progress_arg, &progress);
+}
+
 /* Expands every state of one depth; their nodes are those from first on. */
 static uint32_t level_expand(struct search *s, struct search_result *result, uint32_t first)
 {
@@ -254,10 +292,14 @@ static uint32_t level_expand(struct search *s, struct search_result *result, uin
 	for (size_t at = 0; at < s->now.len && !search_over(s); index++) {
 		uint16_t len;
 		memcpy(&len, s->now.bytes + at, sizeof(len));
-		state_decode(s->from, s->base, s->now.bytes + at + sizeof(len), len);
+		state_decode(s->from, s->base, &s->parts, s->now.bytes + at + sizeof(len), len);
 		at += sizeof(len) + len;
 		expand(s, result, index);
+		if (index % PROGRESS_STATES == 0)
+			progress_tell(s, index, result->depth);
 	}
+	/* Else states would count as equal that are not. */
+	invariant(!state_strayed(s->to, s->base, &s->parts));
 	return index;
 }
 
@@ -321,7 +363,7 @@ static void trace_step(struct search *s, struct move m, unsigned number, trace_l
 void search_trace(struct search *s, trace_line_fn *line, void *arg)
 {
 	unsigned length = search_trace_length(s);
-	memcpy(s->to, s->base, world_used(s->base));
+	state_copy(s->to, s->base, &s->parts);
 	for (unsigned number = 1; number < length; number++) {
 		/* From the failure back to the event of this number. */
 		uint32_t at = s->failure_parent;

@@ -59,18 +59,43 @@ void move_text(struct world *w, struct move m, char *out, size_t size);
 /* ---- states as bytes (state.c) ---- */
 
 /*
+ * The words of a world that its moves can change, as ranges of words: all of it but the memory of
+ * channels and pages that it has not. The rest stays as it is in the base.
+ */
+#define STATE_PARTS_MAX 32u
+struct state_parts {
+	unsigned count;
+	struct state_part {
+		uint16_t first, past;
+	} list[STATE_PARTS_MAX];
+};
+
+/* The parts of this world and of all that it can become. */
+void state_parts_find(struct state_parts *parts, const struct world *w);
+void state_copy(struct world *to, const struct world *from, const struct state_parts *parts);
+/* Has anything changed that is in none of its parts? Then they are wrong. */
+bool state_strayed(const struct world *w, const struct world *base,
+		   const struct state_parts *parts);
+
+/*
  * A world's state as the bytes in which it differs from a base, so that equal bytes are equal
  * worlds. Counters do not belong to it.
  */
 #define STATE_BYTES_MAX 4096u
 
 /* Returns the number of bytes in out (STATE_BYTES_MAX of them), or 0: they do not fit. */
-size_t state_encode(struct world *w, const struct world *base, uint8_t *out);
-/* The world that was encoded with this base. */
-void state_decode(struct world *w, const struct world *base, const uint8_t *in, size_t len);
+size_t state_encode(struct world *w, const struct world *base, const struct state_parts *parts,
+		    uint8_t *out);
+/* The world that was encoded with this base; what is in no part stays. */
+void state_decode(struct world *w, const struct world *base, const struct state_parts *parts,
+		  const uint8_t *in, size_t len);
 uint64_t state_hash(const uint8_t *bytes, size_t len);
-/* How much of a world is used: what lies behind is not of it. */
-size_t world_used(const struct world *w);
+/*
+ * Puts each slice's requests in the order of their pages into a pool as if new. Which place of the
+ * pool a request has, and which places are free, shows in nothing that a core does: the world goes
+ * on as it would have.
+ */
+void state_settle(struct world *w);
 
 /* ---- the cells of the transition tables (cells.c) ---- */
 
@@ -124,12 +149,21 @@ const struct fault *fault_find(const char *name);
 
 /* ---- the search (search.c) ---- */
 
+struct search_progress {
+	uint32_t states, expanded; /* found; of these, those whose moves were all tried */
+	unsigned depth;		   /* of those that are being expanded, in events */
+};
+
 struct search_options {
 	unsigned slices, pages, may;
+	unsigned group;	 /* slices that a bit of the directory's sharers stands for; 0: one */
 	unsigned losses; /* with MAY_LOSE: at most so many, and one slice always stays */
 	uint32_t states_max;
 	unsigned depth_max;	   /* events from the start; 0: any number */
 	const struct fault *fault; /* null: none */
+	/* Called now and then while it runs, unless null. */
+	void (*progress)(void *arg, const struct search_progress *progress);
+	void *progress_arg;
 };
 
 struct search;

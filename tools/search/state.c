@@ -12,13 +12,84 @@
 #define ITEM_MAX   (sizeof(uint16_t) + 1 + WORD_BYTES)
 
 static_assert(sizeof(struct world) / WORD_BYTES <= UINT16_MAX, "a word's index fits its field");
+static_assert(sizeof(struct world) % WORD_BYTES == 0, "a world is whole words");
 static_assert(offsetof(struct world, mem) + WORLD_SLICES * WORLD_MEM == sizeof(struct world),
 	      "the cores' memory is last");
 
-size_t world_used(const struct world *w)
+/* ---- which words of a world are its state ---- */
+
+/* Adds the words that hold these bytes; what begins where the last part ends belongs to it. */
+static void part_add(struct state_parts *parts, const struct world *w, const void *from, size_t len)
 {
-	return offsetof(struct world, mem) + w->slices * w->mem_size;
+	size_t at = (size_t)((const char *)from - (const char *)w), end = at + len;
+	uint16_t first = (uint16_t)(at / WORD_BYTES);
+	uint16_t past = (uint16_t)((end + WORD_BYTES - 1) / WORD_BYTES);
+	struct state_part *last = parts->count ? &parts->list[parts->count - 1] : NULL;
+	if (last && first <= last->past) {
+		invariant(first >= last->first);
+		last->past = past > last->past ? past : last->past;
+		return;
+	}
+	invariant(parts->count < STATE_PARTS_MAX);
+	parts->list[parts->count++] = (struct state_part){first, past};
 }
+
+/* A slice's core: all but the bytes and the directory entries of pages that the world has not. */
+static void core_add(struct state_parts *parts, const struct world *w, unsigned slice)
+{
+	const struct protocol *p = world_protocol(w, slice);
+	part_add(parts, w, p, p->chunk_offset + p->chunks * sizeof(uint32_t));
+	for (unsigned page = 0; page < w->pages; page++)
+		part_add(parts, w, page_at(p, WORLD_GFN(page)), 1);
+	for (unsigned page = 0; page < w->pages; page++) {
+		if (w->homes[page] == slice)
+			part_add(parts, w, entry_find(p, WORLD_GFN(page)),
+				 sizeof(struct home_entry));
+	}
+}
+
+void state_parts_find(struct state_parts *parts, const struct world *w)
+{
+	parts->count = 0;
+	part_add(parts, w, w, offsetof(struct world, channel));
+	for (unsigned from = 0; from < w->slices; from++) {
+		for (unsigned to = 0; to < w->slices; to++) {
+			if (from != to)
+				part_add(parts, w, &w->channel[from][to],
+					 sizeof(w->channel[from][to]));
+		}
+	}
+	for (unsigned i = 0; i < w->slices; i++)
+		core_add(parts, w, i);
+}
+
+static char *part_at(const struct world *w, const struct state_part *part)
+{
+	return (char *)(uintptr_t)w + part->first * WORD_BYTES;
+}
+
+void state_copy(struct world *to, const struct world *from, const struct state_parts *parts)
+{
+	for (unsigned i = 0; i < parts->count; i++) {
+		const struct state_part *part = &parts->list[i];
+		memcpy(part_at(to, part), part_at(from, part),
+		       (size_t)(part->past - part->first) * WORD_BYTES);
+	}
+}
+
+bool state_strayed(const struct world *w, const struct world *base, const struct state_parts *parts)
+{
+	size_t at = 0;
+	for (unsigned i = 0; i <= parts->count; i++) {
+		size_t end = i < parts->count ? parts->list[i].first * WORD_BYTES : sizeof(*w);
+		if (memcmp((const char *)w + at, (const char *)base + at, end - at) != 0)
+			return true;
+		at = i < parts->count ? parts->list[i].past * WORD_BYTES : end;
+	}
+	return false;
+}
+
+/* ---- to bytes and back ---- */
 
 static uint64_t word_at(const void *from, size_t index)
 {
@@ -43,18 +114,21 @@ static size_t item_put(uint8_t *out, size_t index, uint64_t difference)
 	return len;
 }
 
-size_t state_encode(struct world *w, const struct world *base, uint8_t *out)
+size_t state_encode(struct world *w, const struct world *base, const struct state_parts *parts,
+		    uint8_t *out)
 {
-	size_t len = 0, words = world_used(w) / WORD_BYTES;
+	size_t len = 0;
 	for (unsigned i = 0; i < w->slices; i++)
 		memset(&world_protocol(w, i)->stats, 0, sizeof(struct protocol_stats));
-	for (size_t i = 0; i < words; i++) {
-		uint64_t difference = word_at(w, i) ^ word_at(base, i);
-		if (!difference)
-			continue;
-		if (len + ITEM_MAX > STATE_BYTES_MAX)
-			return 0;
-		len += item_put(out + len, i, difference);
+	for (unsigned part = 0; part < parts->count; part++) {
+		for (size_t i = parts->list[part].first; i < parts->list[part].past; i++) {
+			uint64_t difference = word_at(w, i) ^ word_at(base, i);
+			if (!difference)
+				continue;
+			if (len + ITEM_MAX > STATE_BYTES_MAX)
+				return 0;
+			len += item_put(out + len, i, difference);
+		}
 	}
 	/* The first state is the base itself, and still has a length. */
 	if (!len)
@@ -62,9 +136,10 @@ size_t state_encode(struct world *w, const struct world *base, uint8_t *out)
 	return len;
 }
 
-void state_decode(struct world *w, const struct world *base, const uint8_t *in, size_t len)
+void state_decode(struct world *w, const struct world *base, const struct state_parts *parts,
+		  const uint8_t *in, size_t len)
 {
-	memcpy(w, base, world_used(base));
+	state_copy(w, base, parts);
 	for (size_t at = 0; at < len;) {
 		size_t index = in[at] | (size_t)in[at + 1] << 8;
 		uint8_t mask = in[at + 2];
@@ -93,4 +168,44 @@ uint64_t state_hash(const uint8_t *bytes, size_t len)
 		len -= take;
 	}
 	return hash;
+}
+
+/* ---- states that go on alike ---- */
+
+/* Are all entries of a pool that were ever used either in use or in its list of free ones? */
+static bool requests_whole(const struct protocol *p, unsigned found)
+{
+	unsigned freed = 0;
+	for (uint32_t link = p->requests.free; link && freed <= p->requests.fresh; freed++)
+		link = request_at(p, link - 1)->next;
+	return found == p->requests.used && found + freed == p->requests.fresh;
+}
+
+static void requests_sort(struct protocol *p, unsigned pages)
+{
+	struct request found[WORLD_PAGES];
+	unsigned count = 0;
+	for (unsigned page = 0; page < pages; page++) {
+		const struct request *r = request_find(p, WORLD_GFN(page));
+		if (r)
+			found[count++] = *r;
+	}
+	/* A pool that has lost something is another state: what was lost is missed some time. */
+	if (!requests_whole(p, count))
+		return;
+	memset((char *)p + p->bucket_offset, 0, p->buckets * sizeof(uint32_t));
+	memset(request_at(p, 0), 0, p->requests.capacity * sizeof(struct request));
+	p->requests.fresh = p->requests.free = p->requests.used = 0;
+	for (unsigned i = 0; i < count; i++) {
+		struct request *r = request_add(p, found[i].gfn);
+		invariant(r);
+		found[i].next = r->next;
+		*r = found[i];
+	}
+}
+
+void state_settle(struct world *w)
+{
+	for (unsigned i = 0; i < w->slices; i++)
+		requests_sort(world_protocol(w, i), w->pages);
 }

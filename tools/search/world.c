@@ -379,18 +379,30 @@ void world_check(struct world *w)
 	}
 }
 
+/* Does what the directory knows at rest allow a slice's state? */
+static bool entry_fits(const struct world *w, unsigned page, const struct home_entry *entry,
+		       unsigned slice, enum page_state state)
+{
+	const struct protocol *p = world_protocol(w, w->homes[page]);
+	bool groups = p->config.sharer_group > 1, own = slice == p->config.self;
+	if (entry->state == HOME_O)
+		return state == (entry->owner == slice ? PAGE_M : PAGE_I);
+	if (entry->state != HOME_S)
+		return entry->state == HOME_L || state == PAGE_I;
+	bool listed = groups && own ? entry->own : (entry->sharers & sharer_bit(p, slice)) != 0;
+	/* A group's bit says only that one of it may have a copy. */
+	if (groups && !own && state == PAGE_I)
+		return true;
+	return state == (listed ? PAGE_S : PAGE_I);
+}
+
 static void check_entry(struct world *w, unsigned page, const struct home_entry *entry)
 {
 	for (unsigned i = 0; i < w->slices; i++) {
 		if (w->lost & slice_bit(i))
 			continue;
 		enum page_state state = page_state(world_protocol(w, i), WORLD_GFN(page));
-		enum page_state expected = PAGE_I;
-		if (entry->state == HOME_S && (entry->sharers & slice_bit(i)))
-			expected = PAGE_S;
-		if (entry->state == HOME_O && entry->owner == i)
-			expected = PAGE_M;
-		if (state != expected && entry->state != HOME_L)
+		if (!entry_fits(w, page, entry, i, state))
 			fail(w, "directory and slice disagree at rest");
 		if (w->pending[i][page] && !(w->told[i] & slice_bit(page)) &&
 		    entry->state != HOME_L)

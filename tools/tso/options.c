@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command line of pangea-tso. */
-#include <errno.h>
-#include <getopt.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "tools/command.h"
 #include "tools/tso/tool.h"
 
 static const char usage[] =
@@ -49,9 +48,7 @@ enum {
 	OPT_CUT,
 	OPT_JSON,
 	OPT_SEED_FAULT,
-	OPT_FAULTS,
-	OPT_HELP,
-	OPT_VERSION
+	OPT_FAULTS
 };
 
 static const struct option longs[] = {
@@ -71,27 +68,12 @@ static const struct option longs[] = {
 	{"seed-fault", required_argument, NULL, OPT_SEED_FAULT},
 	{"faults", no_argument, NULL, OPT_FAULTS},
 #endif
-	{"help", no_argument, NULL, OPT_HELP},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{NULL, 0, NULL, 0},
+	COMMAND_OPTIONS,
 };
 
-static int usage_say(const char *what, const char *value)
-{
-	fprintf(stderr, "pangea-tso: %s '%s'; see pangea-tso --help\n", what, value);
-	return TOOL_USAGE;
-}
+static const struct command_line command = {"pangea-tso", usage, longs};
 
-static bool number_read(const char *text, uint64_t min, uint64_t max, uint64_t *out)
-{
-	char *end;
-
-	errno = 0;
-	*out = strtoull(text, &end, 10);
-	return !errno && !*end && text[0] >= '0' && text[0] <= '9' && *out >= min && *out <= max;
-}
-
-static int number_option(int opt, struct tso_options *o)
+static int number_option(int opt, const char *text, struct tso_options *o)
 {
 	const struct {
 		unsigned *to, min, max;
@@ -106,21 +88,21 @@ static int number_option(int opt, struct tso_options *o)
 	};
 	uint64_t value;
 
-	if (!number_read(optarg, table[opt - OPT_SLICES].min, table[opt - OPT_SLICES].max, &value))
-		return usage_say("not a number in its limits:", optarg);
+	if (!command_number(text, table[opt - OPT_SLICES].min, table[opt - OPT_SLICES].max, &value))
+		return command_wrong(&command, "not a number in its limits:", text);
 	*table[opt - OPT_SLICES].to = (unsigned)value;
 	return -1;
 }
 
-static int fault_option(struct tso_options *o)
+static int fault_option(const char *name, struct tso_options *o)
 {
 	for (unsigned f = 1; f < TSO_FAULTS; f++) {
-		if (strcmp(optarg, fault_name(f)) != 0)
+		if (strcmp(name, fault_name(f)) != 0)
 			continue;
 		o->fault = f;
 		return -1;
 	}
-	return usage_say("no such fault:", optarg);
+	return command_wrong(&command, "no such fault:", name);
 }
 
 static int faults_print(void)
@@ -130,14 +112,18 @@ static int faults_print(void)
 	return TOOL_HOLDS;
 }
 
-static int option_read(int opt, struct tso_options *o)
+static int option_take(void *arg, int opt, const char *value)
 {
+	struct tso_options *o = arg;
+
+	if (opt >= OPT_SLICES && opt <= OPT_SECONDS)
+		return number_option(opt, value, o);
 	switch (opt) {
 	case OPT_SEED:
 		/* JSON has no larger integers. */
-		if (number_read(optarg, 0, INT64_MAX, &o->seed))
+		if (command_number(value, 0, INT64_MAX, &o->seed))
 			return -1;
-		return usage_say("not a seed:", optarg);
+		return command_wrong(&command, "not a seed:", value);
 	case OPT_STOP:
 		o->stop = true;
 		return -1;
@@ -151,25 +137,14 @@ static int option_read(int opt, struct tso_options *o)
 		o->json = true;
 		return -1;
 	case OPT_SEED_FAULT:
-		return fault_option(o);
-	case OPT_FAULTS:
+		return fault_option(value, o);
+	default: /* OPT_FAULTS: there is no other */
 		return faults_print();
-	case OPT_HELP:
-		fputs(usage, stdout);
-		return TOOL_HOLDS;
-	case OPT_VERSION:
-		puts("pangea-tso " PANGEA_VERSION);
-		return TOOL_HOLDS;
-	default:
-		fputs("see pangea-tso --help\n", stderr);
-		return TOOL_USAGE;
 	}
 }
 
 int options_read(int argc, char **argv, struct tso_options *o)
 {
-	int opt, code = -1;
-
 	*o = (struct tso_options){.slices = 2,
 				  .threads = 2,
 				  .words = 12,
@@ -177,10 +152,5 @@ int options_read(int argc, char **argv, struct tso_options *o)
 				  .rounds = 50,
 				  .ops = 100,
 				  .seed = 1};
-	while (code < 0 && (opt = getopt_long(argc, argv, "", longs, NULL)) != -1)
-		code = opt >= OPT_SLICES && opt <= OPT_SECONDS ? number_option(opt, o)
-							       : option_read(opt, o);
-	if (code < 0 && optind < argc)
-		code = usage_say("what is", argv[optind]);
-	return code;
+	return command_read(&command, argc, argv, option_take, o);
 }

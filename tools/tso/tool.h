@@ -19,7 +19,7 @@
 enum tool_exit {
 	TOOL_HOLDS = 0,
 	TOOL_FAILED = 1,
-	TOOL_USAGE = 2,
+	TOOL_USAGE = 2, /* COMMAND_USAGE */
 	TOOL_BROKEN = 3,
 	TOOL_SKIPPED = 77
 };

@@ -106,28 +106,87 @@ Test(search, a_decoded_state_is_the_same_world)
 {
 	static const uint8_t homes[WORLD_PAGES] = {0, 1};
 	static struct world w, base, again;
+	struct state_parts parts;
 	uint8_t bytes[STATE_BYTES_MAX], more[STATE_BYTES_MAX];
 	uint32_t random = 4711;
 	unsigned moves = 0;
 	size_t longest = 0;
 	cr_assert(world_init(&base, 3, 2, homes, SEARCH_HOLD_NS, 2));
-	memcpy(&w, &base, sizeof(w));
+	state_parts_find(&parts, &base);
+	w = again = base;
 	while (moves < 20000) {
 		struct move m = move_random(&w, &random);
 		if (!move_allowed(&w, m))
 			continue;
 		move_do(&w, m);
 		cr_assert(!w.failure, "seed 4711, move %u: %s", moves, w.failure);
-		size_t len = state_encode(&w, &base, bytes);
+		size_t len = state_encode(&w, &base, &parts, bytes);
 		cr_assert_gt(len, 0);
-		state_decode(&again, &base, bytes, len);
-		cr_assert_eq(memcmp(&again, &w, world_used(&w)), 0, "move %u", moves);
-		cr_assert_eq(state_encode(&again, &base, more), len);
+		state_decode(&again, &base, &parts, bytes, len);
+		cr_assert_eq(memcmp(&again, &w, sizeof(w)), 0, "move %u", moves);
+		cr_assert_eq(state_encode(&again, &base, &parts, more), len);
 		cr_assert_eq(memcmp(bytes, more, len), 0);
 		longest = len > longest ? len : longest;
 		moves++;
 	}
 	printf("seed 4711: %u moves, at most %zu bytes a state\n", moves, longest);
+}
+
+/* Places in a pool are all that settling changes: what is settled goes on as what is not. */
+Test(search, a_settled_world_goes_on_as_it_would_have)
+{
+	static const uint8_t homes[WORLD_PAGES] = {0, 1};
+	static struct world w, base, settled;
+	struct state_parts parts;
+	uint8_t bytes[STATE_BYTES_MAX], more[STATE_BYTES_MAX];
+	uint32_t random = 4712;
+	unsigned moves = 0, different = 0;
+	cr_assert(world_init(&base, 2, 2, homes, SEARCH_HOLD_NS, 2));
+	state_parts_find(&parts, &base);
+	w = settled = base;
+	while (moves < 20000) {
+		struct move m = move_random(&w, &random);
+		if (!move_allowed(&w, m))
+			continue;
+		state_settle(&settled);
+		cr_assert(move_allowed(&settled, m));
+		move_do(&w, m);
+		move_do(&settled, m);
+		cr_assert(!w.failure && !settled.failure, "seed 4712, move %u", moves);
+		size_t len = state_encode(&w, &base, &parts, bytes);
+		size_t len_more = state_encode(&settled, &base, &parts, more);
+		different += len != len_more || memcmp(bytes, more, len) != 0;
+		struct world again = w, settled_again = settled;
+		state_settle(&again);
+		state_settle(&settled_again);
+		len = state_encode(&again, &base, &parts, bytes);
+		len_more = state_encode(&settled_again, &base, &parts, more);
+		cr_assert(len == len_more && memcmp(bytes, more, len) == 0, "move %u", moves);
+		moves++;
+	}
+	/* Else there was nothing to settle, and nothing was shown. */
+	cr_assert_gt(different, moves / 10);
+	printf("seed 4712: %u moves, after %u of them the worlds differed\n", moves, different);
+}
+
+/* A request that a pool has lost is not settled away: the search must come to miss it. */
+Test(search, a_pool_that_has_lost_something_is_not_settled)
+{
+	static const uint8_t homes[WORLD_PAGES] = {0, 1};
+	static struct world w, before;
+	cr_assert(world_init(&w, 2, 2, homes, 0, 2));
+	world_read(&w, 1, 0);
+	struct protocol *p = world_protocol(&w, 1);
+	cr_assert_eq(p->requests.used, 1);
+	p->requests.used = 2;
+	before = w;
+	state_settle(&w);
+	cr_assert_eq(memcmp(&before, &w, sizeof(w)), 0);
+	p->requests.used = 1;
+	p->requests.fresh = 2;
+	before = w;
+	state_settle(&w);
+	cr_assert_eq(memcmp(&before, &w, sizeof(w)), 0);
 }
 
 /* What is known of a small machine by hand: one slice, its own page, and a bit for "was read". */
