@@ -22,6 +22,10 @@
 #define HOME_CHUNK_SIZE	 (UINT64_C(1) << HOME_CHUNK_SHIFT)
 /* Linux's own limit on the command line for x86 (COMMAND_LINE_SIZE). */
 #define CMDLINE_MAX 2048
+/* The hottest pages that a slice names: more than people look at, few enough for a message a
+ * second.
+ */
+#define HOT_PAGES_MAX 16u
 /* Names of nodes, VMs: they appear in file names and tables. */
 #define NAME_MAX_LEN 63
 

@@ -19,6 +19,7 @@ int cmd_check(int argc, char **argv);
 int cmd_cluster(int argc, char **argv);
 int cmd_console(int argc, char **argv);
 int cmd_nodes(int argc, char **argv);
+int cmd_pages(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_vms(int argc, char **argv);
@@ -67,6 +68,13 @@ int cli_target_resolve(struct cli_target *target);
 /* For a command with only common options and, if json is not null, --json, then args arguments. */
 int cli_simple_options(int argc, char **argv, const char *usage, struct cli_target *target,
 		       bool *json, int args);
+
+/* ---- cli_hot.c: what slices say of the pages that are homed at them ---- */
+/* The hottest pages of a VM from its slices (of vms-list or vm-ended): an array, the hottest first,
+ * each with its share of the recent faults of all pages. A new reference; null without memory. */
+json_t *hot_pages_list(const json_t *slices);
+/* What became of all pages, one line, and a table of the first of the list. */
+void hot_pages_print(FILE *out, const json_t *slices, const json_t *list);
 
 /* ---- cli_client.c: one connection to the coordinator ---- */
 struct client;

@@ -13,13 +13,10 @@ static const struct {
 	const char *name, *full_name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{"check", "pangea check", cmd_check},
-	{"cluster", "pangea cluster", cmd_cluster},
-	{"console", "pangea console", cmd_console},
-	{"nodes", "pangea nodes", cmd_nodes},
-	{"run", "pangea run", cmd_run},
-	{"stop", "pangea stop", cmd_stop},
-	{"vms", "pangea vms", cmd_vms},
+	{"check", "pangea check", cmd_check},	    {"cluster", "pangea cluster", cmd_cluster},
+	{"console", "pangea console", cmd_console}, {"nodes", "pangea nodes", cmd_nodes},
+	{"pages", "pangea pages", cmd_pages},	    {"run", "pangea run", cmd_run},
+	{"stop", "pangea stop", cmd_stop},	    {"vms", "pangea vms", cmd_vms},
 };
 
 static const char usage[] =
@@ -32,6 +29,7 @@ static const char usage[] =
 	"  pangea nodes                     list nodes and what they have free\n"
 	"  pangea run                       run a virtual machine\n"
 	"  pangea vms                       list virtual machines\n"
+	"  pangea pages VM                  list the pages that its nodes fault on most\n"
 	"  pangea stop VM                   stop one\n"
 	"  pangea console VM                attach to one's console\n"
 	"\n"

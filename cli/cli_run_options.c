@@ -28,8 +28,10 @@ static const char usage[] =
 	"                           size, or a part of its own memory (5%); else no limit\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
-	"  --stats                  at the end, a table of what each slice did, on "
-	"stderr\n" CLI_COMMON_USAGE "\n"
+	"  --stats                  at the end, tables of what each slice did and of the hottest "
+	"pages,\n"
+	"                           on stderr\n"
+	"  --stats-json FILE        the same and more as JSON, into a file\n" CLI_COMMON_USAGE "\n"
 	"Exit codes: 0 the guest powered off; 1 error; 2 wrong usage; 3 no coordinator; 4 does "
 	"not\n"
 	"fit; 5 unusable kernel or initrd; 10 guest panic; 11 triple fault; 12 reset; 13 a node "
@@ -52,6 +54,7 @@ enum {
 	OPT_NODES,
 	OPT_NO_CONSOLE,
 	OPT_STATS,
+	OPT_STATS_JSON,
 };
 
 static const struct option longs[] = {
@@ -71,6 +74,7 @@ static const struct option longs[] = {
 	{"nodes", required_argument, NULL, OPT_NODES},
 	{"no-console", no_argument, NULL, OPT_NO_CONSOLE},
 	{"stats", no_argument, NULL, OPT_STATS},
+	{"stats-json", required_argument, NULL, OPT_STATS_JSON},
 	{NULL, 0, NULL, 0},
 };
 
@@ -262,6 +266,9 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		return -1;
 	case OPT_STATS:
 		opts->stats = true;
+		return -1;
+	case OPT_STATS_JSON:
+		opts->stats_json = optarg;
 		return -1;
 	case OPT_CPUS:
 	case OPT_MEM:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of what each slice did, at the end of `pangea run --stats`. */
+#include <errno.h>
 #include <string.h>
 
 #include "cli/run.h"
@@ -15,6 +16,9 @@ static const struct column {
 	{"BYTES-SENT", "bytes_sent", NULL, false},
 	{"BYTES-RECEIVED", "bytes_received", NULL, false},
 	{"PAGES-HELD", "pages_held", NULL, false},
+	{"REPLICATED", "reads_replicated", NULL, false},
+	{"MOVED", "ownership_moves", NULL, false},
+	{"PING-PONGS", "ping_pongs", NULL, false},
 	{"CACHE-LIMIT", "cache_limit", NULL, true},
 	{"CACHE-MOST", "cache_pages_max", NULL, true},
 	{"EVICTED-READ", "evictions_shared", NULL, true},
@@ -60,6 +64,16 @@ static void heads_print(bool cache)
 	fputc('\n', stderr);
 }
 
+/* Where slices have faulted on each other's pages. */
+static void hot_print(const json_t *slices)
+{
+	json_t *list = hot_pages_list(slices);
+
+	if (json_array_size(list) > 0)
+		hot_pages_print(stderr, slices, list);
+	json_decref(list);
+}
+
 void run_stats_print(const json_t *ended)
 {
 	char why[CONTROL_WHY_MAX], mem[32];
@@ -86,4 +100,18 @@ void run_stats_print(const json_t *ended)
 				cell_print(json_object_get(slice, "stats"), &columns[c]);
 		fputc('\n', stderr);
 	}
+	hot_print(slices);
+}
+
+int run_stats_write(FILE *out, const json_t *ended)
+{
+	json_t *hottest = hot_pages_list(json_object_get(ended, "slices"));
+	json_t *all = json_pack(
+		"{s:O?, s:O?, s:O?, s:O?, s:o?}", "vm", json_object_get(ended, "vm"), "code",
+		json_object_get(ended, "code"), "reason", json_object_get(ended, "reason"),
+		"slices", json_object_get(ended, "slices"), "hottest", hottest);
+	int err = all ? json_dumpf(all, out, JSON_INDENT(2)) : -1;
+
+	json_decref(all);
+	return err || fputc('\n', out) < 0 || fflush(out) ? -EIO : 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pangea run: places a VM, sends its kernel, is its console, and carries its end out. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ struct run {
 	struct run_options opts;
 	struct run_upload upload;
 	struct terminal *terminal;
+	FILE *stats_json; /* or null */
 	char vm[NAME_MAX_LEN + 1];
 	bool placed;  /* the coordinator took it */
 	bool stopped; /* we asked for its end */
@@ -155,6 +157,8 @@ static void ended_take(struct run *run, const json_t *msg)
 	client_finish(&run->client, (int)code);
 	if (run->opts.stats)
 		run_stats_print(msg);
+	if (run->stats_json && run_stats_write(run->stats_json, msg))
+		cli_say("cannot write all of %s", run->opts.stats_json);
 	cli_say("%s", text);
 }
 
@@ -238,6 +242,18 @@ static void run_signal(void *arg, int signum)
 static const struct client_ops client_ops = {run_open, run_msg, run_lost, run_over};
 static const struct terminal_ops terminal_ops = {run_input, run_key, run_signal};
 
+/* Before the VM runs: a file that cannot be written shall not be found out at its end. */
+static int stats_open(struct run *run)
+{
+	const char *path = run->opts.stats_json;
+
+	run->stats_json = path ? fopen(path, "we") : NULL;
+	if (!path || run->stats_json)
+		return EXIT_OK;
+	cli_say("cannot write %s: %s", path, strerror(errno));
+	return EXIT_ERROR;
+}
+
 static int run_main(struct run *run, int argc, char **argv)
 {
 	struct cli_target target = {0};
@@ -249,6 +265,9 @@ static int run_main(struct run *run, int argc, char **argv)
 	if (code)
 		return code;
 	code = cli_target_resolve(&target);
+	if (code)
+		return code;
+	code = stats_open(run);
 	if (code)
 		return code;
 	run->client.ops = &client_ops;
@@ -267,6 +286,8 @@ int cmd_run(int argc, char **argv)
 	struct run *run = calloc(1, sizeof(*run));
 	int code = run ? run_main(run, argc, argv) : EXIT_ERROR;
 
+	if (run && run->stats_json)
+		fclose(run->stats_json);
 	if (run)
 		json_decref(run->opts.slices);
 	free(run);

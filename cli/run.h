@@ -25,6 +25,7 @@ struct run_options {
 	unsigned cache_percent;
 	json_t *slices; /* array of {node, cpus, mem_bytes} */
 	bool no_console, stats, force;
+	const char *stats_json; /* a file for the statistics; null: none */
 };
 
 /* cli_run_options.c. Returns -1 to go on, else the exit code. */
@@ -53,5 +54,7 @@ void run_upload_answered(struct run_upload *upload);
 /* ---- cli_run_stats.c ---- */
 /* Prints the table of a vm-ended message to stderr. */
 void run_stats_print(const json_t *ended);
+/* Writes it as JSON; 0 or -EIO. */
+int run_stats_write(FILE *out, const json_t *ended);
 
 #endif

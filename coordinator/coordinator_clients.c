@@ -58,8 +58,9 @@ static void nodes_take(struct coordinator *co, struct peer *peer,
 		    NULL, 0);
 }
 
-/* A list with statistics of more slices might be longer than a message: 64 of 60 bytes each. */
-#define STATS_SLICES_MAX 256u
+/* A list with statistics of more slices might be longer than a message: 64 integers of at most 64
+ * bytes each, and 16 pages of 8 such. */
+#define STATS_SLICES_MAX 128u
 
 static unsigned slices_count(const struct coordinator *co)
 {

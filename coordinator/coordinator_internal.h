@@ -21,6 +21,8 @@
 #define CONSOLE_RING_BYTES 65536u
 /* Integers a slice may report; a table, not a database. */
 #define STATS_MAX 64
+/* The same of one of its hottest pages. */
+#define PAGE_STATS_MAX 8
 
 /* state, its word, its deadline in ms (0: none), what did not happen in time */
 #define VM_STATES(X)                                                                               \

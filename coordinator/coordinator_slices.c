@@ -96,23 +96,63 @@ static int started_take(struct report *report, char *why)
 	return err;
 }
 
-/* Keeps the integers of the message: what they mean is the slice's business. */
-static int stats_take(struct report *report, char *why)
+/* Keeps the integers of an object: what they mean is the slice's business. */
+static int integers_take(const json_t *from, size_t max, json_t *to, char *why)
 {
-	json_t *stats = json_object(), *value;
+	json_t *value;
 	const char *key;
 
-	json_object_foreach((json_t *)report->event->msg, key, value)
+	json_object_foreach((json_t *)from, key, value)
 	{
 		if (!json_is_integer(value) || strcmp(key, "slice") == 0 || strlen(key) > 40)
 			continue;
-		if (json_object_size(stats) == STATS_MAX) {
-			json_decref(stats);
+		if (json_object_size(to) == max) {
 			snprintf(why, CONTROL_WHY_MAX,
-				 "malformed control message: more than %d statistics", STATS_MAX);
+				 "malformed control message: more than %zu statistics", max);
 			return -PANGEA_ECONTROL;
 		}
-		json_object_set(stats, key, value);
+		json_object_set(to, key, value);
+	}
+	return 0;
+}
+
+/* The hottest pages of the slice's memory, if it names any. */
+static int hottest_take(const json_t *msg, json_t *stats, char *why)
+{
+	json_t *list, *page, *kept;
+	size_t i;
+	int err;
+
+	if (!json_object_get(msg, "hottest"))
+		return 0;
+	err = control_get_array(msg, "hottest", HOT_PAGES_MAX, &list, why);
+	if (err)
+		return err;
+	kept = json_array();
+	json_object_set_new(stats, "hottest", kept);
+	json_array_foreach(list, i, page)
+	{
+		json_t *one = json_object();
+
+		/* What is no object has no integers: an empty entry, which nobody reads. */
+		err = integers_take(page, PAGE_STATS_MAX, one, why);
+		json_array_append_new(kept, one);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int stats_take(struct report *report, char *why)
+{
+	json_t *stats = json_object();
+	int err = integers_take(report->event->msg, STATS_MAX, stats, why);
+
+	if (!err)
+		err = hottest_take(report->event->msg, stats, why);
+	if (err) {
+		json_decref(stats);
+		return err;
 	}
 	json_decref(report->slice->stats);
 	report->slice->stats = stats;

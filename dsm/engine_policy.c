@@ -346,9 +346,9 @@ static void list_insert(struct policy_list *list, const struct policy_hot *page)
 
 	while (at > 0 && list->page[at - 1].recent < page->recent)
 		at--;
-	if (at == POLICY_LIST_MAX)
+	if (at == HOT_PAGES_MAX)
 		return;
-	list->count += list->count < POLICY_LIST_MAX;
+	list->count += list->count < HOT_PAGES_MAX;
 	memmove(&list->page[at + 1], &list->page[at], (list->count - at - 1) * sizeof(*page));
 	list->page[at] = *page;
 }

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/limits.h"
+
 /*
  * Disco replicated pages that were read and migrated pages that were written. The protocol does the
  * same fault by fault, and the home of a page sees each fault that takes another slice: from what
@@ -69,14 +71,11 @@ struct policy_hot {
 };
 #define POLICY_NOBODY 0xffu
 
-/* Pages that a list names: more than people look at, few enough for a message a second. */
-#define POLICY_LIST_MAX 16u
-
 struct policy_list {
 	unsigned count;	    /* pages listed, the hottest first */
 	unsigned hot_count; /* pages that are hot */
 	uint64_t recent;    /* all faults, older ones counting less */
-	struct policy_hot page[POLICY_LIST_MAX];
+	struct policy_hot page[HOT_PAGES_MAX];
 };
 
 /* Of all pages homed here, since the start. */

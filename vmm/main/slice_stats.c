@@ -40,6 +40,39 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "refetches", e->refetches);
 	put(msg, "cache_spared", e->cache_spared);
 	put(msg, "cache_waits", e->cache_waits);
+	put(msg, "home_faults", e->home_faults);
+	put(msg, "reads_replicated", e->reads_replicated);
+	put(msg, "ownership_moves", e->ownership_moves);
+	put(msg, "ping_pongs", e->ping_pongs);
+	put(msg, "upgrades", e->upgrades);
+}
+
+static json_t *hot_page_json(const struct policy_hot *hot)
+{
+	json_t *page = json_object();
+
+	put(page, "gfn", hot->gfn);
+	put(page, "recent_faults", hot->recent);
+	put(page, "reads_replicated", hot->page.reads);
+	put(page, "ownership_moves", hot->page.moves);
+	put(page, "ping_pongs", hot->page.ping_pongs);
+	put(page, "upgrades", hot->page.upgrades);
+	if (hot->other != POLICY_NOBODY)
+		put(page, "other_slice", hot->other);
+	return page;
+}
+
+static void policy_put(json_t *msg, struct engine *engine)
+{
+	struct policy_list list;
+	json_t *hottest = json_array();
+
+	engine_hot_pages(engine, &list);
+	for (unsigned i = 0; i < list.count; i++)
+		json_array_append_new(hottest, hot_page_json(&list.page[i]));
+	put(msg, "recent_faults", list.recent);
+	put(msg, "hot_pages", list.hot_count);
+	json_object_set_new(msg, "hottest", hottest);
 }
 
 static void machine_put(json_t *msg, const struct machine_stats *m)
@@ -73,6 +106,7 @@ void slice_stats_send(struct slice *s)
 	engine_stats(s->engine, &engine);
 	machine_stats(s->machine, &machine);
 	engine_put(msg, &engine);
+	policy_put(msg, s->engine);
 	machine_put(msg, &machine);
 	control_send(s->node, msg, NULL, 0);
 	json_decref(msg);

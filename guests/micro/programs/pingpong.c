@@ -90,9 +90,11 @@ static void game_run(struct game *g, const char *what, game_play *play, unsigned
 	start = ticks_now();
 	team_run(machine.cpus, game_player, g);
 	ns = ticks_ns(ticks_now() - start);
-	print("%-16s CPU %u (node %u), CPU %u (node %u), home node %u: %8lu /s, %10s us\n", what,
-	      g->cpu[0], machine.node_of[g->cpu[0]], g->cpu[1], machine.node_of[g->cpu[1]], home,
-	      g->count * 1000000000ul / (ns ? ns : 1), milli_text(us, ns / g->count));
+	print("%-16s CPU %u (node %u), CPU %u (node %u), home node %u, page 0x%lx: %8lu /s, %10s "
+	      "us\n",
+	      what, g->cpu[0], machine.node_of[g->cpu[0]], g->cpu[1], machine.node_of[g->cpu[1]],
+	      home, (uint64_t)g->page / PAGE, g->count * 1000000000ul / (ns ? ns : 1),
+	      milli_text(us, ns / g->count));
 }
 
 static void games_run(struct game *g)

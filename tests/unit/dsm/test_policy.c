@@ -163,7 +163,7 @@ Test(policy, a_hot_page_among_ten_thousand_cold_ones_is_found)
 	cr_assert_eq(totals.faults, 102000);
 	cr_assert_eq(list.recent, 102000);
 	cr_assert_eq(list.hot_count, 1);
-	cr_assert_eq(list.count, POLICY_LIST_MAX);
+	cr_assert_eq(list.count, HOT_PAGES_MAX);
 	cr_assert_eq(list.page[0].gfn, 77);
 	cr_assert(list.page[0].hot);
 	cr_assert_not(list.page[1].hot);
@@ -199,7 +199,7 @@ Test(policy, the_table_is_bounded_and_the_records_are_not)
 	for (uint64_t gfn = 0; gfn < 100 * POLICY_SETS * POLICY_WAYS; gfn++)
 		page_is(gfn, 3, 0, 0, 0, SELF);
 	policy_hottest(policy, START, &list);
-	cr_assert_eq(list.count, POLICY_LIST_MAX);
+	cr_assert_eq(list.count, HOT_PAGES_MAX);
 	cr_assert_eq(list.recent, 3 * 100 * POLICY_SETS * POLICY_WAYS);
 	for (unsigned i = 0; i < list.count; i++)
 		cr_assert_leq(list.page[i].recent, 3);
