@@ -270,6 +270,9 @@ static void operands_choose(struct generator *g, struct address *a)
 			g->rex_bits |= 1;
 		if (a->index >= 8)
 			g->rex_bits |= 2;
+		/* Without a base REX.B means nothing. */
+		if (a->base < 0 && !rng_below(&g->rng, 4))
+			g->rex_bits |= 1;
 	} else if (g->rm & 8) {
 		g->rex_bits |= 1;
 	}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the CPU model has not: CPUID does not announce it, each of its instructions raises #UD when
+ * it is executed, and docs/softcpu.md lists it. What it has, CPUID announces.
+ */
+#include <criterion/criterion.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/softcore/flat.h"
+#include "tests/unit/softdecode/compare.h"
+#include "vmm/cpuid.h"
+#include "vmm/soft/soft_parts.h"
+
+#define TSC_HZ 1000000000
+
+static struct flat flat;
+static struct cpuid_model cpuid = {.vcpus = 1, .tsc_hz = TSC_HZ};
+
+/* The CPU in ring 0 with all of SSE switched on, and the CPUID that VMs have. */
+static void cpu_prepare(unsigned mode)
+{
+	struct soft_cpu *c = flat.cpu[0];
+
+	flat_reset_mode(&flat, 0, FLAT_CODE, mode);
+	c->config.cpuid = cpuid_read;
+	c->config.cpuid_ctx = &cpuid;
+	c->cr4 |= 0x600; /* OSFXSR, OSXMMEXCPT */
+	c->efer |= 0x1;	 /* SCE */
+}
+
+/* Executes one instruction; the exception it raises, or -1. */
+static int execute(const uint8_t *bytes, unsigned mode)
+{
+	struct soft_cpu *c = flat.cpu[0];
+
+	cpu_prepare(mode);
+	c->epoch++; /* the code was put there behind the CPU's back */
+	flat_put(&flat, FLAT_CODE, bytes, INSN_MAX);
+	c->exception.vector = -1;
+	if (!sigsetjmp(c->escape, 0))
+		soft_exec_one(c);
+	return c->exception.vector;
+}
+
+/* ---- Every instruction that is not of the model -----------------------------------------------
+ */
+
+struct absence {
+	struct comparison c;
+	unsigned executed, wrong;
+};
+
+static void absent_execute(struct absence *a, const uint8_t *bytes, const char *name)
+{
+	int vector = execute(bytes, a->c.mode);
+
+	a->executed++;
+	if (vector == VEC_UD)
+		return;
+	printf("mode %u: %02x %02x %02x %02x (%s): vector %d instead of #UD\n", a->c.mode, bytes[0],
+	       bytes[1], bytes[2], bytes[3], name, vector);
+	a->wrong++;
+}
+
+/* The first encoding of each mnemonic in each mode is executed, and of each explained #UD. */
+static void absent_visit(void *ctx, const uint8_t *bytes)
+{
+	struct absence *a = ctx;
+	const enum verdict verdict = comparison_add(&a->c, bytes);
+	bool raises = false;
+
+	if (verdict == VERDICT_ABSENT && a->c.absent[a->c.mnemonic] == 1)
+		absent_execute(a, bytes, ZydisMnemonicGetString(a->c.mnemonic));
+	if (verdict == VERDICT_EXPLAINED && a->c.explained[a->c.row] == 1 &&
+	    model_explanation((unsigned)a->c.row, &raises) && raises)
+		absent_execute(a, bytes, "explained");
+}
+
+static unsigned absent_in_mode(struct absence *a, const struct handlers *handlers, unsigned mode)
+{
+	unsigned mnemonics = 0;
+
+	comparison_init(&a->c, handlers, mode);
+	a->executed = a->wrong = 0;
+	forms_visit(mode, absent_visit, a);
+	for (unsigned n = 0; n <= ZYDIS_MNEMONIC_MAX_VALUE; n++)
+		mnemonics += a->c.absent[n] != 0;
+	printf("mode %u: %u mnemonics not of the model, %u encodings executed\n", mode, mnemonics,
+	       a->executed);
+	return a->wrong;
+}
+
+Test(softabsent, every_absent_instruction_raises_ud)
+{
+	static struct absence a;
+	struct handlers *handlers = handlers_load();
+	unsigned wrong = 0;
+
+	cr_assert_not_null(handlers, "the program has no symbols");
+	flat_make(&flat);
+	wrong += absent_in_mode(&a, handlers, 64);
+	cr_assert_gt(a.executed, 500, "so few are not all");
+	wrong += absent_in_mode(&a, handlers, 32);
+	wrong += absent_in_mode(&a, handlers, 16);
+	flat_free(&flat);
+	handlers_free(handlers);
+	cr_assert_eq(wrong, 0);
+}
+
+/* A check of the check: what is of the model does not raise #UD here. */
+Test(softabsent, present_instructions_execute)
+{
+	static const uint8_t cases[][INSN_MAX] = {
+		{0x90},
+		{0x0f, 0x58, 0xc1},	  /* addps */
+		{0x66, 0x0f, 0xfe, 0xc1}, /* paddd */
+		{0x0f, 0xa2},		  /* cpuid */
+		{0x0f, 0x01, 0xf8},	  /* swapgs */
+		{0x0f, 0x18, 0x00},	  /* prefetchnta */
+	};
+
+	flat_make(&flat);
+	for (unsigned n = 0; n < sizeof(cases) / sizeof(cases[0]); n++)
+		cr_expect_eq(execute(cases[n], 64), -1, "case %u", n);
+	flat_free(&flat);
+}
+
+/* ---- CPUID ------------------------------------------------------------------------------------
+ */
+
+static bool cpuid_bit_read(const struct model_feature *f)
+{
+	struct vcpu_cpuid r;
+	const uint32_t *regs[] = {&r.eax, &r.ebx, &r.ecx, &r.edx};
+
+	cpuid_read(&cpuid, 0, f->leaf, f->subleaf, &r);
+	return *regs[f->reg] >> f->bit & 1;
+}
+
+Test(softabsent, cpuid_announces_what_there_is)
+{
+	const struct model_feature *f;
+
+	for (unsigned n = 0; (f = model_feature(n)); n++)
+		cr_expect_eq(cpuid_bit_read(f), f->has, "%s: CPUID says %d, the model %d", f->name,
+			     !f->has, f->has);
+}
+
+/* Every set of Zydis' that instructions were found of is in the table, or has no CPUID bit. */
+Test(softabsent, every_set_has_a_feature)
+{
+	for (int set = 1; set <= ZYDIS_ISA_SET_MAX_VALUE; set++)
+		cr_expect(model_set_known((ZydisISASet)set), "%s", ZydisISASetGetString(set));
+}
+
+/* ---- The page ---------------------------------------------------------------------------------
+ */
+
+static char *page_read(void)
+{
+	FILE *f = fopen(SOFTCPU_PAGE, "r");
+	static char text[65536];
+	size_t n;
+
+	cr_assert_not_null(f, SOFTCPU_PAGE);
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	return text;
+}
+
+/* A row "| NAME | ... | yes or no |" for each feature. */
+Test(softabsent, page_lists_every_feature)
+{
+	static const char registers[] = "ABCD";
+	const char *page = page_read();
+	const struct model_feature *f;
+	char row[128];
+
+	for (unsigned n = 0; (f = model_feature(n)); n++) {
+		snprintf(row, sizeof(row), "| %s | %x%s.E%cX[%u] | %s |", f->name, f->leaf,
+			 f->leaf == 7 || f->leaf == 0xd || f->leaf == 0x14 || f->leaf == 0x19
+				 ? f->subleaf ? ".1" : ".0"
+				 : "",
+			 registers[f->reg], f->bit, f->has ? "yes" : "no");
+		cr_expect_not_null(strstr(page, row), "missing: %s", row);
+	}
+}
