@@ -157,9 +157,8 @@ static void block_unhash(struct soft_cache *cache, struct soft_block *b)
 static const struct insn *op_abandoned(struct soft_cpu *c, const struct insn *i)
 {
 	const uint64_t rip = soft_rip(c, i);
-	const struct soft_block *b = c->block;
 
-	c->insn_count -= b->count - (uint64_t)(i - b->insns);
+	block_uncount(c, i);
 	return SOFT_LEAVE(c, c->mode == 64 ? rip : soft_rip_wrap(c, rip));
 }
 

@@ -94,6 +94,13 @@ static inline const struct insn *block_enter(struct soft_cpu *c, struct soft_blo
 	return b->insns;
 }
 
+/* Blocks are counted as they are entered: takes i, which has not completed, and what follows it in
+ * the running block off again. */
+static inline void block_uncount(struct soft_cpu *c, const struct insn *i)
+{
+	c->insn_count -= c->block->count - (uint64_t)(i - c->block->insns);
+}
+
 /* Goes on with block b at rip, as the tail of a handler. */
 static inline const struct insn *block_run(struct soft_cpu *c, struct soft_block *b, uint64_t rip)
 {

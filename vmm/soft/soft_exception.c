@@ -2,6 +2,7 @@
 /* Raising exceptions, and delivering events through the IVT or IDT in every mode (SDM 3A, ch. 6).
  */
 #include "base/log.h"
+#include "vmm/soft/soft_block.h"
 #include "vmm/soft/soft_flags.h"
 #include "vmm/soft/soft_system.h"
 
@@ -40,8 +41,10 @@ static _Noreturn void raise_event(struct soft_cpu *c, const struct insn *i, int 
 				  bool has_error, uint32_t error)
 {
 	soft_split_release(c);
-	if (i)
+	if (i) {
 		c->rip = soft_rip_wrap(c, soft_rip(c, i));
+		block_uncount(c, i);
+	}
 	c->exception.vector = vector;
 	c->exception.has_error = has_error;
 	c->exception.error = error;

@@ -58,11 +58,12 @@ static inline void string_counted(struct soft_cpu *c, const struct insn *i, uint
 		reg_set(c, RCX, i->adsize, c->reg[RCX] - n);
 }
 
-/* Leaves in the middle: the instruction comes again. */
+/* Leaves in the middle: the instruction comes again, and is counted then. */
 static const struct insn *string_interrupt(struct soft_cpu *c, const struct insn *i)
 {
 	const uint64_t rip = soft_rip(c, i);
 
+	block_uncount(c, i);
 	return SOFT_LEAVE(c, c->mode == 64 ? rip : soft_rip_wrap(c, rip));
 }
 

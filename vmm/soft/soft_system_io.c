@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Port I/O: IN, OUT, INS, OUTS, and who may do it. */
+#include "vmm/soft/soft_block.h"
 #include "vmm/soft/soft_system.h"
 
 /* IOPL, else the TSS's permission bitmap (SDM 1, 19.5.2), which is read with two bytes always. */
@@ -110,8 +111,10 @@ static const struct insn *op_string_io(struct soft_cpu *c, const struct insn *i)
 	if (!rep)
 		return SOFT_LEAVE(c, soft_next_rip(c, i));
 	soft_reg_write(c, RCX, i->adsize, c->reg[RCX] - 1);
-	return SOFT_LEAVE(c, string_reg(c, i, RCX) ? soft_rip_wrap(c, soft_rip(c, i))
-						   : soft_next_rip(c, i));
+	if (!string_reg(c, i, RCX))
+		return SOFT_LEAVE(c, soft_next_rip(c, i));
+	block_uncount(c, i); /* it comes again */
+	return SOFT_LEAVE(c, soft_rip_wrap(c, soft_rip(c, i)));
 }
 
 /* ---- Selection ------------------------------------------------------------------------------- */

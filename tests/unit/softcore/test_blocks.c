@@ -48,6 +48,54 @@ Test(softblocks, chain)
 	cr_assert_neq((void *)loop->link[1], (void *)c->cache->none);
 }
 
+/* What a fault cuts off is not counted, nor is the instruction that faults. */
+Test(softblocks, faults_are_not_counted)
+{
+	static const uint8_t faults[][4] = {
+		{0x0f, 0x0b, 0x90, 0x90}, /* ud2 */
+		{0xf7, 0xf1, 0x90, 0x90}, /* div ecx */
+		{0x8b, 0x06, 0x90, 0x90}, /* mov eax, [rsi]: not mapped */
+		{0x8e, 0xd9, 0x90, 0x90}, /* mov ds, ecx: beyond the GDT */
+	};
+
+	for (unsigned n = 0; n < sizeof(faults) / sizeof(faults[0]); n++) {
+		uint64_t before = flat.cpu[0]->insn_count;
+
+		FLAT_PUT(&flat, FLAT_CODE, 0x90, 0x90, 0x90);
+		flat_put(&flat, FLAT_CODE + 3, faults[n], 4);
+		FLAT_PUT(&flat, FLAT_CODE + 7, 0x90, 0x90, 0xf4);
+		flat_reset(&flat, 0, FLAT_CODE);
+		flat.cpu[0]->epoch++;
+		reg(0)[RCX] = n < 2 ? 0 : 0x7f0;
+		reg(0)[RSI] = FLAT_HOLE;
+		cr_assert_eq(flat_run(&flat, 0), VCPU_EXIT_SHUTDOWN, "case %u", n);
+		cr_expect_eq(flat.cpu[0]->insn_count - before, 3, "case %u", n);
+	}
+}
+
+/* A REP instruction that attention interrupts counts once, when it has ended; what follows it in
+ * its block counts when it runs. */
+Test(softblocks, interrupted_rep_counts_once)
+{
+	struct soft_cpu *c = flat.cpu[0];
+	unsigned parts = 0;
+
+	FLAT_PUT(&flat, FLAT_CODE, 0xf3, 0xaa, 0x90, 0xf4); /* rep stosb; nop; hlt */
+	flat_reset(&flat, 0, FLAT_CODE);
+	reg(0)[RCX] = 0x3000;
+	reg(0)[RDI] = FLAT_DATA;
+	for (; c->rip == FLAT_CODE; parts++) {
+		cr_assert_eq(c->insn_count, 0);
+		atomic_store(&c->attention, ATTENTION_KICK);
+		soft_exec_one(c);
+	}
+	cr_assert_eq(parts, 3);
+	cr_assert_eq(c->insn_count, 1);
+	atomic_store(&c->attention, 0);
+	cr_assert_eq(flat_run(&flat, 0), VCPU_EXIT_HLT);
+	cr_assert_eq(c->insn_count, 3);
+}
+
 /* A store to the next instruction of the very block that runs. */
 Test(softblocks, store_into_running_block)
 {
