@@ -8,8 +8,8 @@
 #include "base/log.h"
 #include "sim/sim_parts.h"
 
-/* Times in a run that all vCPUs stop and everything must come to rest. */
-#define PHASES 4u
+/* Times in a run that all vCPUs stop and everything must come to rest, if nobody says otherwise. */
+#define EPOCHS 4u
 /* Between two evictions of a slice, two disturbances, two looks at who waits. */
 #define EVICTION_NS (400 * NS_PER_US)
 #define DISTURB_NS  (2 * NS_PER_MS)
@@ -26,6 +26,7 @@
 #define X(name, word, text) {word, text},
 const struct sim_word sim_workloads[SIM_WORKLOAD_COUNT] = {SIM_WORKLOADS(X)};
 const struct sim_word sim_disturbances[SIM_DISTURBANCE_COUNT] = {SIM_DISTURBANCES(X)};
+const struct sim_word sim_homes[SIM_HOMES_COUNT] = {SIM_HOMES(X)};
 const struct sim_word sim_faults[SIM_FAULT_COUNT] = {SIM_FAULTS(X)};
 #undef X
 
@@ -37,6 +38,7 @@ void sim_config_default(struct sim_config *config, uint64_t seed, unsigned nodes
 		.vcpus = nodes > SLICES_MAX ? 1 : 2,
 		.pages = 2048,
 		.events = 200000,
+		.epochs = EPOCHS,
 		.disturbances =
 			1u << SIM_BIT_BURSTS | 1u << SIM_BIT_SLOW | 1u << SIM_BIT_PARTITIONS,
 		.hold_ns = HOLD_NS,
@@ -55,6 +57,12 @@ const char *sim_config_fault(const struct sim_config *c)
 		return "a node must have 1 to 8 vCPUs";
 	if (c->pages < 1 || c->pages > SIM_PAGES_MAX || c->pages > c->nodes * SIM_PAGES_A_HOME)
 		return "there must be 1 to 65536 pages, and at most 512 a node";
+	if (c->epochs < 1 || c->epochs > SIM_EPOCHS_MAX)
+		return "a run has 1 to 64 epochs";
+	if (c->accesses && c->disturbances & (1u << SIM_BIT_CRASH | 1u << SIM_BIT_CUT))
+		return "a run that is lost does not come to a number of accesses";
+	if (c->cache && c->cache < 2 * c->vcpus)
+		return "a node must keep at least two pages for each vCPU";
 	if (c->coordinator && (c->nodes > SLICES_MAX || c->nodes * c->vcpus > VCPUS_MAX))
 		return "the coordinator takes at most 64 nodes and 256 vCPUs";
 	if (c->group > c->nodes || (c->group && c->group * 64 < c->nodes))
@@ -66,7 +74,7 @@ const char *sim_config_fault(const struct sim_config *c)
 	return NULL;
 }
 
-static int homes_create(struct sim *sim)
+static int home_table_create(struct sim *sim)
 {
 	unsigned nodes = sim->config.nodes;
 	/* As in a real VM where that is possible. */
@@ -100,7 +108,9 @@ static int world_create(struct sim *sim)
 	if (!sim->node || !sim->link || !sim->current || !sim->former || !sim->readers ||
 	    !sim->writers || !sim->trace.ring || !sim->frames)
 		return -ENOMEM;
-	int err = homes_create(sim);
+	int err = home_table_create(sim);
+	if (!err)
+		err = homes_create(sim);
 	for (unsigned n = 0; n < c->nodes && !err; n++)
 		err = node_init(sim, n);
 	if (!err && c->coordinator)
@@ -115,10 +125,12 @@ static void world_free(struct sim *sim)
 			munmap(sim->node[n].mem, sim->node[n].mem_bytes);
 		free(sim->node[n].mapping);
 		free(sim->node[n].flying);
+		cache_free(sim, n);
 	}
 	if (sim->frames)
 		munmap(sim->frames, sim->frames_bytes);
 	control_free(sim);
+	homes_free(sim);
 	free(sim->node);
 	free(sim->link);
 	free(sim->packet);
@@ -142,7 +154,7 @@ static void regular(struct sim *sim, const struct event *event)
 {
 	switch (event->type) {
 	case SIM_EVENT_EVICTION:
-		if (sim->node[event->a].runs && !sim->parking)
+		if (sim->node[event->a].runs && !sim->parking && !sim->config.cache)
 			node_evict_some(sim, event->a);
 		event_add(sim, about(sim, EVICTION_NS), SIM_EVENT_EVICTION, event->a, 0, 0);
 		break;
@@ -251,15 +263,23 @@ static void rest(struct sim *sim)
 
 static void work(struct sim *sim)
 {
-	uint64_t begun = sim->result->events;
-	for (unsigned phase = 1; phase <= PHASES; phase++) {
-		uint64_t until = begun + sim->config.events * phase / PHASES;
-		for (unsigned n = 0; n < sim->config.nodes; n++)
+	const struct sim_config *c = &sim->config;
+	uint64_t begun = sim->result->events, until = UINT64_MAX;
+	for (sim->epoch = 0; sim->epoch < c->epochs; sim->epoch++) {
+		if (c->accesses)
+			sim->quota = c->accesses * (sim->epoch + 1) / c->epochs;
+		else
+			until = begun + c->events * (sim->epoch + 1) / c->epochs;
+		if (!sim->lossy)
+			homes_epoch_begin(sim);
+		for (unsigned n = 0; n < c->nodes; n++)
 			node_run(sim, n);
 		while (sim->result->events < until && sim->queue.work && event_next(sim))
 			;
 		if (!sim->lossy)
 			rest(sim);
+		if (!sim->lossy && !check_failed(sim))
+			homes_epoch_end(sim);
 	}
 }
 
@@ -289,6 +309,32 @@ static uint64_t resident_bytes(const struct node *node)
 	return count * PANGEA_PAGE_SIZE;
 }
 
+static uint64_t wait_p99_ns(const struct sim *sim)
+{
+	uint64_t left = sim->result->waits / 100;
+	for (unsigned i = WAIT_BUCKETS; i-- > 0;) {
+		if (sim->wait[i] > left)
+			return (uint64_t)(WAIT_STEPS + i % WAIT_STEPS + 1) << (i / WAIT_STEPS - 5);
+		left -= sim->wait[i];
+	}
+	return 0;
+}
+
+void sim_shares(const struct sim_config *config, const struct sim_result *result, double *least,
+		double *most)
+{
+	uint64_t sum = 0;
+	for (unsigned n = 0; n < config->nodes; n++)
+		sum += result->node_accesses[n];
+	*least = *most = 100;
+	for (unsigned n = 0; n < config->nodes && sum; n++) {
+		double share =
+			100.0 * (double)result->node_accesses[n] * config->nodes / (double)sum;
+		*least = share < *least ? share : *least;
+		*most = share > *most ? share : *most;
+	}
+}
+
 static void sum_up(struct sim *sim)
 {
 	struct sim_result *r = sim->result;
@@ -311,6 +357,7 @@ static void sum_up(struct sim *sim)
 	r->directory_bytes = r->pages_touched * sizeof(struct home_entry);
 	r->hash = sim->trace.hash;
 	r->virtual_ns = sim->now_ns;
+	r->wait_p99_ns = wait_p99_ns(sim);
 }
 
 static void plan(struct sim *sim)
@@ -321,6 +368,7 @@ static void plan(struct sim *sim)
 	sim->trace.file = c->trace;
 	sim->trace.hash = 14695981039346656037u;
 	sim->crashed = -1;
+	sim->quota = c->accesses ? c->accesses / c->epochs : UINT64_MAX;
 	sim->result->vm_code = -1;
 	sim->result->wait_limit_ns =
 		WAIT_LIMIT_NS + (uint64_t)c->nodes * c->vcpus * WAIT_LIMIT_VCPU_NS;
@@ -328,11 +376,14 @@ static void plan(struct sim *sim)
 		sim->fatal_at = c->events / 4 + random_below(&sim->random, c->events / 2 + 1) + 1;
 }
 
-int sim_run(const struct sim_config *config, struct sim_result *result, FILE *report)
+static int run_once(const struct sim_config *config, struct sim_result *result, FILE *report,
+		    uint32_t *plan_made)
 {
 	struct sim *sim = calloc(1, sizeof(*sim));
 	if (!sim)
 		return -ENOMEM;
+	sim->plan = plan_made;
+	sim->planning = config->homes == SIM_HOMES_FIXED;
 	memset(result, 0, sizeof(*result));
 	sim->config = *config;
 	sim->result = result;
@@ -352,4 +403,29 @@ int sim_run(const struct sim_config *config, struct sim_result *result, FILE *re
 	world_free(sim);
 	free(sim);
 	return err;
+}
+
+/* Twice the same work: once to learn who misses what, once with the pages where they are missed. */
+static int run_moved(const struct sim_config *config, struct sim_result *result, FILE *report)
+{
+	struct sim_config first = *config;
+	uint32_t *plan = calloc((size_t)config->epochs * config->pages, sizeof(plan[0]));
+	if (!plan)
+		return -ENOMEM;
+	for (size_t i = 0; i < (size_t)config->epochs * config->pages; i++)
+		plan[i] = (uint32_t)(i % config->pages);
+	first.homes = SIM_HOMES_FIXED;
+	first.trace = NULL;
+	int err = run_once(&first, result, report, plan);
+	if (!err && !result->checker)
+		err = run_once(config, result, report, plan);
+	free(plan);
+	return err;
+}
+
+int sim_run(const struct sim_config *config, struct sim_result *result, FILE *report)
+{
+	if (config->homes == SIM_HOMES_MOVED)
+		return run_moved(config, result, report);
+	return run_once(config, result, report, NULL);
 }

@@ -14,6 +14,12 @@
 #define SIM_PAGES_MAX	 65536u
 #define SIM_PAGES_A_HOME 512u
 #define SIM_SENTENCE_MAX 400u
+/* Quiet points that a run may have: each has a map of the guest's pages while it is planned. */
+#define SIM_EPOCHS_MAX 64u
+/* Phases of a run in which the pages of `affine` have the same favourites. */
+#define SIM_PHASES 4u
+/* sim_config.cache: pages of other homes are never evicted. */
+#define SIM_CACHE_ALL UINT32_MAX
 
 /* What the vCPUs do. */
 #define SIM_WORKLOADS(X)                                                                           \
@@ -23,7 +29,16 @@
 	X(PRODUCER_CONSUMER, "producer-consumer", "one slice writes a page, three others read it") \
 	X(FALSE_SHARING, "false-sharing", "every vCPU has a word of its own on a few pages")       \
 	X(SCAN, "scan", "all read all pages in order; one in a hundred accesses is a write")       \
-	X(PAGE_TABLE, "page-table", "walks over three levels of tables; leaves change now and then")
+	X(PAGE_TABLE, "page-table",                                                                \
+	  "walks over three levels of tables; leaves change now and then")                         \
+	X(AFFINE, "affine",                                                                        \
+	  "each page is used mostly by one slice, not its home; four times another")
+
+/* Where the guest's pages lie, all nodes having the same share of them. */
+#define SIM_HOMES(X)                                                                               \
+	X(FIXED, "fixed", "where they lay from the beginning")                                     \
+	X(MOVED, "moved", "in each epoch where most will miss them: foreknown, and for nothing")   \
+	X(ONLINE, "online", "between epochs they move to who missed them most, at a price")
 
 /* What goes wrong outside of the code under test. */
 #define SIM_DISTURBANCES(X)                                                                        \
@@ -62,6 +77,11 @@ enum sim_disturbance_bit {
 	SIM_DISTURBANCES(X) SIM_DISTURBANCE_COUNT
 };
 #undef X
+#define X(name, word, text) SIM_HOMES_##name,
+enum sim_homes {
+	SIM_HOMES(X) SIM_HOMES_COUNT
+};
+#undef X
 #define X(name, word, text) SIM_FAULT_##name,
 enum sim_fault {
 	SIM_FAULTS(X) SIM_FAULT_COUNT
@@ -73,6 +93,7 @@ struct sim_word {
 };
 extern const struct sim_word sim_workloads[SIM_WORKLOAD_COUNT];
 extern const struct sim_word sim_disturbances[SIM_DISTURBANCE_COUNT];
+extern const struct sim_word sim_homes[SIM_HOMES_COUNT];
 extern const struct sim_word sim_faults[SIM_FAULT_COUNT];
 
 struct sim_config {
@@ -81,6 +102,12 @@ struct sim_config {
 	unsigned vcpus;	 /* a node, 1..SIM_VCPUS_MAX */
 	unsigned pages;	 /* 1..SIM_PAGES_MAX, at most SIM_PAGES_A_HOME a node */
 	uint64_t events; /* then the vCPUs stop, and everything must come to rest */
+	/* Not 0: each vCPU makes so many accesses instead, whatever events they take. */
+	uint64_t accesses;
+	unsigned epochs; /* 1..SIM_EPOCHS_MAX: each ends at rest */
+	enum sim_homes homes;
+	/* Pages of other homes that a node keeps; 0: all, but evictions come at random. */
+	uint32_t cache;
 	enum sim_workload workload;
 	unsigned disturbances; /* 1 << enum sim_disturbance_bit */
 	enum sim_fault fault;
@@ -99,10 +126,17 @@ struct sim_result {
 	uint64_t events, virtual_ns;
 	uint64_t accesses, reads_checked, writes, faults, joined;
 	uint64_t messages, messages_page, invalidations, deferred, evictions, stale_epoch;
+	uint64_t bytes;	      /* headers and pages */
+	uint64_t three_hops;  /* faults for which the home sent for an owner elsewhere */
+	uint64_t homes_moved; /* pages; their messages are among the others if they cost any */
+	uint32_t cache_max;   /* pages of other homes that a node had at most */
+	/* By node, while all worked. */
+	uint64_t node_accesses[SIM_NODES_MAX];
 	uint64_t rests;		/* times that all came to rest and was compared */
 	uint64_t reads_cut_off; /* of copies whose home had been cut off: not compared */
 	uint64_t disturbed[SIM_DISTURBANCE_COUNT], faulted;
 	uint64_t wait_max_ns, wait_total_ns, waits, wait_limit_ns;
+	uint64_t wait_p99_ns;	      /* 99 in 100 waits were shorter; within 3 % */
 	unsigned queue_max, link_max; /* requests that wait at one home; messages on one link */
 	uint64_t queue_sum, queue_samples;
 	unsigned group;
@@ -116,6 +150,10 @@ struct sim_result {
 void sim_config_default(struct sim_config *config, uint64_t seed, unsigned nodes);
 /* NULL, or a sentence that says what is out of its limits; static. */
 const char *sim_config_fault(const struct sim_config *config);
+/* The smallest and the largest share of the accesses that a node had, in percent of its fair one.
+ */
+void sim_shares(const struct sim_config *config, const struct sim_result *result, double *least,
+		double *most);
 /*
  * Runs a valid configuration. Returns 0 or -ENOMEM; what the checkers found is in result. If one
  * failed, the last events are written to report (may be NULL), one line each.

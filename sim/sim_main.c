@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "control/control.h"
 #include "sim/sim.h"
+#include "sim/sim_compare.h"
 
 static const char help[] =
 	"usage: pangea-sim [OPTION]...\n"
@@ -22,6 +23,15 @@ static const char help[] =
 	"  --vcpus V           a node, 1 to 8 (2; 1 above 64 nodes)\n"
 	"  --pages P           (2048)\n"
 	"  --events M          then the vCPUs stop (200000)\n"
+	"  --accesses A        instead: each vCPU makes so many\n"
+	"  --epochs E          of the run; each ends at rest, 1 to 64 (4)\n"
+	"  --homes H           where the guest's pages lie: fixed, moved or online (fixed)\n"
+	"  --cache N           pages of other homes that a node keeps, or all (all, with "
+	"evictions\n"
+	"                      at random)\n"
+	"  --compare-homes     a table: homes fixed, moved and online, for each workload (or\n"
+	"                      --workload), 2, 4, 16 and 64 nodes (or --nodes), two caches (or "
+	"--cache)\n"
 	"  --workload W        --list shows them (uniform)\n"
 	"  --disturb D[,D]...  what goes wrong, or none (bursts,slow,partitions)\n"
 	"  --hold-ns N         the protocol's hold time (20000)\n"
@@ -32,15 +42,18 @@ static const char help[] =
 	"  --last N            events printed when a checker fails (60)\n"
 	"  --fresh SECONDS     runs of seeds never used before, for that long\n"
 	"  --json              prints a JSON object\n"
-	"  --list              workloads, disturbances and faults\n"
+	"  --list              workloads, disturbances, homes and faults\n"
 	"  --help, --version\n"
 	"Exit status: 0 all checks held; 1 one failed, or an error; 2 wrong usage\n";
 
+/* More nodes than these have the smallest and the largest share printed only. */
+#define SHARES_PRINTED 64u
+
 struct options {
 	struct sim_config config;
-	uint64_t seed, events, hold_ns;
-	unsigned nodes, vcpus, pages, fresh_s;
-	bool events_set, hold_set, disturb_set, json, list;
+	uint64_t seed, events, accesses, hold_ns;
+	unsigned nodes, vcpus, pages, epochs, fresh_s;
+	bool events_set, hold_set, disturb_set, nodes_set, workload_set, json, list, compare;
 	const char *trace;
 };
 
@@ -87,25 +100,18 @@ static int disturb_parse(const char *text, unsigned *out)
 }
 
 static const struct option long_options[] = {
-	{"seed", required_argument, NULL, 's'},
-	{"nodes", required_argument, NULL, 'n'},
-	{"vcpus", required_argument, NULL, 'v'},
-	{"pages", required_argument, NULL, 'p'},
-	{"events", required_argument, NULL, 'e'},
-	{"workload", required_argument, NULL, 'w'},
-	{"disturb", required_argument, NULL, 'd'},
-	{"hold-ns", required_argument, NULL, 'H'},
-	{"group", required_argument, NULL, 'g'},
-	{"no-coordinator", no_argument, NULL, 'C'},
-	{"fault", required_argument, NULL, 'f'},
-	{"trace", required_argument, NULL, 't'},
-	{"last", required_argument, NULL, 'l'},
-	{"fresh", required_argument, NULL, 'F'},
-	{"json", no_argument, NULL, 'j'},
-	{"list", no_argument, NULL, 'L'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'V'},
-	{NULL, 0, NULL, 0},
+	{"seed", required_argument, NULL, 's'},	    {"nodes", required_argument, NULL, 'n'},
+	{"vcpus", required_argument, NULL, 'v'},    {"pages", required_argument, NULL, 'p'},
+	{"events", required_argument, NULL, 'e'},   {"accesses", required_argument, NULL, 'a'},
+	{"epochs", required_argument, NULL, 'E'},   {"homes", required_argument, NULL, 'o'},
+	{"cache", required_argument, NULL, 'c'},    {"compare-homes", no_argument, NULL, 'x'},
+	{"workload", required_argument, NULL, 'w'}, {"disturb", required_argument, NULL, 'd'},
+	{"hold-ns", required_argument, NULL, 'H'},  {"group", required_argument, NULL, 'g'},
+	{"no-coordinator", no_argument, NULL, 'C'}, {"fault", required_argument, NULL, 'f'},
+	{"trace", required_argument, NULL, 't'},    {"last", required_argument, NULL, 'l'},
+	{"fresh", required_argument, NULL, 'F'},    {"json", no_argument, NULL, 'j'},
+	{"list", no_argument, NULL, 'L'},	    {"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},	    {NULL, 0, NULL, 0},
 };
 
 /* Options that are a number; true if it was one of them. */
@@ -124,7 +130,15 @@ static bool number_option(struct options *o, int c, int *err)
 		*err = *err || o->hold_ns > NS_PER_S ? -EINVAL : 0;
 		o->hold_set = true;
 		return true;
+	case 'a':
+		*err = number_parse(optarg, &o->accesses);
+		*err = *err || !o->accesses || o->accesses > UINT32_MAX ? -EINVAL : 0;
+		return true;
+	case 'E':
+		*err = control_uint_parse(optarg, 1, SIM_EPOCHS_MAX, &o->epochs);
+		return true;
 	case 'n':
+		o->nodes_set = true;
 		*err = control_uint_parse(optarg, 2, SIM_NODES_MAX, &o->nodes);
 		return true;
 	case 'v':
@@ -147,11 +161,30 @@ static bool number_option(struct options *o, int c, int *err)
 	}
 }
 
+static int cache_parse(struct options *o, const char *text)
+{
+	unsigned pages = SIM_CACHE_ALL;
+	if (strcmp(text, "all") != 0 && control_uint_parse(text, 1, SIM_PAGES_MAX, &pages) < 0)
+		return usage("neither a number of pages that can be nor all", text);
+	o->config.cache = pages;
+	return 0;
+}
+
 static int word_option(struct options *o, int c)
 {
 	int at;
 	switch (c) {
+	case 'o':
+		at = word_find(sim_homes, SIM_HOMES_COUNT, optarg, strlen(optarg));
+		o->config.homes = (enum sim_homes)at;
+		return at < 0 ? usage("no such homes", optarg) : 0;
+	case 'c':
+		return cache_parse(o, optarg);
+	case 'x':
+		o->compare = true;
+		return 0;
 	case 'w':
+		o->workload_set = true;
 		at = word_find(sim_workloads, SIM_WORKLOAD_COUNT, optarg, strlen(optarg));
 		o->config.workload = (enum sim_workload)at;
 		return at < 0 ? usage("no such workload", optarg) : 0;
@@ -210,6 +243,8 @@ static void config_finish(struct options *o)
 	c->workload = given.workload;
 	c->fault = given.fault;
 	c->group = given.group;
+	c->homes = given.homes;
+	c->cache = given.cache;
 	c->last = given.last;
 	c->coordinator = c->coordinator && given.coordinator;
 	if (o->disturb_set)
@@ -220,6 +255,9 @@ static void config_finish(struct options *o)
 		c->pages = o->pages;
 	if (o->events_set)
 		c->events = o->events;
+	c->accesses = o->accesses;
+	if (o->epochs)
+		c->epochs = o->epochs;
 	if (o->hold_set)
 		c->hold_ns = o->hold_ns;
 }
@@ -246,6 +284,13 @@ static void command_print(FILE *out, const struct sim_config *c)
 		c->seed, c->nodes, c->vcpus, c->pages, c->events, sim_workloads[c->workload].word,
 		c->hold_ns);
 	disturbances_print(out, c->disturbances);
+	if (c->accesses)
+		fprintf(out, " --accesses %" PRIu64, c->accesses);
+	fprintf(out, " --epochs %u --homes %s", c->epochs, sim_homes[c->homes].word);
+	if (c->cache == SIM_CACHE_ALL)
+		fputs(" --cache all", out);
+	else if (c->cache)
+		fprintf(out, " --cache %u", c->cache);
 	if (c->group)
 		fprintf(out, " --group %u", c->group);
 	if (c->fault)
@@ -260,6 +305,22 @@ static double ratio(uint64_t a, uint64_t b)
 	return b ? (double)a / (double)b : 0;
 }
 
+static void shares_print(const struct sim_config *c, const struct sim_result *r)
+{
+	uint64_t sum = 0;
+	double least, most;
+	sim_shares(c, r, &least, &most);
+	printf("  shares     of the accesses, in percent of a fair one: %.1f to %.1f", least, most);
+	bool each = c->nodes <= SHARES_PRINTED &&
+		    (c->workload == SIM_HOT_PAGE || c->workload == SIM_FALSE_SHARING);
+	for (unsigned n = 0; n < c->nodes; n++)
+		sum += r->node_accesses[n];
+	for (unsigned n = 0; n < c->nodes && each; n++)
+		printf("%s%.1f", n ? " " : "; by node ",
+		       100 * ratio(r->node_accesses[n] * c->nodes, sum));
+	printf("\n");
+}
+
 static void result_print(const struct sim_config *c, const struct sim_result *r)
 {
 	command_print(stdout, c);
@@ -268,13 +329,21 @@ static void result_print(const struct sim_config *c, const struct sim_result *r)
 	printf("  accesses   %" PRIu64 ": %" PRIu64 " reads compared, %" PRIu64 " writes; %" PRIu64
 	       " times at rest compared\n",
 	       r->accesses, r->reads_checked, r->writes, r->rests);
-	printf("  faults     %" PRIu64 ", %.2f messages each; %.1f us each on average, %.3f ms at"
-	       " most (limit %.0f)\n",
-	       r->faults, ratio(r->messages, r->faults), ratio(r->wait_total_ns, r->waits) / 1e3,
+	shares_print(c, r);
+	printf("  faults     %" PRIu64
+	       ", %.2f messages each, %.1f %% by three hops; %.1f us each on"
+	       " average, 99 %% within %.1f, %.3f ms at most (limit %.0f)\n",
+	       r->faults, ratio(r->messages, r->faults), 100 * ratio(r->three_hops, r->faults),
+	       ratio(r->wait_total_ns, r->waits) / 1e3, (double)r->wait_p99_ns / 1e3,
 	       (double)r->wait_max_ns / 1e6, (double)r->wait_limit_ns / 1e6);
-	printf("  messages   %" PRIu64 ": %" PRIu64 " with a page, %" PRIu64 " INVs; %" PRIu64
-	       " put off by a hold time; %" PRIu64 " evictions\n",
-	       r->messages, r->messages_page, r->invalidations, r->deferred, r->evictions);
+	printf("  messages   %" PRIu64 ", %" PRIu64 " bytes: %" PRIu64 " with a page, %" PRIu64
+	       " INVs; %" PRIu64 " put off by a hold time; %" PRIu64 " evictions\n",
+	       r->messages, r->bytes, r->messages_page, r->invalidations, r->deferred,
+	       r->evictions);
+	if (c->homes != SIM_HOMES_FIXED)
+		printf("  homes      moved %" PRIu64 " times\n", r->homes_moved);
+	if (r->cache_max)
+		printf("  cache      %u pages of other homes at most\n", r->cache_max);
 	printf("  queues     %u requests at most and %.2f on average at one home; %u messages on"
 	       " one link\n",
 	       r->queue_max, ratio(r->queue_sum, r->queue_samples), r->link_max);
@@ -308,6 +377,16 @@ static void result_json(const struct sim_config *c, const struct sim_result *r)
 		(json_int_t)r->wait_max_ns, "queue_max", (int)r->queue_max, "directory_bytes",
 		(json_int_t)r->directory_bytes, "resident_bytes", (json_int_t)r->resident_bytes,
 		"control_messages", (json_int_t)r->control_messages);
+	double least, most;
+	sim_shares(c, r, &least, &most);
+	json_object_set_new(o, "homes", json_string(sim_homes[c->homes].word));
+	json_object_set_new(o, "homes_moved", json_integer((json_int_t)r->homes_moved));
+	json_object_set_new(o, "three_hops", json_integer((json_int_t)r->three_hops));
+	json_object_set_new(o, "bytes", json_integer((json_int_t)r->bytes));
+	json_object_set_new(o, "wait_mean_ns", json_real(ratio(r->wait_total_ns, r->waits)));
+	json_object_set_new(o, "wait_p99_ns", json_integer((json_int_t)r->wait_p99_ns));
+	json_object_set_new(o, "share_least_percent", json_real(least));
+	json_object_set_new(o, "share_most_percent", json_real(most));
 	char hash[17];
 	snprintf(hash, sizeof(hash), "%016" PRIx64, r->hash);
 	json_object_set_new(o, "hash", json_string(hash));
@@ -359,6 +438,10 @@ static void config_fresh(struct sim_config *c, uint64_t seed)
 	c->hold_ns = (r >> 56) % 4 ? c->hold_ns : 0;
 	/* Groups of neighbours are for more than 64 nodes, and can be tried with fewer. */
 	c->group = (r >> 60) % 4 ? 0 : 1 + (c->nodes - 1) / 2;
+	uint64_t r2 = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
+	c->homes = (r2 >> 40) % 2 ? (r2 >> 48) % SIM_HOMES_COUNT : SIM_HOMES_FIXED;
+	c->epochs = (r2 >> 52) % 2 ? 4 : 16;
+	c->cache = (r2 >> 56) % 3 ? 0 : 2 * c->vcpus + (r2 >> 58) % 64;
 }
 
 static int run_fresh(struct options *o)
@@ -396,12 +479,14 @@ static int list(bool json)
 	if (!json) {
 		words_print("workloads", sim_workloads, SIM_WORKLOAD_COUNT);
 		words_print("disturbances", sim_disturbances, SIM_DISTURBANCE_COUNT);
+		words_print("homes", sim_homes, SIM_HOMES_COUNT);
 		words_print("faults, and what catches them", sim_faults + 1, SIM_FAULT_COUNT - 1);
 		return EXIT_OK;
 	}
 	json_t *o = json_object();
 	words_json(o, "workloads", sim_workloads, SIM_WORKLOAD_COUNT);
 	words_json(o, "disturbances", sim_disturbances, SIM_DISTURBANCE_COUNT);
+	words_json(o, "homes", sim_homes, SIM_HOMES_COUNT);
 	words_json(o, "faults", sim_faults, SIM_FAULT_COUNT);
 	json_dumpf(o, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
 	fputc('\n', stdout);
@@ -427,6 +512,24 @@ static int run_one(struct options *o)
 	return code;
 }
 
+static int run_compare(const struct options *o)
+{
+	struct compare_options compare = {
+		.seed = o->seed,
+		.nodes = o->nodes_set ? o->nodes : 0,
+		.vcpus = o->vcpus,
+		.pages = o->pages,
+		.epochs = o->epochs,
+		.workload = o->workload_set ? (int)o->config.workload : -1,
+		.cache = o->config.cache,
+		.accesses = o->accesses,
+		.hold_ns = o->hold_ns,
+		.hold_set = o->hold_set,
+		.json = o->json,
+	};
+	return compare_homes(&compare);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
@@ -439,6 +542,8 @@ int main(int argc, char **argv)
 	if (o.fresh_s)
 		return run_fresh(&o);
 	config_finish(&o);
+	if (o.compare)
+		return run_compare(&o);
 	const char *fault = sim_config_fault(&o.config);
 	if (fault) {
 		fprintf(stderr, "pangea-sim: %s\n", fault);

@@ -14,7 +14,7 @@
 #define LATE_ONE_IN 64
 #define LATE_NS	    (600 * NS_PER_US)
 /* A page at about 10 Gbit/s; one in so many trickles. */
-#define PAGE_NS	       (3 * NS_PER_US)
+#define PAGE_NS	       NET_PAGE_NS
 #define TRICKLE_ONE_IN 32
 #define TRICKLE_NS     (200 * NS_PER_US)
 /* What a slice's engine does for one message. */
@@ -96,6 +96,7 @@ static void packet_send(struct sim *sim, unsigned from, unsigned to, const struc
 	*packet_at(sim, at) = *packet;
 	packet_at(sim, at)->due_ns = sim->now_ns + latency_ns(sim, from, to);
 	sim->result->messages++;
+	sim->result->bytes += WIRE_HEADER_SIZE + packet->msg.payload_len;
 	if (packet->msg.payload_len) {
 		unsigned page = gfn_page(sim, packet->msg.gfn);
 		sim->result->messages_page++;
@@ -118,6 +119,8 @@ void net_send(struct sim *sim, unsigned from, const struct protocol_action *acti
 		return;
 	packet_fill(sim, from, action, &packet);
 	sim->result->invalidations += packet.msg.type == MSG_INV;
+	sim->result->three_hops += (packet.msg.type == MSG_FWD_S || packet.msg.type == MSG_FWD_M) &&
+				   packet.msg.requester != from;
 	if (fault_send(sim, from, to, &packet))
 		packet_send(sim, from, to, &packet);
 }

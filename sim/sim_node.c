@@ -49,7 +49,7 @@ int node_init(struct sim *sim, unsigned n)
 	node->frame = (uint64_t(*)[WORDS])sim->frames + (size_t)n * sim->config.pages;
 	node->mapping = calloc(sim->config.pages, sizeof(node->mapping[0]));
 	node->flying = calloc(sim->config.pages, sizeof(node->flying[0]));
-	if (!node->mapping || !node->flying)
+	if (!node->mapping || !node->flying || cache_create(sim, n) < 0)
 		return -ENOMEM;
 	node->epoch = 1;
 	node->slow = 1;
@@ -68,7 +68,8 @@ void node_run(struct sim *sim, unsigned n)
 		if (node->vcpu[v].state != VCPU_OFF && node->vcpu[v].state != VCPU_PARKED)
 			continue;
 		node->vcpu[v].state = VCPU_READY;
-		event_add(sim, sim->now_ns + random_below(&sim->random, 10 * NS_PER_US),
+		event_add(sim,
+			  sim->now_ns + sim->resume_ns + random_below(&sim->random, 10 * NS_PER_US),
 			  SIM_EVENT_VCPU, n, v, 0);
 	}
 }
@@ -81,6 +82,7 @@ static void map(struct sim *sim, unsigned n, unsigned page, enum mapping before,
 			   n, page);
 	check_map(sim, n, page, after);
 	node->mapping[page] = (uint8_t)after;
+	cache_note(sim, n, page);
 	if (after > before && !fault_now(sim, SIM_FAULT_SKIP_WAKE))
 		vcpus_wake(sim, n, page);
 }
@@ -94,6 +96,7 @@ static void unmap(struct sim *sim, unsigned n, unsigned page)
 		return;
 	check_map(sim, n, page, MAPPED_NONE);
 	node->mapping[page] = MAPPED_NONE;
+	cache_note(sim, n, page);
 }
 
 static void frame_fill(struct sim *sim, unsigned n, unsigned page, uint64_t word)
@@ -225,6 +228,7 @@ static void put_off(struct sim *sim, unsigned n, unsigned page, bool write)
 void node_fault(struct sim *sim, unsigned n, unsigned page, bool write)
 {
 	int err = fault_step(sim, n, page, write, false);
+	homes_missed(sim, n, page);
 	/* The kernel may report a fault twice. */
 	if (!err && random_one_in(&sim->random, 64))
 		err = fault_step(sim, n, page, write, true);
@@ -284,6 +288,15 @@ void node_timer(struct sim *sim, unsigned n, unsigned page)
 	step_traced(sim, n, &event, &record);
 }
 
+void node_evict(struct sim *sim, unsigned n, unsigned page)
+{
+	struct protocol_event event = {
+		.type = EVENT_EVICT, .gfn = page_gfn(sim, page), .now_ns = sim->now_ns};
+	struct record record = {.kind = RECORD_EVICT};
+	sim->result->evictions++;
+	step_traced(sim, n, &event, &record);
+}
+
 void node_evict_some(struct sim *sim, unsigned n)
 {
 	struct node *node = &sim->node[n];
@@ -293,11 +306,7 @@ void node_evict_some(struct sim *sim, unsigned n)
 		unsigned page = (start + i) % sim->config.pages;
 		if (node->mapping[page] == MAPPED_NONE || page_home(sim, page) == n)
 			continue;
-		struct protocol_event event = {
-			.type = EVENT_EVICT, .gfn = page_gfn(sim, page), .now_ns = sim->now_ns};
-		struct record record = {.kind = RECORD_EVICT};
-		sim->result->evictions++;
-		step_traced(sim, n, &event, &record);
+		node_evict(sim, n, page);
 		return;
 	}
 }

@@ -144,6 +144,7 @@ struct vcpu {
 	struct access access;
 	uint64_t since_ns; /* of the first fault of this access */
 	uint32_t at, step; /* the workload's */
+	uint64_t done;	   /* accesses */
 	struct sim_random random;
 };
 
@@ -160,6 +161,10 @@ struct node {
 	uint64_t (*frame)[WORDS];
 	uint8_t *mapping; /* by page: enum mapping */
 	uint16_t *flying; /* by page: packets with its bytes that have not arrived */
+	/* With a limited cache: the pages of other homes that are mapped, in no order. */
+	uint32_t *held, *held_at; /* held_at by page: index + 1 */
+	uint32_t held_count;
+	uint64_t *used_ns; /* by page: the last access */
 	struct vcpu vcpu[SIM_VCPUS_MAX];
 	struct put_off put_off[2 * SIM_VCPUS_MAX];
 	unsigned put_off_count;
@@ -172,6 +177,10 @@ struct node {
 	bool runs; /* its vCPUs may */
 	bool ending;
 };
+
+/* Waits by their length: an exponent and the next five bits. */
+#define WAIT_STEPS   32u
+#define WAIT_BUCKETS (64u * WAIT_STEPS)
 
 struct control; /* sim_coordinator.c */
 
@@ -193,6 +202,16 @@ struct sim {
 	uint64_t (*current)[WORDS];  /* by page: what was written last */
 	uint64_t (*former)[WORDS];   /* before that, for the fault stale-data */
 	uint32_t *readers, *writers; /* by page: live nodes that map it so */
+	/* Where the pages lie: page p is the guest's page slot_of[p], and back. */
+	uint32_t *slot_of, *page_of;
+	/* Who missed what in this epoch: pages * nodes, by page; NULL: nobody asks. */
+	uint32_t *misses;
+	uint32_t *plan;	    /* by epoch, slot_of: to be written or to be followed; or NULL */
+	bool planning;	    /* to be written */
+	unsigned epoch;	    /* from 0 */
+	uint64_t quota;	    /* accesses that a vCPU makes before it parks */
+	uint64_t resume_ns; /* vCPUs start so much later, since pages were moved */
+	uint64_t wait[WAIT_BUCKETS];
 	uint64_t written;
 	bool parking;		     /* vCPUs stop after their access */
 	bool lossy;		     /* a slice was lost: nobody need be served any more */
@@ -211,18 +230,25 @@ static inline struct link *link_of(struct sim *sim, unsigned from, unsigned to)
 
 static inline unsigned page_home(const struct sim *sim, unsigned page)
 {
-	return page % sim->config.nodes;
+	return sim->slot_of[page] % sim->config.nodes;
+}
+
+/* The guest's pages go round the nodes, one to each. */
+static inline uint64_t slot_gfn(const struct sim *sim, unsigned slot)
+{
+	return ((uint64_t)(slot % sim->config.nodes) << CHUNK_PAGES_SHIFT) +
+	       slot / sim->config.nodes;
 }
 
 static inline uint64_t page_gfn(const struct sim *sim, unsigned page)
 {
-	return ((uint64_t)page_home(sim, page) << CHUNK_PAGES_SHIFT) + page / sim->config.nodes;
+	return slot_gfn(sim, sim->slot_of[page]);
 }
 
 static inline unsigned gfn_page(const struct sim *sim, uint64_t gfn)
 {
-	return (unsigned)(gfn & (CHUNK_PAGES - 1)) * sim->config.nodes +
-	       (unsigned)(gfn >> CHUNK_PAGES_SHIFT);
+	return sim->page_of[(unsigned)(gfn & (CHUNK_PAGES - 1)) * sim->config.nodes +
+			    (unsigned)(gfn >> CHUNK_PAGES_SHIFT)];
 }
 
 /* ---- sim_net.c ---- */
@@ -232,6 +258,9 @@ void net_begin(struct sim *sim, unsigned from, unsigned to);
 void net_deliver(struct sim *sim, unsigned from, unsigned to);
 void net_drop_all(struct sim *sim, unsigned from, unsigned to);
 void net_disturb(struct sim *sim);
+/* What one page and its answer take, for what is not sent message by message. */
+#define NET_PAGE_NS	  (3 * NS_PER_US)
+#define NET_ROUND_TRIP_NS (64 * NS_PER_US)
 
 /* ---- sim_node.c: a node's slice, as dsm/engine*.c has it ---- */
 int node_init(struct sim *sim, unsigned node);
@@ -239,6 +268,7 @@ void node_run(struct sim *sim, unsigned node);
 void node_receive(struct sim *sim, unsigned from, unsigned to, const struct wire_msg *msg);
 void node_timer(struct sim *sim, unsigned node, unsigned page);
 void node_evict_some(struct sim *sim, unsigned node);
+void node_evict(struct sim *sim, unsigned node, unsigned page);
 void node_fault(struct sim *sim, unsigned node, unsigned page, bool write);
 void node_learn(struct sim *sim, unsigned node, unsigned lost);
 
@@ -247,6 +277,35 @@ void vcpu_go(struct sim *sim, unsigned node, unsigned vcpu);
 /* A page was mapped, or its waiters shall look again. */
 void vcpus_wake(struct sim *sim, unsigned node, unsigned page);
 void vcpus_give_up(struct sim *sim, unsigned node, unsigned page);
+
+/* ---- sim_homes.c: where the pages lie ---- */
+int homes_create(struct sim *sim);
+void homes_free(struct sim *sim);
+void homes_missed(struct sim *sim, unsigned node, unsigned page);
+/* At rest: pages move as the configuration says, or as is to be known of the epoch that ended. */
+void homes_epoch_begin(struct sim *sim);
+void homes_epoch_end(struct sim *sim);
+/*
+ * The map for the next epoch by who missed what (misses: pages * nodes), from the one that is in
+ * force: the most missed first, as long as there is room at who missed it. A page that `stays`
+ * more than it saves is not worth its move.
+ */
+void homes_assign(unsigned pages, unsigned nodes, const uint32_t *misses, const uint32_t *slot_of,
+		  bool online, uint32_t *out);
+
+/* ---- sim_slots.c: the protocol's state of pages that change their places, at rest ---- */
+/* Page p becomes the guest's page slot_of[p]. */
+void slots_permute(struct sim *sim, const uint32_t *slot_of);
+
+/* ---- sim_cache.c: a limit on pages of other homes ---- */
+int cache_create(struct sim *sim, unsigned node);
+void cache_free(struct sim *sim, unsigned node);
+/* The mapping has changed. */
+void cache_note(struct sim *sim, unsigned node, unsigned page);
+/* A page will be asked for: the coldest go until there is room for it. */
+void cache_make_room(struct sim *sim, unsigned node, unsigned page);
+/* After homes have moved. */
+void cache_count_again(struct sim *sim, unsigned node);
 
 /* ---- sim_workload.c ---- */
 struct access access_next(struct sim *sim, unsigned node, unsigned vcpu);

@@ -41,14 +41,24 @@ static void access_make(struct sim *sim, unsigned n, unsigned v, const struct ac
 	} else {
 		check_read(sim, n, access);
 	}
+	if (node->used_ns)
+		node->used_ns[access->page] = sim->now_ns;
 	record.value = frame[access->word];
 	trace_add(sim, &record);
 }
 
-static void access_done(struct sim *sim, struct vcpu *vcpu)
+static void wait_note(struct sim *sim, uint64_t ns)
+{
+	unsigned exponent = 63 - (unsigned)__builtin_clzll(ns | WAIT_STEPS);
+	sim->wait[exponent * WAIT_STEPS + (ns >> (exponent - 5)) % WAIT_STEPS]++;
+}
+
+static void access_done(struct sim *sim, unsigned n, struct vcpu *vcpu)
 {
 	struct sim_result *r = sim->result;
 	r->accesses++;
+	r->node_accesses[n] += !sim->parking;
+	vcpu->done++;
 	vcpu->has_access = false;
 	if (!vcpu->has_waited)
 		return;
@@ -56,6 +66,7 @@ static void access_done(struct sim *sim, struct vcpu *vcpu)
 	vcpu->has_waited = false;
 	r->waits++;
 	r->wait_total_ns += waited_ns;
+	wait_note(sim, waited_ns);
 	r->wait_max_ns = waited_ns > r->wait_max_ns ? waited_ns : r->wait_max_ns;
 }
 
@@ -69,7 +80,7 @@ void vcpu_go(struct sim *sim, unsigned n, unsigned v)
 		event_add(sim, node->paused_ns, SIM_EVENT_VCPU, n, v, 0);
 		return;
 	}
-	if (!vcpu->has_access && sim->parking) {
+	if (!vcpu->has_access && (sim->parking || vcpu->done >= sim->quota)) {
 		vcpu->state = VCPU_PARKED;
 		return;
 	}
@@ -79,7 +90,7 @@ void vcpu_go(struct sim *sim, unsigned n, unsigned v)
 	}
 	if (access_allowed(node, &vcpu->access)) {
 		access_make(sim, n, v, &vcpu->access);
-		access_done(sim, vcpu);
+		access_done(sim, n, vcpu);
 		vcpu_later(sim, n, v, THINK_NS);
 		return;
 	}
@@ -88,6 +99,7 @@ void vcpu_go(struct sim *sim, unsigned n, unsigned v)
 	vcpu->has_waited = true;
 	/* Before the step, which may answer at once. */
 	vcpu->state = VCPU_WAITING;
+	cache_make_room(sim, n, vcpu->access.page);
 	node_fault(sim, n, vcpu->access.page, vcpu->access.write);
 }
 

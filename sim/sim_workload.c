@@ -9,10 +9,12 @@
 #define MIGRATORY_STEPS 8u
 #define FALSE_PAGES	4u
 #define CONSUMERS	3u
+/* One access in so many is to any page, whoever's favourite it is. */
+#define AFFINE_OTHERS 10u
 
 struct chooser {
 	struct sim_random *random;
-	unsigned node, vcpu, nodes, vcpus, pages;
+	unsigned node, vcpu, nodes, vcpus, pages, phase;
 };
 
 static struct access any(const struct chooser *c, unsigned pages, unsigned writes_one_in)
@@ -87,6 +89,21 @@ static struct access page_table(const struct chooser *c, struct vcpu *vcpu)
 			       .write = random_one_in(c->random, writes_one_in)};
 }
 
+/*
+ * Page p lies at first at slice p % nodes, and is the favourite of another one, which changes with
+ * the phase where there are three slices or more.
+ */
+static struct access affine(const struct chooser *c)
+{
+	struct access access = any(c, c->pages, 3);
+	if (random_one_in(c->random, AFFINE_OTHERS))
+		return access;
+	unsigned row = access.page / c->nodes;
+	unsigned beside = 1 + (row + c->phase) % (c->nodes - 1);
+	access.page = (row * c->nodes + (c->node + c->nodes - beside) % c->nodes) % c->pages;
+	return access;
+}
+
 static struct access choose(enum sim_workload workload, const struct chooser *c, struct vcpu *vcpu)
 {
 	switch (workload) {
@@ -105,6 +122,8 @@ static struct access choose(enum sim_workload workload, const struct chooser *c,
 		return scan(c, vcpu);
 	case SIM_PAGE_TABLE:
 		return page_table(c, vcpu);
+	case SIM_AFFINE:
+		return affine(c);
 	}
 	return any(c, c->pages, 3);
 }
@@ -113,7 +132,9 @@ struct access access_next(struct sim *sim, unsigned node, unsigned v)
 {
 	const struct sim_config *config = &sim->config;
 	struct vcpu *vcpu = &sim->node[node].vcpu[v];
-	struct chooser c = {&vcpu->random, node, v, config->nodes, config->vcpus, config->pages};
+	unsigned phase = sim->epoch * SIM_PHASES / config->epochs;
+	struct chooser c = {&vcpu->random, node,	  v,	config->nodes,
+			    config->vcpus, config->pages, phase};
 	struct access access = choose(config->workload, &c, vcpu);
 	access.clear = access.write && random_one_in(&vcpu->random, CLEAR_ONE_IN);
 	return access;
