@@ -230,6 +230,30 @@ Test(policy, what_was_hot_goes)
 	page_is(50, 1000, 0, 0, 0, SELF); /* what it was is not forgotten */
 }
 
+Test(policy, many_faults_that_are_a_small_share_make_no_page_hot)
+{
+	struct policy_list list;
+
+	for (unsigned i = 0; i < 20100; i++)
+		policy_read(policy, i % 201 ? 60 : 50, 1, START);
+	policy_hottest(policy, START, &list);
+	cr_assert_eq(list.page[1].gfn, 50);
+	cr_assert_eq(list.page[1].recent, 100);
+	cr_assert_eq(list.hot_count, 1);
+}
+
+/* Half a fault is none, whatever the count of the page before it in its place was. */
+Test(policy, single_faults_are_gone_after_a_half_life)
+{
+	struct policy_list list;
+
+	for (uint64_t gfn = 0; gfn < 100000; gfn++)
+		policy_read(policy, gfn, 1, START);
+	policy_hottest(policy, START + HALF, &list);
+	cr_assert_eq(list.count, 0);
+	cr_assert_eq(list.recent, 50000);
+}
+
 Test(policy, the_other_slice_most_seen_is_the_one_with_most_faults)
 {
 	struct policy_list list;
