@@ -98,11 +98,20 @@ void cell_text(struct cell cell, char *out, size_t size)
 
 /* ---- why a cell is not reached ---- */
 
+/* What the directory must know of sharers: each of them, or only in which groups there may be some.
+ */
+enum sharers {
+	SHARERS_EITHER,
+	SHARERS_KNOWN,
+	SHARERS_GROUPS
+};
+
 /* What a search must have for a cell: so many slices, what may happen, so many losses. */
 struct need {
 	uint8_t slices, losses;
 	uint8_t may;
 	const char *why; /* of the slices, where it is not plain; or null */
+	enum sharers sharers;
 };
 
 #define ANY 0xffu
@@ -112,11 +121,12 @@ struct need_row {
 	struct need need;
 };
 
-#define ROW(state, event, slices, may, ...)                                                        \
+#define ROW(state, event, slices_, may_, ...)                                                      \
 	{                                                                                          \
 		PAGE_##state, SLICE_##event,                                                       \
 		{                                                                                  \
-			slices, (may)&MAY_LOSE ? 1 : 0, may, __VA_ARGS__                           \
+			.slices = slices_, .losses = (may_)&MAY_LOSE ? 1 : 0, .may = may_,         \
+			.why = __VA_ARGS__                                                         \
 		}                                                                                  \
 	}
 #define PAGE_ANY  ANY
@@ -155,16 +165,24 @@ static const struct need_row slice_needs[] = {
 	ROW(SI, ANY, 2, MAY_EVICT, NULL),
 	ROW(II, ANY, 2, MAY_EVICT, NULL),
 	ROW(T, ANY, 3, MAY_LOSE, "takes a home that lives and a third slice that is lost"),
-	{PAGE_T, SLICE_TORN, {4, 2, MAY_LOSE, "takes a living home and two losses"}},
-	{PAGE_T, SLICE_ORPHAN, {3, 2, MAY_LOSE, "takes two losses, the second of the home"}},
+	{PAGE_T,
+	 SLICE_TORN,
+	 {.slices = 4, .losses = 2, .may = MAY_LOSE, .why = "takes a living home and two losses"}},
+	{PAGE_T,
+	 SLICE_ORPHAN,
+	 {.slices = 3,
+	  .losses = 2,
+	  .may = MAY_LOSE,
+	  .why = "takes two losses, the second of the home"}},
 };
 #undef ROW
 
-#define ROW(state, event, slices, may, ...)                                                        \
+#define ROW(state, event, slices_, may_, ...)                                                      \
 	{                                                                                          \
 		HOME_##state, HOME_EVENT_##event,                                                  \
 		{                                                                                  \
-			slices, (may)&MAY_LOSE ? 1 : 0, may, __VA_ARGS__                           \
+			.slices = slices_, .losses = (may_)&MAY_LOSE ? 1 : 0, .may = may_,         \
+			.why = __VA_ARGS__                                                         \
 		}                                                                                  \
 	}
 
@@ -180,10 +198,11 @@ static const struct need_row home_needs[] = {
 	ROW(S, GET_M_OTHERS, 2, 0, NULL),
 	ROW(S, GET_M_OWN, 2, 0, NULL),
 	ROW(S, PUT_M_LATE, 3, MAY_EVICT, late_put),
-	ROW(S, PUT_S, 2, MAY_EVICT, NULL),
-	ROW(S, PUT_S, 3, MAY_LOSE, third_party),
+	ROW(S, PUT_S, 2, MAY_EVICT, NULL, .sharers = SHARERS_KNOWN),
+	ROW(S, PUT_S, 3, MAY_LOSE, third_party, .sharers = SHARERS_KNOWN),
 	ROW(S, PUT_S_LATE, 3, MAY_EVICT, late_put),
 	ROW(S, PUT_S_LATE, 3, MAY_LOSE, late_put),
+	ROW(S, PUT_S_LATE, 2, MAY_EVICT, NULL, .sharers = SHARERS_GROUPS),
 	ROW(S, SLICE_LOST, 2, MAY_LOSE, NULL),
 	ROW(O, GET_S, 3, 0, third_party),
 	ROW(O, GET_S_NEAR, 2, 0, NULL),
@@ -208,6 +227,7 @@ static const struct need_row home_needs[] = {
 	ROW(SD, PUT_S_NEVER, 3, MAY_LOSE, torn_owner),
 	ROW(SD, SLICE_LOST, 2, MAY_LOSE, NULL),
 	ROW(OD, GET_S, 3, 0, third_party),
+	ROW(OD, GET_S, 2, MAY_EVICT, NULL, .sharers = SHARERS_GROUPS),
 	ROW(OD, GET_M, 2, 0, NULL),
 	ROW(OD, DONE, 2, 0, NULL),
 	ROW(OD, PUT_M_FWD, 2, MAY_EVICT, NULL),
@@ -243,14 +263,17 @@ static const struct need_row home_needs[] = {
 	ROW(SB, WB, 3, 0, third_party),
 	ROW(SB, PUT_M_FWD, 3, MAY_EVICT, third_party),
 	ROW(SB, PUT_M_LATE, 4, MAY_EVICT, fourth_put),
-	ROW(SB, PUT_S, 3, MAY_EVICT, third_party),
+	ROW(SB, PUT_S, 3, MAY_EVICT, third_party, .sharers = SHARERS_KNOWN),
 	ROW(SB, PUT_S_LATE, 4, MAY_EVICT, fourth_put),
+	ROW(SB, PUT_S_LATE, 3, MAY_EVICT, third_party, .sharers = SHARERS_GROUPS),
 	ROW(SB, SLICE_LOST, 3, MAY_LOSE, third_party),
 	ROW(L, GET_S, 2, MAY_LOSE, NULL),
 	ROW(L, GET_M, 2, MAY_LOSE, NULL),
 	ROW(L, PUT_M_LATE, 3, MAY_LOSE | MAY_EVICT, third_party),
 	ROW(L, PUT_S_LATE, 3, MAY_LOSE, third_party),
-	{HOME_L, HOME_EVENT_SLICE_LOST, {3, 2, MAY_LOSE, "takes two losses"}},
+	{HOME_L,
+	 HOME_EVENT_SLICE_LOST,
+	 {.slices = 3, .losses = 2, .may = MAY_LOSE, .why = "takes two losses"}},
 };
 #undef ROW
 
@@ -258,6 +281,11 @@ static const struct need_row home_needs[] = {
 static const char *need_unmet(const struct need *need, const struct search_options *options)
 {
 	unsigned missing = need->may & ~options->may;
+	bool groups = options->group > 1;
+	if (need->sharers == SHARERS_KNOWN && groups)
+		return "a directory of groups does not know who shares";
+	if (need->sharers == SHARERS_GROUPS && !groups)
+		return "the sharers are in no groups in this search";
 	if (missing & MAY_LOSE)
 		return "nothing is lost in this search";
 	if (missing & MAY_HOLD)

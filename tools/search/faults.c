@@ -171,7 +171,7 @@ static void sharer_forget(struct world *w, unsigned slice)
 {
 	struct home_entry *entry = entry_of(w, slice);
 	if (entry && entry->state == HOME_S)
-		entry->sharers &= slice_bit(0) | slice_bit(1);
+		entry->sharers &= ~sharer_bit(world_protocol(w, slice), 2);
 }
 
 /* The eviction's frame may be used again although its bytes are still on their way. */

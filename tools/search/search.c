@@ -206,11 +206,24 @@ static bool search_over(const struct search *s)
 	return s->failure || s->no_memory || s->nodes_count >= s->options.states_max;
 }
 
+static void groups_count(const struct search *s, struct search_result *result, struct move m)
+{
+	if (s->options.group <= 1 || m.type != MOVE_RECEIVE)
+		return;
+	const struct wire_msg *msg = &channel_head(s->from, m.slice, m.to)->msg;
+	enum page_state state = page_state(world_protocol(s->from, m.to), msg->gfn);
+	if (msg->type == MSG_INV)
+		result->group_invs[state]++;
+	else if (msg->type == MSG_DATA && state == PAGE_SM)
+		result->group_data++;
+}
+
 static void move_try(struct search *s, struct search_result *result, uint32_t parent, struct move m)
 {
 	struct world *w = s->to;
 	if (search_over(s) || !move_allowed(s->from, m))
 		return;
+	groups_count(s, result, m);
 	state_copy(w, s->from, &s->parts);
 	move_do(w, m);
 	result->transitions++;

@@ -175,6 +175,9 @@ struct search_result {
 	bool complete;	     /* every state was visited */
 	const char *failure; /* of the check that failed, after the trace */
 	struct cells cells;
+	/* What only sharers in groups cause and is no row: INVs by the state of the slice that they
+	 * find, and DATA for a write that found SM. */
+	uint64_t group_invs[PAGE_STATES], group_data;
 };
 
 /* Null: without memory, or the world does not fit. */

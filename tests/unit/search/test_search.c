@@ -10,10 +10,12 @@
 
 static struct search_result result;
 
-static struct search *run(const struct fault *fault, unsigned slices, unsigned may)
+static struct search *run_group(const struct fault *fault, unsigned slices, unsigned group,
+				unsigned may)
 {
 	struct search_options options = {.slices = slices,
 					 .pages = 1,
+					 .group = group,
 					 .may = may,
 					 .losses = may & MAY_LOSE ? 1 : 0,
 					 .states_max = STATES_MAX,
@@ -21,6 +23,11 @@ static struct search *run(const struct fault *fault, unsigned slices, unsigned m
 	struct search *s = search_new(&options);
 	cr_assert(s && search_run(s, &result));
 	return s;
+}
+
+static struct search *run(const struct fault *fault, unsigned slices, unsigned may)
+{
+	return run_group(fault, slices, 1, may);
 }
 
 Test(search, every_seeded_fault_is_found)
@@ -36,6 +43,20 @@ Test(search, every_seeded_fault_is_found)
 		search_free(s);
 	}
 	cr_assert_null(fault_find("no-such-fault"));
+}
+
+/* And when all slices but the home share one bit of the directory. */
+Test(search, every_seeded_fault_is_found_with_groups_too)
+{
+	for (unsigned i = 0; i < faults_count; i++) {
+		const struct fault *fault = &faults[i];
+		struct search *s = run_group(fault, fault->slices, fault->slices, fault->may);
+		cr_assert(result.failure, "%s is not found", fault->name);
+		search_free(s);
+		s = run_group(NULL, fault->slices, fault->slices, fault->may);
+		cr_assert(!result.failure, "%s", result.failure);
+		search_free(s);
+	}
 }
 
 /* As far as the faults above were looked for, at least. */
