@@ -146,12 +146,11 @@ static const struct insn *op_arpl(struct soft_cpu *c, const struct insn *i)
 
 	if (!soft_protected(c))
 		soft_raise(c, i, VEC_UD);
-	if (mem)
-		soft_probe(c, i, linear, 2, true);
 	dest = mem ? soft_load16(c, i, linear) : (uint16_t)c->reg[i->rm];
 	adjust = (dest & 3) < (source & 3);
 	if (adjust)
 		dest = (dest & ~3u) | (source & 3);
+	/* Without an adjustment nothing is written, nor need it be writable. */
 	if (mem && adjust)
 		soft_store16(c, i, linear, dest);
 	else if (adjust)

@@ -16,7 +16,8 @@ struct report {
 static void differ(struct report *r, const char *what, uint64_t native, uint64_t soft)
 {
 	if (r->equal && r->print) {
-		printf("%s: case %016lx:", r->t->form->name, (unsigned long)r->t->seed);
+		printf("%s: mode %u case %016lx:", r->t->form->name, r->t->mode,
+		       (unsigned long)r->t->seed);
 		for (unsigned n = 0; n < r->t->len; n++)
 			printf(" %02x", r->t->code[n]);
 		printf("\n    rip %lx target %lx rflags %lx mxcsr %x cw %x sw %x tag %x\n",
@@ -45,9 +46,11 @@ static void registers_compare(struct report *r, const struct outcome *native,
 					      "r12", "r13", "r14", "r15"};
 	/* RF in the saved image differs by how the exception came about, and means nothing here. */
 	uint64_t flags = ~(uint64_t)(r->t->undefined | RF);
+	uint64_t mask = r->t->mode == 64 ? UINT64_MAX : UINT32_MAX;
 
-	for (unsigned n = 0; n < 16; n++)
-		check(r, names[n], native->image.gpr[n], soft->image.gpr[n]);
+	/* Compatibility mode leaves the upper halves and R8 to R15 undefined. */
+	for (unsigned n = 0; n < (r->t->mode == 64 ? 16 : 8); n++)
+		check(r, names[n], native->image.gpr[n] & mask, soft->image.gpr[n] & mask);
 	check(r, "rip", native->image.rip, soft->image.rip);
 	check(r, "rflags", native->image.rflags & flags, soft->image.rflags & flags);
 }

@@ -40,7 +40,7 @@ static uint64_t operand_address(const struct test_case *t, const ZydisDecodedIns
 static bool operand_pushes(const ZydisDecodedOperand *op)
 {
 	return op->visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN &&
-	       op->mem.base == ZYDIS_REGISTER_RSP &&
+	       (op->mem.base == ZYDIS_REGISTER_RSP || op->mem.base == ZYDIS_REGISTER_ESP) &&
 	       (op->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
 }
 
@@ -129,7 +129,10 @@ void coverage_add(struct coverage *cov, const struct test_case *t, const struct 
 	cov->split += native->vector == 3 && !page_same(t->in.rip, t->in.rip + t->len - 1);
 	if (native->vector == 3)
 		cov->flags |= (uint32_t)(t->in.rflags ^ native->image.rflags) & STATUS;
-	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	if (t->mode == 64)
+		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	else
+		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, t->code, t->len, &z, operands)))
 		return;
 	for (unsigned n = 0; n < z.operand_count; n++) {

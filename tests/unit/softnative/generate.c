@@ -46,12 +46,18 @@ uint64_t trap_random(struct generator *g)
 	return at;
 }
 
+/* How many general and SSE registers instructions of the mode can name. */
+static unsigned registers(const struct generator *g)
+{
+	return g->t->mode == 64 ? 16 : 8;
+}
+
 static unsigned register_free(struct generator *g, unsigned other)
 {
 	unsigned n;
 
 	do
-		n = rng_below(&g->rng, 16);
+		n = rng_below(&g->rng, registers(g));
 	while ((g->reserved >> n & 1) || n == other);
 	return n;
 }
@@ -97,9 +103,10 @@ static void address_choose(struct generator *g, struct address *a)
 	memset(a, 0, sizeof(*a));
 	a->base = a->index = -1;
 	if (kind == 0 && g->t->target < REGION_VA + REGION_BYTES) { /* [rip + disp32] */
-		g->rip_relative = true;
+		g->rip_relative = g->t->mode == 64;
 		a->modrm = 0x05;
 		a->disp_bytes = 4;
+		a->disp = g->rip_relative ? 0 : (int64_t)target_offset(g);
 		return;
 	}
 	if (kind == 1 && g->t->target < REGION_VA + REGION_BYTES) { /* [disp32] */
@@ -175,7 +182,7 @@ static void target_choose(struct generator *g)
 	if (g->form->special == SP_JUMP_IND || g->form->special == SP_JUMP_FAR)
 		g->t->target = DATA_VA + 0x80 + rng_below(&g->rng, DATA_BYTES - 0x400);
 	/* Nothing lies there natively either, so any instruction may try it. */
-	if (!g->ad32 && !rng_below(&g->rng, 64))
+	if (g->t->mode == 64 && !g->ad32 && !rng_below(&g->rng, 64))
 		g->t->target = NONCANONICAL + rng_below(&g->rng, 4096);
 }
 
@@ -187,7 +194,7 @@ static unsigned operand_size(const struct generator *g)
 		return 8;
 	if (g->half)
 		return 2;
-	return g->form->flags & F_D64 ? 8 : 4;
+	return (g->form->flags & F_D64) && g->t->mode == 64 ? 8 : 4;
 }
 
 /* Operand and address size, REP, LOCK, segment: what the form allows. */
@@ -195,13 +202,14 @@ static void prefixes_choose(struct generator *g)
 {
 	const struct form *f = g->form;
 
-	g->wide = (f->flags & F_W) && rng_below(&g->rng, 3) == 0;
+	g->wide = g->t->mode == 64 && (f->flags & F_W) && rng_below(&g->rng, 3) == 0;
 	g->half = (f->flags & F_66) && rng_below(&g->rng, 4) == 0;
 	g->lock = !g->registers_only && (f->flags & F_LOCK) && rng_below(&g->rng, 3) == 0;
 	/* A LOCK that is not allowed is #UD, whatever the operands are. */
 	if (!g->registers_only && !(f->flags & (F_LOCK | F_FAULT)) && !rng_below(&g->rng, 256))
 		g->lock = true;
-	if (f->class != CLASS_FAULT && f->class != CLASS_BRANCH)
+	/* In compatibility mode the prefix would make 16-bit addresses, where nothing is. */
+	if (g->t->mode == 64 && f->class != CLASS_FAULT && f->class != CLASS_BRANCH)
 		g->ad32 = rng_below(&g->rng, 16) == 0;
 	g->t->opsize = operand_size(g);
 	if (f->special == SP_STRING && rng_below(&g->rng, 2))
@@ -210,9 +218,11 @@ static void prefixes_choose(struct generator *g)
 		g->rep = rng_below(&g->rng, 2) ? 0xf3 : 0xf2;
 }
 
+/* Segments without a base. CS is not writable in compatibility mode, and does nothing in 64-bit
+ * mode. */
 static void emit_prefixes(struct generator *g)
 {
-	static const uint8_t ignored[] = {0x26, 0x2e, 0x36, 0x3e};
+	static const uint8_t ignored[] = {0x26, 0x36, 0x3e, 0x2e};
 
 	if (g->half)
 		emit(g, 0x66, 1);
@@ -221,7 +231,7 @@ static void emit_prefixes(struct generator *g)
 	if (g->gs)
 		emit(g, 0x65, 1);
 	else if (g->form->class != CLASS_BRANCH && !rng_below(&g->rng, 16))
-		emit(g, ignored[rng_below(&g->rng, 4)], 1);
+		emit(g, ignored[rng_below(&g->rng, g->t->mode == 64 ? 4 : 3)], 1);
 	if (g->lock)
 		emit(g, 0xf0, 1);
 	if (g->rep)
@@ -248,8 +258,8 @@ static void operands_choose(struct generator *g, struct address *a)
 {
 	const struct form *f = g->form;
 
-	g->reg = f->ext >= 0 ? (unsigned)f->ext : rng_below(&g->rng, 16);
-	g->rm = rng_below(&g->rng, 16);
+	g->reg = f->ext >= 0 ? (unsigned)f->ext : rng_below(&g->rng, registers(g));
+	g->rm = rng_below(&g->rng, registers(g));
 	g->memory = !g->registers_only && !(f->flags & F_REG) &&
 		    ((f->flags & F_MEM) || rng_below(&g->rng, 2));
 	/* LOCK with a register is #UD: a few will do. */
@@ -261,7 +271,7 @@ static void operands_choose(struct generator *g, struct address *a)
 	special_before(g);
 	if (g->memory) {
 		target_choose(g);
-		g->gs = f->class != CLASS_FAULT && !rng_below(&g->rng, 24);
+		g->gs = g->t->mode == 64 && f->class != CLASS_FAULT && !rng_below(&g->rng, 24);
 		address_choose(g, a);
 		address_encode(g, a);
 		if (g->rip_relative || a->base < 0)
@@ -271,7 +281,7 @@ static void operands_choose(struct generator *g, struct address *a)
 		if (a->index >= 8)
 			g->rex_bits |= 2;
 		/* Without a base REX.B means nothing. */
-		if (a->base < 0 && !rng_below(&g->rng, 4))
+		if (g->t->mode == 64 && a->base < 0 && !rng_below(&g->rng, 4))
 			g->rex_bits |= 1;
 	} else if (g->rm & 8) {
 		g->rex_bits |= 1;
@@ -335,7 +345,11 @@ static void emit_imm(struct generator *g)
 		emit_relative(g, 4);
 		break;
 	case IMM_MOFFS:
-		emit(g, target_offset(g), g->ad32 ? 4 : 8);
+		emit(g, target_offset(g), g->ad32 || g->t->mode == 32 ? 4 : 8);
+		break;
+	case IMM_FAR:
+		emit(g, trap_random(g), 4);
+		emit(g, rng_below(&g->rng, 8) ? USER_CS_32 : 0, 2);
 		break;
 	}
 }
@@ -372,11 +386,11 @@ static void encode(struct generator *g)
 
 	prefixes_choose(g);
 	g->imm = value_int(&g->rng);
-	g->rex = rng_below(&g->rng, 4) == 0;
+	g->rex = g->t->mode == 64 && rng_below(&g->rng, 4) == 0;
 	if (f->ext >= EXT_R) {
 		operands_choose(g, &a);
 	} else {
-		g->rm = rng_below(&g->rng, 16);
+		g->rm = rng_below(&g->rng, registers(g));
 		g->reg = g->rm;
 		if ((f->flags & F_PLUS) && (g->rm & 8))
 			g->rex_bits = 1;
@@ -414,6 +428,13 @@ static void case_begin(struct generator *g, uint64_t seed, bool single)
 	t->in.rip = rip_random(&g->rng, single);
 }
 
+/* Compatibility mode has the registers' low halves. */
+static void case_end(struct test_case *t)
+{
+	for (unsigned n = 0; n < 16 && t->mode == 32; n++)
+		t->in.gpr[n] = n < 8 ? (uint32_t)t->in.gpr[n] : 0;
+}
+
 void case_generate(struct test_case *t, const struct form *form, uint64_t seed, const uint8_t *pool)
 {
 	struct generator g = {.t = t, .form = form, .pool = pool};
@@ -423,6 +444,7 @@ void case_generate(struct test_case *t, const struct form *form, uint64_t seed, 
 	t->undefined = form->undefined;
 	encode(&g);
 	special_after(&g);
+	case_end(t);
 }
 
 /* No memory, nothing undefined but AF, which only the end of the sequence looks at. */
@@ -486,4 +508,5 @@ void sequence_generate(struct test_case *t, const struct form *forms, unsigned c
 		sequence_add(&g, f);
 		added++;
 	}
+	case_end(t);
 }

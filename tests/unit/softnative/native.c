@@ -18,6 +18,10 @@ struct native_frame {
 	uint64_t gpr[16];
 	uint64_t rip, rflags;
 	_Alignas(16) uint8_t fx[512];
+	uint16_t data; /* selector for DS and ES */
+	uint16_t unused[3];
+	uint32_t far_offset; /* where native_far jumps to */
+	uint16_t far_selector;
 };
 struct native_frame native_frame;
 static sigjmp_buf native_escape;
@@ -30,7 +34,7 @@ __asm__(".text\n"
 	".type native_enter, @function\n"
 	"native_enter:\n"
 	"	fxrstor64 144+native_frame(%rip)\n"
-	"	xorl %eax, %eax\n"
+	"	movzwl 656+native_frame(%rip), %eax\n"
 	"	movl %eax, %ds\n"
 	"	movl %eax, %es\n"
 	"	pushq 136+native_frame(%rip)\n"
@@ -52,8 +56,13 @@ __asm__(".text\n"
 	"	movq 120+native_frame(%rip), %r15\n"
 	"	movq 32+native_frame(%rip), %rsp\n"
 	"	jmp *128+native_frame(%rip)\n"
+	"native_far:\n"
+	"	ljmpl *664+native_frame(%rip)\n"
 	".size native_enter, . - native_enter\n");
 _Static_assert(offsetof(struct native_frame, fx) == 144, "the offsets in native_enter");
+_Static_assert(offsetof(struct native_frame, data) == 656, "the same");
+_Static_assert(offsetof(struct native_frame, far_offset) == 664, "the same");
+extern const char native_far[];
 
 static void native_signal(int sig, siginfo_t *info, void *context)
 {
@@ -121,7 +130,11 @@ void native_run(const struct test_case *t, struct outcome *out)
 	memcpy((void *)DATA_VA, t->data, DATA_BYTES);
 	memcpy((void *)t->in.rip, t->code, len);
 	memcpy(native_frame.gpr, t->in.gpr, sizeof(t->in.gpr));
-	native_frame.rip = t->in.rip;
+	/* A far jump alone changes the mode; it needs no register. */
+	native_frame.rip = t->mode == 64 ? t->in.rip : (uintptr_t)native_far;
+	native_frame.data = t->mode == 64 ? 0 : USER_SS;
+	native_frame.far_offset = (uint32_t)t->in.rip;
+	native_frame.far_selector = USER_CS_32;
 	native_frame.rflags = t->in.rflags;
 	memcpy(native_frame.fx, t->in.fx, 512);
 	native_outcome = out;

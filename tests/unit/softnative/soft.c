@@ -65,11 +65,12 @@ static void page_tables_build(void)
 	      (GPA_DATA + DATA_BYTES) | PTE_P | PTE_US | PTE_NX);
 }
 
-/* The selectors are Linux': 10 kernel code, 18 kernel data, 2b user data, 33 user code. */
+/* The selectors are Linux': 10 kernel code, 18 kernel data, 23 and 33 user code, 2b user data. */
 static void descriptors_build(void)
 {
 	put64(GPA_GDT + 0x10, UINT64_C(0x00af9b000000ffff));
 	put64(GPA_GDT + 0x18, UINT64_C(0x00cf93000000ffff));
+	put64(GPA_GDT + 0x20, UINT64_C(0x00cffb000000ffff));
 	put64(GPA_GDT + 0x28, UINT64_C(0x00cff3000000ffff));
 	put64(GPA_GDT + 0x30, UINT64_C(0x00affb000000ffff));
 	for (unsigned v = 0; v < 256; v++) {
@@ -207,6 +208,13 @@ static void outcome_take(const struct vcpu_state *s, struct outcome *out)
 	out->cr2 = s->cr2;
 }
 
+static void state_to_compat(struct vcpu_state *s)
+{
+	s->seg[SEG_CS] = segment(USER_CS_32, 0, 0xffffffff, 0xcfb);
+	s->seg[SEG_DS] = segment(USER_SS, 0, 0xffffffff, 0xcf3);
+	s->seg[SEG_ES] = s->seg[SEG_DS];
+}
+
 void soft_run(const struct test_case *t, struct outcome *out)
 {
 	size_t offset = (size_t)(t->in.rip - CODE_VA), room = CODE_BYTES - offset;
@@ -214,6 +222,8 @@ void soft_run(const struct test_case *t, struct outcome *out)
 	struct vcpu_state state = soft.base;
 	struct vcpu_exit exit;
 
+	if (t->mode == 32)
+		state_to_compat(&state);
 	memcpy(soft.ram + GPA_DATA, t->data, DATA_BYTES);
 	memcpy(soft.ram + GPA_CODE + offset, t->code, len);
 	memcpy(state.gpr, t->in.gpr, sizeof(state.gpr));

@@ -25,6 +25,7 @@
 #define PAGE_BYTES   0x1000u
 #define GS_BASE	     (DATA_VA - 0x1230)
 #define USER_CS	     0x33
+#define USER_CS_32   0x23 /* compatibility mode */
 #define USER_SS	     0x2b
 
 #define CF 0x001u
@@ -76,7 +77,8 @@ enum form_imm {
 	IMM_ENTER,
 	IMM_REL8,
 	IMM_REL32,
-	IMM_MOFFS
+	IMM_MOFFS,
+	IMM_FAR /* 4 bytes and a selector */
 };
 
 /* What a form needs besides random registers. */
@@ -110,7 +112,11 @@ enum form_special {
 	SP_FLDENV,
 	SP_FRSTOR,
 	SP_LOAD80,
-	SP_LOADBCD
+	SP_LOADBCD,
+	SP_BOUND,
+	SP_POPA,
+	SP_POP_SREG,
+	SP_LOAD_FAR /* LES, LDS */
 };
 
 #define EXT_R	 (-1) /* modrm.reg is a register */
@@ -136,6 +142,8 @@ struct form {
 /* Append to forms; return the new count. */
 unsigned forms_int(struct form *forms, unsigned count);
 unsigned forms_fp(struct form *forms, unsigned count);
+/* The forms of compatibility mode: those of the others that exist there, and its own. */
+unsigned forms_compat(struct form *forms, unsigned count);
 
 /* The registers a case begins and ends with. */
 struct image {
@@ -165,6 +173,7 @@ struct blank { /* a range of data not compared */
 
 struct test_case {
 	const struct form *form;
+	unsigned mode; /* 64, or 32: compatibility mode */
 	uint64_t seed;
 	uint8_t code[CODE_MAX];
 	unsigned len;
@@ -194,7 +203,7 @@ void image_random(struct rng *r, struct image *image);
 void data_random(struct rng *r, uint8_t *data, size_t bytes);
 void fx_random(struct rng *r, uint8_t fx[512]);
 
-/* generate.c: a case of the form; deterministic in seed. */
+/* generate.c: a case of the form in t->mode; deterministic in seed. */
 struct generator {
 	struct rng rng;
 	struct test_case *t;

@@ -194,11 +194,19 @@ static void jump_after(struct generator *g)
 		*gpr(g, g->rm) = target;
 }
 
+/* From compatibility mode a far branch may also go to 64-bit mode. */
+static uint64_t code_selector(struct generator *g, bool valid)
+{
+	if (!valid)
+		return 0;
+	return g->t->mode == 32 && rng_below(&g->rng, 8) ? USER_CS_32 : USER_CS;
+}
+
 /* The offset is 32 bits wide here: m16:64 exists on Intel's processors only. */
 static void jump_far_after(struct generator *g)
 {
 	data_put_int(g, g->t->target, trap_random(g), 4);
-	data_put_int(g, g->t->target + 4, rng_below(&g->rng, 8) ? USER_CS : 0, 2);
+	data_put_int(g, g->t->target + 4, code_selector(g, rng_below(&g->rng, 8)), 2);
 }
 
 /* A frame of items of the operand size at RSP. */
@@ -215,7 +223,7 @@ static void ret_after(struct generator *g)
 {
 	/* With an immediate AMD's processors look beyond the frame before they check CS. */
 	bool null_cs = g->form->imm == IMM_NONE && !rng_below(&g->rng, 8);
-	uint64_t items[2] = {jump_target(g), null_cs ? 0 : USER_CS};
+	uint64_t items[2] = {jump_target(g), code_selector(g, !null_cs)};
 
 	if (g->form->special == SP_RETF)
 		items[0] = trap_random(g);
@@ -230,7 +238,7 @@ static uint64_t flags_loadable(struct generator *g)
 
 static void iret_after(struct generator *g)
 {
-	uint64_t items[5] = {trap_random(g), rng_below(&g->rng, 12) ? USER_CS : 0,
+	uint64_t items[5] = {trap_random(g), code_selector(g, rng_below(&g->rng, 12)),
 			     flags_loadable(g), value_int(&g->rng), USER_SS};
 
 	frame_put(g, items, 5);
@@ -371,6 +379,45 @@ static void load80_after(struct generator *g)
 		data_put(g, g->t->target, v, 10);
 }
 
+/* The index within its bounds, mostly. */
+static void bound_after(struct generator *g)
+{
+	uint64_t low = value_int(&g->rng), high = low + rng_below(&g->rng, 256);
+
+	data_put_int(g, g->t->target, low, g->t->opsize);
+	data_put_int(g, g->t->target + g->t->opsize, high, g->t->opsize);
+	if (!((g->reserved >> g->reg) & 1) && rng_below(&g->rng, 2))
+		*gpr(g, g->reg) = low + rng_below(&g->rng, 16);
+}
+
+static uint64_t data_selector(struct generator *g)
+{
+	return rng_below(&g->rng, 2) ? USER_SS : rng_below(&g->rng, 4);
+}
+
+static void pop_sreg_after(struct generator *g)
+{
+	uint64_t items[1] = {data_selector(g)};
+
+	frame_put(g, items, 1);
+}
+
+/* Within the data: a host that faults has loaded some of the registers. */
+static void popa_after(struct generator *g)
+{
+	uint64_t items[8];
+
+	for (unsigned n = 0; n < 8; n++)
+		items[n] = value_int(&g->rng);
+	frame_put(g, items, 8);
+}
+
+static void load_far_after(struct generator *g)
+{
+	data_put_int(g, g->t->target, value_int(&g->rng), g->t->opsize);
+	data_put_int(g, g->t->target + g->t->opsize, data_selector(g), 2);
+}
+
 void special_after(struct generator *g)
 {
 	static void (*const after[])(struct generator *) = {
@@ -402,6 +449,10 @@ void special_after(struct generator *g)
 		[SP_FRSTOR] = fldenv_after,
 		[SP_LOAD80] = load80_after,
 		[SP_LOADBCD] = load80_after,
+		[SP_BOUND] = bound_after,
+		[SP_POPA] = popa_after,
+		[SP_POP_SREG] = pop_sreg_after,
+		[SP_LOAD_FAR] = load_far_after,
 	};
 
 	if (g->form->special == SP_FRAME)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The software CPU against the host's processor: random cases of every form of instruction that
- * 64-bit code at CPL 3 has in the CPU model, each run on both, all state compared.
+ * 64-bit code, and 32-bit code in compatibility mode, at CPL 3 has in the CPU model, each run on
+ * both, all state compared.
  *
  * Environment: SOFTNATIVE_CASES, how many; SOFTNATIVE_SEED; SOFTNATIVE_FORM, only forms whose name
  * contains it; SOFTNATIVE_CASE, only the case with this seed (hexadecimal, as printed).
@@ -11,7 +12,9 @@
  * CLFLUSHOPT, PREFETCHWT1), loads of FS and GS and FS-relative addresses (the host's thread
  * pointer), other descriptors (LAR, LSL, VERR), near branches with an operand-size prefix and far
  * ones with 64-bit offsets (vendors differ), FOP, FIP and FDP, RF, flags and results that the SDM
- * leaves undefined.
+ * leaves undefined; in compatibility mode 16-bit addresses (nothing is mapped there), writes
+ * through CS (the software CPU checks no data segments), SALC, SYSRET, what a POPA that faults has
+ * loaded.
  */
 #include "tests/unit/softnative/softnative.h"
 
@@ -92,10 +95,11 @@ static void case_run(const struct test_case *t, struct tally *tally, bool covere
 		coverage_add(&tally->coverage, t, &native);
 }
 
-static void form_run(const struct form *f, uint64_t seed, struct tally *tally)
+static void form_run(const struct form *f, unsigned mode, uint64_t seed, struct tally *tally)
 {
 	static struct test_case t;
 
+	t.mode = mode;
 	case_generate(&t, f, seed, pool_get(seed));
 	case_run(&t, tally, true);
 }
@@ -177,7 +181,8 @@ static unsigned tally_report(const struct tally *tallies, unsigned count)
 }
 
 /* Rounds over all forms until enough cases have run. */
-static void cases_run(unsigned count, uint64_t cases, uint64_t seed, struct tally *tallies)
+static void cases_run(unsigned count, unsigned mode, uint64_t cases, uint64_t seed,
+		      struct tally *tallies)
 {
 	uint64_t done = 0, before;
 
@@ -186,7 +191,8 @@ static void cases_run(unsigned count, uint64_t cases, uint64_t seed, struct tall
 		for (unsigned n = 0; n < count; n++) {
 			if (!form_wanted(&forms[n]))
 				continue;
-			form_run(&forms[n], (seed << 40) + round * FORMS_MAX + n, &tallies[n]);
+			form_run(&forms[n], mode, (seed << 40) + round * FORMS_MAX + n,
+				 &tallies[n]);
 			done++;
 		}
 		cr_assert_neq(done, before, "no form has that name");
@@ -194,43 +200,67 @@ static void cases_run(unsigned count, uint64_t cases, uint64_t seed, struct tall
 	printf("%u forms, %lu cases, seed %lu\n", count, (unsigned long)done, (unsigned long)seed);
 }
 
-Test(softnative, host_and_software_agree)
+/* Single instructions of a mode. */
+static void forms_compare(unsigned count, unsigned mode, uint64_t cases)
 {
 	static struct tally tallies[FORMS_MAX];
 	uint64_t only = env_number("SOFTNATIVE_CASE", 0, 16);
-	unsigned count = forms_fp(forms, forms_int(forms, 0));
 
 	cr_assert_leq(count, FORMS_MAX);
 	if (!native_init())
 		exit(SKIPPED);
 	soft_init();
+	printf("%u-bit code: ", mode);
 	if (only)
-		form_run(&forms[only % FORMS_MAX], only, &tallies[only % FORMS_MAX]);
+		form_run(&forms[only % FORMS_MAX], mode, only, &tallies[only % FORMS_MAX]);
 	else
-		cases_run(count, env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0),
-			  env_number("SOFTNATIVE_SEED", 1, 0), tallies);
+		cases_run(count, mode, cases, env_number("SOFTNATIVE_SEED", 1, 0), tallies);
 	soft_destroy();
 	cr_assert_eq(tally_report(tallies, count), 0, "the CPUs differ");
 }
 
-Test(softnative, sequences_agree)
+static void sequences_compare(unsigned count, unsigned mode, uint64_t cases)
 {
 	static struct test_case t;
 	struct tally tally = {0};
-	uint64_t cases = env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0);
 	uint64_t seed = env_number("SOFTNATIVE_SEED", 1, 0);
-	unsigned count = forms_fp(forms, forms_int(forms, 0));
 
 	if (!native_init())
 		exit(SKIPPED);
 	soft_init();
+	t.mode = mode;
 	for (uint64_t n = 0; n < cases; n++) {
 		sequence_generate(&t, forms, count, (seed << 40) + n, pool_get(seed << 40));
 		case_run(&t, &tally, false);
 	}
 	soft_destroy();
-	printf("%u sequences, %u completed, seed %lu\n", tally.cases, tally.completed,
-	       (unsigned long)seed);
+	printf("%u-bit code: %u sequences, %u completed, seed %lu\n", mode, tally.cases,
+	       tally.completed, (unsigned long)seed);
 	cr_assert_gt(tally.completed, tally.cases / 4);
 	cr_assert_eq(tally.wrong, 0, "the CPUs differ");
+}
+
+Test(softnative, host_and_software_agree)
+{
+	forms_compare(forms_fp(forms, forms_int(forms, 0)), 64,
+		      env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0));
+}
+
+Test(softnative, sequences_agree)
+{
+	sequences_compare(forms_fp(forms, forms_int(forms, 0)), 64,
+			  env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0));
+}
+
+/* A fifth as many in compatibility mode: few forms are its own. */
+Test(softnative, compat_mode_agrees)
+{
+	forms_compare(forms_compat(forms, 0), 32,
+		      env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0) / 5);
+}
+
+Test(softnative, compat_sequences_agree)
+{
+	sequences_compare(forms_compat(forms, 0), 32,
+			  env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0) / 5);
 }
