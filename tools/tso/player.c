@@ -32,7 +32,7 @@ void player_signal_install(void)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 
-	sigaction(SIGUSR1, &action, NULL);
+	sigaction(PLAYER_SIGNAL, &action, NULL);
 }
 
 /* ---- one operation ---- */

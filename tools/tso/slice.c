@@ -222,7 +222,7 @@ static int players_end(struct slice *slice)
 		usleep(10000);
 		for (unsigned i = 0; i < slice->started; i++)
 			if (!__atomic_load_n(&slice->players[i].out, __ATOMIC_ACQUIRE))
-				pthread_kill(slice->threads[i], SIGUSR1);
+				pthread_kill(slice->threads[i], PLAYER_SIGNAL);
 	}
 	for (unsigned i = 0; i < slice->started; i++) {
 		pthread_join(slice->threads[i], NULL);

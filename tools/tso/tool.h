@@ -4,6 +4,7 @@
 #ifndef TSO_TOOL_H
 #define TSO_TOOL_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -164,7 +165,12 @@ struct player {
 
 /* A pthread's function; arg is a struct player. */
 void *player_main(void *arg);
-/* Makes SIGUSR1 end a player's wait for memory. Once a process, before its players start. */
+/*
+ * Ends a player's wait for memory. ThreadSanitizer keeps other signals than those of a thread's own
+ * doing, as SIGSYS is, until the thread calls libc, which one that waits for a page never does.
+ */
+#define PLAYER_SIGNAL SIGSYS
+/* Makes the signal do so. Once a process, before its players start. */
 void player_signal_install(void);
 
 /* ---- cluster.c: processes from their start to their end ---- */
