@@ -70,9 +70,9 @@ struct engine_stats {
 	uint64_t requests_read, requests_write, requests_upgrade;
 	uint64_t msgs_sent, msgs_received, bytes_sent, bytes_received;
 	uint64_t pages_received, pages_sent, zero_pages, invalidations, deferred;
-	uint64_t pages_shared, pages_exclusive;	     /* held now, of other homes */
-	uint64_t pages_home;			     /* homed here and ever touched (frames) */
-	uint64_t metadata_bytes;		     /* protocol state: resident bytes */
+	uint64_t pages_shared, pages_exclusive; /* held now, of other homes */
+	uint64_t pages_home;			/* homed here and ever touched (frames) */
+	uint64_t metadata_bytes; /* protocol state and counters of pages: resident bytes */
 	uint64_t fault_ns_total, fault_count_remote; /* service time of remote faults seen here */
 	uint64_t frame_bytes;			     /* memory of all frames, now */
 	/* With a limit on remote pages; else 0. In pages. */

@@ -322,6 +322,12 @@ void policy_page(const struct policy *policy, uint64_t gfn, struct policy_page *
 	};
 }
 
+void policy_memory(const struct policy *policy, void **mem, size_t *bytes)
+{
+	*mem = policy->records;
+	*bytes = policy->record_bytes;
+}
+
 /* Entry i of the table, `times` half-lives later; false: it is free or has cooled down. */
 static bool entry_read(const struct policy *policy, unsigned i, uint64_t times,
 		       struct policy_hot *out)

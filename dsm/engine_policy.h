@@ -5,6 +5,7 @@
 #define DSM_ENGINE_POLICY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/limits.h"
@@ -100,6 +101,8 @@ void policy_write_alone(struct policy *policy, uint64_t gfn, uint64_t now_ns);
 /* Any thread. */
 void policy_totals(const struct policy *policy, struct policy_totals *out);
 void policy_page(const struct policy *policy, uint64_t gfn, struct policy_page *out);
+/* The records, for who wants to know how much of them is in memory. */
+void policy_memory(const struct policy *policy, void **mem, size_t *bytes);
 /* The hottest pages as of now_ns, by the clock of the calls above. */
 void policy_hottest(const struct policy *policy, uint64_t now_ns, struct policy_list *out);
 

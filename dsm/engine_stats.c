@@ -53,11 +53,12 @@ void engine_stats_publish(struct engine *e)
 #undef X
 }
 
-/* Bytes of [mem, mem + size) that are in memory. */
-static uint64_t resident_bytes(uint8_t *mem, size_t size)
+/* Bytes of a region that are in memory. */
+static uint64_t resident_bytes(void *region, size_t size)
 {
 	unsigned char present[4096];
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), step = sizeof(present) * page;
+	uint8_t *mem = region;
 	uint64_t bytes = 0;
 
 	for (size_t at = 0; at < size; at += step) {
@@ -73,9 +74,14 @@ static uint64_t resident_bytes(uint8_t *mem, size_t size)
 
 void engine_stats(struct engine *e, struct engine_stats *out)
 {
+	void *records;
+	size_t records_bytes;
+
 #define X(field, source) out->field = __atomic_load_n(&e->published.field, __ATOMIC_RELAXED);
 	STATS_TABLE(X)
 #undef X
-	out->metadata_bytes = resident_bytes(e->protocol_mem, e->protocol_bytes);
+	policy_memory(e->policy, &records, &records_bytes);
+	out->metadata_bytes = resident_bytes(e->protocol_mem, e->protocol_bytes) +
+			      resident_bytes(records, records_bytes);
 	out->frame_bytes = pages_frame_bytes(e->pages);
 }
