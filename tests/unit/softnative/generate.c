@@ -98,7 +98,7 @@ struct address {
 
 static void address_choose(struct generator *g, struct address *a)
 {
-	unsigned kind = rng_below(&g->rng, 16);
+	unsigned kind = rng_below(&g->rng, g->absolute ? 2 : 16);
 
 	memset(a, 0, sizeof(*a));
 	a->base = a->index = -1;
@@ -182,7 +182,7 @@ static void target_choose(struct generator *g)
 	if (g->form->special == SP_JUMP_IND || g->form->special == SP_JUMP_FAR)
 		g->t->target = DATA_VA + 0x80 + rng_below(&g->rng, DATA_BYTES - 0x400);
 	/* Nothing lies there natively either, so any instruction may try it. */
-	if (g->t->mode == 64 && !g->ad32 && !rng_below(&g->rng, 64))
+	if (g->t->mode == 64 && !g->ad32 && !g->absolute && !rng_below(&g->rng, 64))
 		g->t->target = NONCANONICAL + rng_below(&g->rng, 4096);
 }
 
@@ -447,10 +447,12 @@ void case_generate(struct test_case *t, const struct form *form, uint64_t seed, 
 	case_end(t);
 }
 
-/* No memory, nothing undefined but AF, which only the end of the sequence looks at. */
-bool form_plain(const struct form *f)
+/* Nothing undefined but AF, which only the end of the sequence looks at. */
+bool form_plain(const struct form *f, bool memory)
 {
-	if (f->flags & (F_MEM | F_FAULT | F_STACK) || f->special != SP_NONE)
+	if (f->flags & (F_FAULT | F_STACK) || f->special != SP_NONE)
+		return false;
+	if ((f->flags & F_MEM) && !memory)
 		return false;
 	switch (f->class) {
 	case CLASS_ALU:
@@ -483,7 +485,8 @@ static void sequence_add(struct generator *g, const struct form *f)
 	g->form = f;
 	g->rex_bits = 0;
 	g->rep = 0;
-	g->ad32 = g->gs = false;
+	g->ad32 = g->gs = g->rip_relative = false;
+	g->disp_at = 0;
 	encode(g);
 	t->undefined |= f->undefined;
 	t->form = f;
@@ -492,7 +495,7 @@ static void sequence_add(struct generator *g, const struct form *f)
 void sequence_generate(struct test_case *t, const struct form *forms, unsigned count, uint64_t seed,
 		       const uint8_t *pool)
 {
-	struct generator g = {.t = t, .registers_only = true, .pool = pool};
+	struct generator g = {.t = t, .pool = pool};
 	unsigned length, added = 0;
 
 	case_begin(&g, seed, false);
@@ -500,10 +503,13 @@ void sequence_generate(struct test_case *t, const struct form *forms, unsigned c
 	length = 2 + rng_below(&g.rng, SEQUENCE_MAX - 1);
 	/* Half of the sequences are integer ones alone: there are more forms of the others. */
 	bool integer = rng_below(&g.rng, 2);
+
+	g.absolute = rng_below(&g.rng, 2);
+	g.registers_only = !g.absolute;
 	while (added < length) {
 		const struct form *f = &forms[rng_below(&g.rng, count)];
 
-		if (!form_plain(f) || (integer && f->class >= CLASS_SSE))
+		if (!form_plain(f, g.absolute) || (integer && f->class >= CLASS_SSE))
 			continue;
 		sequence_add(&g, f);
 		added++;

@@ -214,6 +214,7 @@ struct generator {
 	uint8_t rex_bits;
 	bool rex;
 	bool registers_only;
+	bool absolute; /* addresses take no register: a sequence may have changed it */
 	bool memory, rip_relative;
 	unsigned reg, rm;
 	uint16_t reserved; /* registers that no address may use */
@@ -222,11 +223,11 @@ struct generator {
 };
 void case_generate(struct test_case *t, const struct form *form, uint64_t seed,
 		   const uint8_t *pool);
-/* A case of several instructions without memory operands, chosen among those for which form_plain
- * holds; t->form is the last one. */
+/* A case of several instructions, chosen among those for which form_plain holds, half of them with
+ * memory operands; t->form is the last one. */
 void sequence_generate(struct test_case *t, const struct form *forms, unsigned count, uint64_t seed,
 		       const uint8_t *pool);
-bool form_plain(const struct form *f);
+bool form_plain(const struct form *f, bool memory);
 /* A place in the data (or beyond its edges) for an operand. */
 uint64_t target_random(struct rng *r, bool aligned);
 /* An address in the code pages that holds a trap. */
