@@ -205,18 +205,36 @@ BOTH(a_slice_of_another_vm_is_refused)
 	rig_destroy(&rig);
 }
 
-BOTH(closing_from_a_callback_ends_the_callbacks)
+BOTH(closing_ends_the_callbacks)
 {
 	struct rig rig;
 
 	rig_init(&rig, 2, *inproc);
 	rig_up(&rig);
 	for (unsigned i = 0; i < 10; i++)
-		rig_send(&rig, 1, 0, i, 0);
+		cr_assert_eq(rig_send(&rig, 1, 0, i, 0), 0);
 	rig.slice[0].transport->ops->close(rig.slice[0].transport);
 	rig.slice[0].transport = NULL;
 	cr_assert(rig_until(&rig, &rig.slice[1].lost[0], 1));
 	cr_assert_eq(rig.slice[0].received, 0);
 	cr_assert_eq(rig.slice[0].lost[1], 0);
+	rig_destroy(&rig);
+}
+
+BOTH(closing_from_a_callback_ends_the_callbacks)
+{
+	struct rig rig;
+
+	rig_init(&rig, 3, *inproc);
+	rig_up(&rig);
+	rig.slice[0].close_in_msg = true;
+	for (unsigned i = 0; i < 10; i++) {
+		cr_assert_eq(rig_send(&rig, 1, 0, i, i % 2 ? 4096 : 0), 0);
+		cr_assert_eq(rig_send(&rig, 2, 0, i, 0), 0);
+	}
+	cr_assert(rig_until(&rig, &rig.slice[1].lost[0], 1));
+	cr_assert(rig_until(&rig, &rig.slice[2].lost[0], 1));
+	cr_assert_eq(rig.slice[0].received, 1);
+	cr_assert_eq(rig.slice[0].lost[1] + rig.slice[0].lost[2], 0);
 	rig_destroy(&rig);
 }

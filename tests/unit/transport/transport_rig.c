@@ -38,6 +38,10 @@ static int on_msg(void *ctx, unsigned peer, const struct wire_msg *msg, void *pa
 			slice->bad++;
 			break;
 		}
+	if (slice->close_in_msg) {
+		slice->transport->ops->close(slice->transport);
+		slice->transport = NULL;
+	}
 	return slice->on_msg_answer;
 }
 

@@ -24,6 +24,7 @@ struct rig_slice {
 	bool in_send;		   /* on_lost must not come now */
 	bool refuse_payload;	   /* payload_buffer answers NULL */
 	int on_msg_answer;	   /* what on_msg returns */
+	bool close_in_msg;	   /* on_msg closes the transport */
 	unsigned received;	   /* messages */
 	unsigned bad;		   /* messages whose number or payload was not as expected */
 	uint64_t next[RIG_SLICES]; /* expected msg.arg from each peer */
