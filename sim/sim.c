@@ -61,6 +61,9 @@ const char *sim_config_fault(const struct sim_config *c)
 		return "a run has 1 to 64 epochs";
 	if (c->accesses && c->disturbances & (1u << SIM_BIT_CRASH | 1u << SIM_BIT_CUT))
 		return "a run that is lost does not come to a number of accesses";
+	if (c->homes == SIM_HOMES_MOVED &&
+	    (uint64_t)c->pages * c->nodes * c->epochs > SIM_FORESIGHT_MAX)
+		return "to move homes foreknowing, pages times nodes times epochs must be less";
 	if (c->cache && c->cache < 2 * c->vcpus)
 		return "a node must keep at least two pages for each vCPU";
 	if (c->coordinator && (c->nodes > SLICES_MAX || c->nodes * c->vcpus > VCPUS_MAX))
@@ -360,7 +363,7 @@ static void sum_up(struct sim *sim)
 	r->wait_p99_ns = wait_p99_ns(sim);
 }
 
-static void plan(struct sim *sim)
+static void prepare(struct sim *sim)
 {
 	const struct sim_config *c = &sim->config;
 	sim->random.state = c->seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
@@ -376,18 +379,18 @@ static void plan(struct sim *sim)
 		sim->fatal_at = c->events / 4 + random_below(&sim->random, c->events / 2 + 1) + 1;
 }
 
-static int run_once(const struct sim_config *config, struct sim_result *result, FILE *report,
-		    uint32_t *plan_made)
+int sim_run_once(const struct sim_config *config, const uint32_t *plan, uint32_t *counts,
+		 struct sim_result *result, FILE *report)
 {
 	struct sim *sim = calloc(1, sizeof(*sim));
 	if (!sim)
 		return -ENOMEM;
-	sim->plan = plan_made;
-	sim->planning = config->homes == SIM_HOMES_FIXED;
+	sim->plan = plan;
+	sim->counts = counts;
 	memset(result, 0, sizeof(*result));
 	sim->config = *config;
 	sim->result = result;
-	plan(sim);
+	prepare(sim);
 	int err = world_create(sim);
 	if (!err) {
 		if (config->disturbances & 1u << SIM_BIT_SLOW)
@@ -405,27 +408,9 @@ static int run_once(const struct sim_config *config, struct sim_result *result, 
 	return err;
 }
 
-/* Twice the same work: once to learn who misses what, once with the pages where they are missed. */
-static int run_moved(const struct sim_config *config, struct sim_result *result, FILE *report)
-{
-	struct sim_config first = *config;
-	uint32_t *plan = calloc((size_t)config->epochs * config->pages, sizeof(plan[0]));
-	if (!plan)
-		return -ENOMEM;
-	for (size_t i = 0; i < (size_t)config->epochs * config->pages; i++)
-		plan[i] = (uint32_t)(i % config->pages);
-	first.homes = SIM_HOMES_FIXED;
-	first.trace = NULL;
-	int err = run_once(&first, result, report, plan);
-	if (!err && !result->checker)
-		err = run_once(config, result, report, plan);
-	free(plan);
-	return err;
-}
-
 int sim_run(const struct sim_config *config, struct sim_result *result, FILE *report)
 {
 	if (config->homes == SIM_HOMES_MOVED)
-		return run_moved(config, result, report);
-	return run_once(config, result, report, NULL);
+		return homes_run_moved(config, result, report);
+	return sim_run_once(config, NULL, NULL, result, report);
 }

@@ -18,6 +18,8 @@
 #define SIM_EPOCHS_MAX 64u
 /* Phases of a run in which the pages of `affine` have the same favourites. */
 #define SIM_PHASES 4u
+/* Pages times nodes times epochs, if homes move as is foreknown: what is counted of each. */
+#define SIM_FORESIGHT_MAX (1u << 26)
 /* sim_config.cache: pages of other homes are never evicted. */
 #define SIM_CACHE_ALL UINT32_MAX
 

@@ -18,7 +18,7 @@
 
 #define NOWHERE UINT32_MAX
 
-static uint32_t *plan_of(const struct sim *sim, unsigned epoch)
+static const uint32_t *plan_of(const struct sim *sim, unsigned epoch)
 {
 	return &sim->plan[(size_t)epoch * sim->config.pages];
 }
@@ -26,7 +26,7 @@ static uint32_t *plan_of(const struct sim *sim, unsigned epoch)
 int homes_create(struct sim *sim)
 {
 	const struct sim_config *c = &sim->config;
-	bool counts = sim->planning ? sim->plan != NULL : c->homes == SIM_HOMES_ONLINE;
+	bool counts = sim->counts || c->homes == SIM_HOMES_ONLINE;
 	sim->slot_of = calloc(c->pages, sizeof(sim->slot_of[0]));
 	sim->page_of = calloc(c->pages, sizeof(sim->page_of[0]));
 	if (counts)
@@ -35,7 +35,7 @@ int homes_create(struct sim *sim)
 		return -ENOMEM;
 	for (unsigned page = 0; page < c->pages; page++) {
 		/* Nobody has had any page: the first map costs nothing. */
-		unsigned slot = sim->plan && !sim->planning ? plan_of(sim, 0)[page] : page;
+		unsigned slot = sim->plan ? plan_of(sim, 0)[page] : page;
 		sim->slot_of[page] = slot;
 		sim->page_of[slot] = page;
 		sim->result->homes_moved += slot % c->nodes != page % c->nodes;
@@ -211,32 +211,79 @@ static void homes_move(struct sim *sim, const uint32_t *slot_of)
 
 void homes_epoch_begin(struct sim *sim)
 {
-	if (sim->plan && !sim->planning && sim->epoch)
+	if (sim->plan && sim->epoch)
 		homes_move(sim, plan_of(sim, sim->epoch));
+}
+
+/* Of two runs the larger number counts: a home does not miss what lies with it. */
+static void counts_take(struct sim *sim)
+{
+	size_t count = (size_t)sim->config.pages * sim->config.nodes;
+	uint32_t *out = &sim->counts[sim->epoch * count];
+	for (size_t i = 0; i < count; i++) {
+		out[i] = sim->misses[i] > out[i] ? sim->misses[i] : out[i];
+		sim->misses[i] = 0;
+	}
+}
+
+static void move_by_experience(struct sim *sim)
+{
+	const struct sim_config *c = &sim->config;
+	uint32_t *next = calloc(c->pages, sizeof(next[0]));
+	invariant(next);
+	homes_assign(c->pages, c->nodes, sim->misses, sim->slot_of, true, next);
+	moves_pay(sim, next);
+	homes_move(sim, next);
+	free(next);
+	/* What is long ago counts less. */
+	for (size_t i = 0; i < (size_t)c->pages * c->nodes; i++)
+		sim->misses[i] /= 2;
 }
 
 void homes_epoch_end(struct sim *sim)
 {
-	const struct sim_config *c = &sim->config;
-	if (!sim->misses)
-		return;
-	if (sim->planning) {
-		const uint32_t *before = sim->epoch ? plan_of(sim, sim->epoch - 1) : sim->slot_of;
-		homes_assign(c->pages, c->nodes, sim->misses, before, false,
-			     plan_of(sim, sim->epoch));
-		/* If a loss ends the run, nothing is known of the epochs after this one. */
-		for (unsigned epoch = sim->epoch + 1; epoch < c->epochs; epoch++)
-			memcpy(plan_of(sim, epoch), plan_of(sim, sim->epoch),
-			       c->pages * sizeof(sim->plan[0]));
-	} else if (sim->epoch + 1 < c->epochs) {
-		uint32_t *next = calloc(c->pages, sizeof(next[0]));
-		invariant(next);
-		homes_assign(c->pages, c->nodes, sim->misses, sim->slot_of, true, next);
-		moves_pay(sim, next);
-		homes_move(sim, next);
-		free(next);
+	if (sim->counts)
+		counts_take(sim);
+	else if (sim->misses && sim->epoch + 1 < sim->config.epochs)
+		move_by_experience(sim);
+}
+
+static void plan_make(const struct sim_config *c, const uint32_t *counts, uint32_t *plan)
+{
+	uint32_t *before = calloc(c->pages, sizeof(before[0]));
+	invariant(before);
+	for (unsigned page = 0; page < c->pages; page++)
+		before[page] = page;
+	for (unsigned epoch = 0; epoch < c->epochs; epoch++, plan += c->pages) {
+		homes_assign(c->pages, c->nodes, counts, before, false, plan);
+		memcpy(before, plan, c->pages * sizeof(before[0]));
+		counts += (size_t)c->pages * c->nodes;
 	}
-	/* Foresight is about one epoch; experience fades. */
-	for (size_t i = 0; i < (size_t)c->pages * c->nodes; i++)
-		sim->misses[i] = sim->planning ? 0 : sim->misses[i] / 2;
+	free(before);
+}
+
+int homes_run_moved(const struct sim_config *config, struct sim_result *result, FILE *report)
+{
+	struct sim_config look = *config;
+	size_t pages = (size_t)config->epochs * config->pages;
+	uint32_t *plan = calloc(pages, sizeof(plan[0]));
+	uint32_t *counts = calloc(pages * config->nodes, sizeof(counts[0]));
+	int err = plan && counts ? 0 : -ENOMEM;
+	look.homes = SIM_HOMES_FIXED;
+	look.trace = NULL;
+	if (!err)
+		err = sim_run_once(&look, NULL, counts, result, report);
+	if (err || result->checker)
+		goto out;
+	plan_make(config, counts, plan);
+	look.homes = SIM_HOMES_MOVED;
+	err = sim_run_once(&look, plan, counts, result, report);
+	if (err || result->checker)
+		goto out;
+	plan_make(config, counts, plan);
+	err = sim_run_once(config, plan, NULL, result, report);
+out:
+	free(plan);
+	free(counts);
+	return err;
 }

@@ -206,11 +206,11 @@ struct sim {
 	uint32_t *slot_of, *page_of;
 	/* Who missed what in this epoch: pages * nodes, by page; NULL: nobody asks. */
 	uint32_t *misses;
-	uint32_t *plan;	    /* by epoch, slot_of: to be written or to be followed; or NULL */
-	bool planning;	    /* to be written */
-	unsigned epoch;	    /* from 0 */
-	uint64_t quota;	    /* accesses that a vCPU makes before it parks */
-	uint64_t resume_ns; /* vCPUs start so much later, since pages were moved */
+	const uint32_t *plan; /* by epoch, slot_of: to be followed; or NULL */
+	uint32_t *counts;     /* by epoch, misses: to be raised to these; or NULL */
+	unsigned epoch;	      /* from 0 */
+	uint64_t quota;	      /* accesses that a vCPU makes before it parks */
+	uint64_t resume_ns;   /* vCPUs start so much later, since pages were moved */
 	uint64_t wait[WAIT_BUCKETS];
 	uint64_t written;
 	bool parking;		     /* vCPUs stop after their access */
@@ -251,6 +251,11 @@ static inline unsigned gfn_page(const struct sim *sim, uint64_t gfn)
 			    (unsigned)(gfn >> CHUNK_PAGES_SHIFT)];
 }
 
+/* ---- sim.c ---- */
+/* A run; with a plan its homes follow it, with counts these take what was missed. */
+int sim_run_once(const struct sim_config *config, const uint32_t *plan, uint32_t *counts,
+		 struct sim_result *result, FILE *report);
+
 /* ---- sim_net.c ---- */
 /* Puts a message on its way; its bytes are those of the sender's frame now. */
 void net_send(struct sim *sim, unsigned from, const struct protocol_action *action);
@@ -281,6 +286,11 @@ void vcpus_give_up(struct sim *sim, unsigned node, unsigned page);
 /* ---- sim_homes.c: where the pages lie ---- */
 int homes_create(struct sim *sim);
 void homes_free(struct sim *sim);
+/*
+ * Three times the same work: twice to learn who misses what where it is not the home, which is what
+ * one look does not tell of the first homes, and once with the pages where they are missed most.
+ */
+int homes_run_moved(const struct sim_config *config, struct sim_result *result, FILE *report);
 void homes_missed(struct sim *sim, unsigned node, unsigned page);
 /* At rest: pages move as the configuration says, or as is to be known of the epoch that ended. */
 void homes_epoch_begin(struct sim *sim);

@@ -284,6 +284,11 @@ Test(sim, configurations_beyond_the_limits_are_refused)
 	REFUSED(epochs, 0);
 	REFUSED(epochs, SIM_EPOCHS_MAX + 1);
 	REFUSED(cache, 2 * good.vcpus - 1);
+	good = small(1, 1000);
+	good.pages = SIM_PAGES_MAX;
+	good.epochs = SIM_EPOCHS_MAX;
+	REFUSED(homes, SIM_HOMES_MOVED);
+	good = small(1, 8);
 	good.disturbances |= 1u << SIM_BIT_CRASH;
 	REFUSED(accesses, 1000);
 #undef REFUSED
