@@ -185,11 +185,53 @@ static const char *prefixes_differ(const ZydisDecodedInstruction *z, const struc
 	return z->address_width == ours->adsize * 8 ? NULL : "address size";
 }
 
+/* Instructions whose operands have one size, or the mode's, whatever the record says. */
+static bool size_fixed(const ZydisDecodedInstruction *z)
+{
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_XLAT:
+	case ZYDIS_MNEMONIC_NOP:
+	case ZYDIS_MNEMONIC_CMPXCHG8B:
+	case ZYDIS_MNEMONIC_SYSCALL:
+	case ZYDIS_MNEMONIC_INVLPG:
+	case ZYDIS_MNEMONIC_SGDT:
+	case ZYDIS_MNEMONIC_SIDT:
+	case ZYDIS_MNEMONIC_LGDT:
+	case ZYDIS_MNEMONIC_LIDT:
+	case ZYDIS_MNEMONIC_INSD: /* 32 bits with REX.W too */
+	case ZYDIS_MNEMONIC_OUTSD:
+		return true;
+	default: /* MOV CR, MOV DR */
+		return z->opcode_map == ZYDIS_OPCODE_MAP_0F && z->opcode >= 0x20 &&
+		       z->opcode <= 0x23;
+	}
+}
+
+/* The handlers of x87, MMX and SSE have their operands' sizes in them. */
+static const char *size_differs(const ZydisDecodedInstruction *z, const struct insn *ours)
+{
+	switch (z->meta.isa_set) {
+	case ZYDIS_ISA_SET_X87:
+	case ZYDIS_ISA_SET_FCMOV:
+	case ZYDIS_ISA_SET_PENTIUMMMX:
+	case ZYDIS_ISA_SET_SSE:
+	case ZYDIS_ISA_SET_SSE2:
+	case ZYDIS_ISA_SET_SSE2MMX:
+		return NULL;
+	default:
+		if (z->operand_width == ours->opsize * 8 || size_fixed(z))
+			return NULL;
+		return "operand size";
+	}
+}
+
 const char *operands_differ(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,
 			    const struct insn *ours)
 {
 	const char *what = prefixes_differ(z, ours);
 
+	if (!what)
+		what = size_differs(z, ours);
 	if (!what && z->meta.isa_set != ZYDIS_ISA_SET_X87)
 		what = immediates_differ(z, ours);
 	for (unsigned n = 0; n < z->operand_count && !what; n++)
