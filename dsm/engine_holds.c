@@ -8,10 +8,6 @@
 #include "base/log.h"
 #include "dsm/engine_parts.h"
 
-/* How often to look whether a page was used that is in hold for that: a thread that waits for a CPU
- * waits for some milliseconds. */
-#define UNUSED_RECHECK_NS 100000
-
 static void heap_swap(struct hold_timer *a, struct hold_timer *b)
 {
 	struct hold_timer tmp = *a;
@@ -78,9 +74,10 @@ void engine_holds_run(struct engine *e)
 	e->timer_armed_ns = 0;
 	while (e->holds_count > 0 && e->holds[0].deadline_ns <= now_ns) {
 		struct hold_timer timer = heap_pop(e);
+		uint64_t recheck_ns = engine_use_recheck_ns(e, timer.gfn, now_ns);
 
-		if (engine_use_outstanding(e, timer.gfn, now_ns))
-			engine_hold_add(e, timer.gfn, now_ns + UNUSED_RECHECK_NS);
+		if (recheck_ns)
+			engine_hold_add(e, timer.gfn, now_ns + recheck_ns);
 		else
 			engine_hold_end(e, timer.gfn);
 	}

@@ -51,8 +51,9 @@ struct prediction {
 struct grant {
 	uint64_t tag; /* gfn + 1; 0: free */
 	uint64_t granted_ns;
-	uint64_t cpu_ns; /* the thread's CPU time then */
-	uint32_t tid;
+	uint64_t cpu_ns;  /* the thread's CPU time then */
+	uint64_t used_ns; /* when somebody wanted the page and it was seen in use; 0: not yet */
+	uint32_t tid;	  /* 0: it was used */
 };
 /* Grants remembered, direct-mapped: several for each vCPU that a slice can have. */
 #define GRANTS 1024u
@@ -197,17 +198,24 @@ bool engine_predict_write(struct engine *e, uint64_t gfn);
 /* This slice wants to write gfn, of which it has a copy. */
 void engine_predict_learn(struct engine *e, uint64_t gfn);
 
-/* engine_turns.c: whose turn it is to keep contended pages. */
+/* engine_turns.c: whose turn it is to keep contended pages, and how long they may be kept. */
 /* A remote fault took this long: the turns' length follows. */
 void engine_turns_learn(struct engine *e, uint64_t latency_ns);
-/* Fills the event's turn, if there are turns. */
+/* Fills the event's turn, if there are turns, or its long hold time. */
 void engine_turn_tell(const struct engine *e, struct protocol_event *event);
+/* For pages that are long contended; 0: they are held no longer than others. */
+uint64_t engine_long_hold_ns(const struct engine *e);
 
 /* engine_use.c: pages that were not used yet. */
 /* gfn is mapped now for the thread tid, which waited for it (0: not known). */
 void engine_use_expect(struct engine *e, uint64_t gfn, uint32_t tid, uint64_t now_ns);
-/* Is gfn contended, and its thread has not run since it came? Not for longer than some ms. */
+/* Is gfn contended, and its thread has not had the hold time of CPU since it came? Not for longer
+ * than some ms. */
 bool engine_use_outstanding(struct engine *e, uint64_t gfn, uint64_t now_ns);
+/* The same: 0 if not, else after how many ns to look again. */
+uint64_t engine_use_recheck_ns(struct engine *e, uint64_t gfn, uint64_t now_ns);
+/* When gfn last came, if it was contended then and is remembered; else 0. */
+uint64_t engine_use_granted_ns(struct engine *e, uint64_t gfn);
 
 /*
  * engine_cache.c: the limit on the frames of remote pages. All but the first three only if there

@@ -12,7 +12,7 @@
  */
 #define PREDICT_USES 3u
 /* A write that comes later than this after the read was asked for is another story: a few remote
- * faults. */
+ * faults. If many wait for the page, it counts from the page's coming. */
 #define SOON_NS 250000
 
 static struct prediction *prediction_of(struct engine *e, uint64_t gfn)
@@ -43,8 +43,10 @@ bool engine_predict_write(struct engine *e, uint64_t gfn)
 void engine_predict_learn(struct engine *e, uint64_t gfn)
 {
 	struct prediction *p = prediction_of(e, gfn);
+	uint64_t granted_ns = engine_use_granted_ns(e, gfn);
+	uint64_t since_ns = granted_ns > p->asked_ns ? granted_ns : p->asked_ns;
 
-	if (p->read_only_once && clock_now_ns() - p->asked_ns < SOON_NS)
+	if (p->read_only_once && clock_now_ns() - since_ns < SOON_NS)
 		p->uses = PREDICT_USES;
 	p->read_only_once = false;
 }

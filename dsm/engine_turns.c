@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Turns: which slice keeps the contended pages now, where page-table walks write. */
+/* Which slice keeps the contended pages now, where page-table walks write; and for how long,
+ * elsewhere. */
 #include "base/clock.h"
 #include "dsm/engine_parts.h"
 
@@ -21,6 +22,23 @@
 #define TURN_FAULTS	 32u
 #define TURN_SHORTEST_NS (UINT64_C(1) << 20) /* about a millisecond */
 #define TURN_LONGEST_NS	 (UINT64_C(1) << 27) /* an eighth of a second */
+
+/*
+ * Of three slices or more that all want a page, all of the time, some hear that the next one wants
+ * it as they get it, since the home sends the FWD right behind the page, or is the slice itself.
+ * The others hear of it after a round trip (their DONE, the home's FWD), and have it for that long.
+ * So that all have it equally long, the hold time for such pages is longer than a round trip
+ * between hosts of one network. It is a constant, as slices that measured would disagree: the home
+ * gets its pages with one message less. Two slices always hear of it at once.
+ */
+#define LONG_HOLD_TIMES 5u /* in units of hold_ns: 100 us */
+
+uint64_t engine_long_hold_ns(const struct engine *e)
+{
+	if (e->config.slices <= 2 || e->turn_ns)
+		return 0;
+	return LONG_HOLD_TIMES * e->config.hold_ns;
+}
 
 void engine_turns_learn(struct engine *e, uint64_t latency_ns)
 {
@@ -45,6 +63,7 @@ void engine_turn_tell(const struct engine *e, struct protocol_event *event)
 {
 	uint64_t shared_ns, turns;
 
+	event->long_hold_ns = engine_long_hold_ns(e);
 	if (!e->turn_ns)
 		return;
 	shared_ns =

@@ -71,6 +71,9 @@ struct protocol_event {
 	/* EVENT_MESSAGE: if gfn is contended it stays, past its hold time too: who waited for it
 	 * could not use it yet. The caller answers for an end of this. */
 	bool unused;
+	/* EVENT_MESSAGE: how long a page may be held that has long been asked for soon after each
+	 * grant; 0, or less than the configuration's hold_ns: no longer than others. */
+	uint64_t long_hold_ns;
 	/*
 	 * With turns: their length (0: no turns), whose it is, and when it ends by now_ns's clock.
 	 * A contended page is then not held for hold_ns but given up at once to slices that come
@@ -158,6 +161,10 @@ int protocol_step(struct protocol *p, const struct protocol_event *event,
 
 /* Has gfn been taken away soon after a grant, of late? Then a hold time is in force for it. */
 bool protocol_page_contended(const struct protocol *p, uint64_t gfn);
+/* The hold time in force for gfn, with that of the event for pages that are long contended; 0:
+ * none.
+ */
+uint64_t protocol_page_hold_ns(const struct protocol *p, uint64_t gfn, uint64_t long_hold_ns);
 
 /*
  * Would protocol_step take the page that comes with msg from slice `from`? True exactly if so.

@@ -9,11 +9,26 @@ static struct hold *hold_find(const struct protocol *p, uint64_t gfn)
 	return h && h->tag == gfn + 1 ? h : NULL;
 }
 
-static uint64_t hold_end(const struct protocol *p, const struct hold *h)
+static bool long_contended(const struct hold *h)
 {
-	if (!h->level)
-		return 0;
-	return h->granted_ns + (p->config.hold_ns >> (HOLD_LEVEL_MAX - h->level));
+	return h->soon == HOLD_LONG_AFTER;
+}
+
+static bool contended(const struct hold *h)
+{
+	return h->level || long_contended(h);
+}
+
+static uint64_t hold_length(const struct protocol *p, const struct hold *h, uint64_t long_hold_ns)
+{
+	if (long_contended(h) && long_hold_ns > p->config.hold_ns)
+		return long_hold_ns;
+	return h->level ? p->config.hold_ns >> (HOLD_LEVEL_MAX - h->level) : 0;
+}
+
+static uint64_t hold_end(const struct step *s, const struct hold *h)
+{
+	return h->granted_ns + hold_length(s->p, h, s->event->long_hold_ns);
 }
 
 void hold_granted(struct step *s, uint64_t gfn)
@@ -37,13 +52,24 @@ static bool turn_is_before(const struct step *s, unsigned other)
 
 static bool hold_in_force(const struct step *s, const struct hold *h, unsigned requester)
 {
-	if (!h->level)
+	if (!contended(h))
 		return false;
 	if (s->event->unused)
 		return true;
 	if (s->event->turn_ns)
 		return turn_is_before(s, requester);
-	return s->now_ns < hold_end(s->p, h);
+	return s->now_ns < hold_end(s, h);
+}
+
+/* Where long hold times are known: has the page been asked for soon most of the last times? */
+static void soon_count(const struct step *s, struct hold *h)
+{
+	uint64_t long_hold_ns = s->event->long_hold_ns;
+
+	if (long_hold_ns && s->now_ns < h->granted_ns + HOLD_LONG_SOON * long_hold_ns)
+		h->soon += h->soon < HOLD_LONG_AFTER;
+	else
+		h->soon /= 2;
 }
 
 bool hold_check(struct step *s, uint64_t gfn, unsigned requester)
@@ -52,6 +78,7 @@ bool hold_check(struct step *s, uint64_t gfn, unsigned requester)
 	if (!h)
 		return false;
 	uint64_t hold_ns = s->event->turn_ns ? s->event->turn_ns : s->p->config.hold_ns;
+	soon_count(s, h);
 	bool held = hold_in_force(s, h, requester);
 	if (s->now_ns < h->granted_ns + HOLD_SOON * hold_ns) {
 		/* The hold time in force must not move while a message waits for it. */
@@ -69,7 +96,7 @@ void hold_defer(struct step *s, uint64_t gfn, const struct wire_msg *msg)
 	h->deferred = msg->type;
 	h->requester = msg->requester;
 	s->p->stats.deferred++;
-	uint64_t end_ns = s->event->turn_ns ? s->event->turn_end_ns : hold_end(s->p, h);
+	uint64_t end_ns = s->event->turn_ns ? s->event->turn_end_ns : hold_end(s, h);
 	/* A page that is held as it is unused is looked at again after one more hold time. */
 	if (s->event->unused || end_ns <= s->now_ns)
 		end_ns = s->now_ns + s->p->config.hold_ns;
@@ -100,7 +127,13 @@ void hold_release(struct step *s, uint64_t gfn)
 bool protocol_page_contended(const struct protocol *p, uint64_t gfn)
 {
 	const struct hold *h = hold_find(p, gfn);
-	return h && h->level;
+	return h && contended(h);
+}
+
+uint64_t protocol_page_hold_ns(const struct protocol *p, uint64_t gfn, uint64_t long_hold_ns)
+{
+	const struct hold *h = hold_find(p, gfn);
+	return h ? hold_length(p, h, long_hold_ns) : 0;
 }
 
 void hold_forget_all(struct protocol *p)

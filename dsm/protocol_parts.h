@@ -22,6 +22,9 @@
 #define HOLD_LEVEL_MAX 3u
 /* A page that is taken away within this many hold times (or turns) of its grant is contended. */
 #define HOLD_SOON 4u
+/* One that was asked for this many times within so many long hold times is long contended. */
+#define HOLD_LONG_AFTER 16u
+#define HOLD_LONG_SOON	2u
 
 /* The slice's byte for every guest page: an enum page_state and one flag. */
 #define PAGE_STATE_MASK 0x0fu
@@ -71,7 +74,8 @@ struct hold {
 	uint16_t requester; /* of the message set aside */
 	uint8_t level;
 	uint8_t deferred; /* its type, or 0 */
-	uint32_t pad;
+	uint8_t soon;	  /* to HOLD_LONG_AFTER: long contended */
+	uint8_t pad[3];
 };
 
 /* A fixed pool with a free list; entries never used are still untouched memory. */

@@ -151,10 +151,11 @@ static void turn_note(const struct game *g, struct player *me, unsigned self, ui
 	}
 }
 
-/* After a write, so that the page is here to be written. Is the time up? */
+/* After a write. A plain read of the tag would ask for a copy, if the page went just before: so it
+ * is read by a write too. Is the time up? */
 static bool player_look(const struct game *g, struct player *me, unsigned self)
 {
-	uint64_t tag = g->page[WORD_TAG], now;
+	uint64_t tag = atomic_add_fetch_old(g->page + WORD_TAG, 0), now;
 
 	if (tag && tag == me->tag && me->written % WRITES_PER_LOOK)
 		return false;

@@ -652,6 +652,51 @@ Test(protocol, a_contended_page_stays_until_it_is_used)
 	expect_state(p, GFN_OF1, "I");
 }
 
+/* Slice 2 asks for it this long after it came; what the hold time was. */
+static uint64_t asked_after(struct protocol *p, uint64_t ns, uint64_t long_hold_ns)
+{
+	struct protocol_event event = {.long_hold_ns = long_hold_ns};
+	uint64_t granted_ns;
+
+	fetch(p, true);
+	granted_ns = now;
+	now += ns;
+	if (!kept_from(p, 2, event))
+		return 0;
+	now = out.list[0].deadline_ns;
+	step(p, EVENT_HOLD_END, GFN_OF1);
+	expect_state(p, GFN_OF1, "I");
+	return now - granted_ns;
+}
+
+Test(protocol, a_page_that_is_asked_for_soon_again_and_again_is_held_long)
+{
+	struct protocol *p = start_with(HOLD_NS);
+	const uint64_t long_ns = 10 * HOLD_NS;
+
+	for (unsigned i = 0; i < HOLD_LONG_AFTER - 1; i++)
+		cr_assert_leq(asked_after(p, 1, long_ns), HOLD_NS);
+	cr_assert_eq(asked_after(p, 1, long_ns), long_ns);
+	cr_assert_eq(asked_after(p, long_ns - 1, long_ns), long_ns);
+	cr_assert_eq(asked_after(p, long_ns, long_ns), 0); /* soon enough to stay so */
+	cr_assert_eq(protocol_page_hold_ns(p, GFN_OF1, long_ns), long_ns);
+	cr_assert_eq(asked_after(p, 1, long_ns), long_ns);
+	/* Not where it is not known, or shorter. */
+	cr_assert_eq(protocol_page_hold_ns(p, GFN_OF1, HOLD_NS / 2), HOLD_NS);
+	cr_assert_eq(protocol_page_hold_ns(p, GFN_OF1, 0), HOLD_NS);
+	cr_assert_eq(asked_after(p, 2 * long_ns, long_ns), 0); /* late */
+	cr_assert_leq(asked_after(p, 1, long_ns), HOLD_NS);
+}
+
+Test(protocol, a_page_is_not_held_long_that_is_asked_for_now_and_then)
+{
+	struct protocol *p = start_with(HOLD_NS);
+	const uint64_t long_ns = 10 * HOLD_NS;
+
+	for (unsigned i = 0; i < 10 * HOLD_LONG_AFTER; i++)
+		cr_assert_leq(asked_after(p, i % 4 ? 1 : 3 * long_ns, long_ns), HOLD_NS);
+}
+
 Test(protocol, a_write_lets_the_deferred_writer_go_first)
 {
 	struct protocol *p = start_with(HOLD_NS);
