@@ -73,6 +73,13 @@ _Noreturn void soft_raise_pf(struct soft_cpu *c, const struct insn *i, uint64_t 
 	raise_event(c, i, VEC_PF, true, error);
 }
 
+/* What DR6 said of breakpoints before is gone; the rest stays until software clears it. */
+_Noreturn void soft_raise_debug(struct soft_cpu *c, const struct insn *i, uint32_t cause)
+{
+	c->dr6 = (c->dr6 & ~UINT64_C(0xf)) | cause;
+	soft_raise(c, i, VEC_DB);
+}
+
 _Noreturn void soft_raise_software(struct soft_cpu *c, const struct insn *i, int vector)
 {
 	c->rip = soft_rip_wrap(c, soft_rip(c, i));
@@ -322,6 +329,9 @@ void soft_exception_deliver(struct soft_cpu *c)
 	c->delivering_hw = !e.software;
 	c->delivering_ext = !e.software;
 	c->exception.vector = -1;
+	/* The handler may use the debug registers. */
+	if (e.vector == VEC_DB && !e.software)
+		c->dr7 &= ~(uint64_t)DR7_GD;
 	deliver(c, &e);
 }
 

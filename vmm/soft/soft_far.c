@@ -43,9 +43,9 @@ static uint64_t far_target(struct soft_cpu *c, const struct insn *i, const struc
 			soft_raise_error(c, i, VEC_GP, 0);
 		return offset;
 	}
-	if ((uint32_t)offset > cs->limit)
+	if (offset > cs->limit)
 		soft_raise_error(c, i, VEC_GP, 0);
-	return (uint32_t)offset;
+	return offset;
 }
 
 static void far_real_code(const struct soft_cpu *c, uint16_t selector, struct vcpu_segment *cs)
@@ -233,7 +233,7 @@ static uint64_t iret_flags_mask(const struct soft_cpu *c, const struct insn *i)
 	if (c->cpl <= (c->rflags & FLAG_IOPL) >> 12)
 		mask |= FLAG_IF;
 	if (c->cpl == 0)
-		mask |= FLAG_IOPL;
+		mask |= i->opsize > 2 ? FLAG_IOPL | FLAG_VIF | FLAG_VIP : FLAG_IOPL;
 	return mask;
 }
 

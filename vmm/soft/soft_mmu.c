@@ -115,7 +115,7 @@ static bool entry_is_leaf(const struct soft_cpu *c, const struct walk *w, unsign
 		return false;
 	if (w->paging.entry_size == 4)
 		return c->cr4 & CR4_PSE;
-	return level == 1 || (level == 2 && w->paging.levels == 4);
+	return level == 1 || (level == 2 && w->paging.levels == 4 && soft_has_huge_pages(c));
 }
 
 /* PAE's top-level entries have neither permissions nor an accessed bit. They are read at each walk
@@ -139,7 +139,8 @@ static uint64_t entry_reserved(const struct soft_cpu *c, const struct walk *w, u
 		mask |= UINT64_C(0x7ff) << 52;
 	if (!paging_nx(c))
 		mask |= PTE_NX;
-	if (level == 3)
+	/* Where PS names no page of this size. */
+	if (level == 3 || (level == 2 && !leaf))
 		mask |= PTE_PS;
 	if (leaf && level)
 		mask |= ((UINT64_C(1) << (12 + 9 * level)) - 1) & ~UINT64_C(0x1fff);

@@ -166,8 +166,7 @@ static void run_one(struct soft_cpu *c)
 	soft_exec_one(c);
 	if (!trap || (c->leave & LEAVE_NO_TRAP) || c->irq_shadow == SHADOW_MOV_SS)
 		return;
-	c->dr6 |= 0x4000; /* BS */
-	soft_raise(c, NULL, VEC_DB);
+	soft_raise_debug(c, NULL, DR6_BS);
 }
 
 static void soft_run(struct vcpu *v, struct vcpu_exit *exit)

@@ -39,6 +39,11 @@
 #define SOFT_PHYS_BITS 46
 #define SOFT_PHYS_MASK ((UINT64_C(1) << SOFT_PHYS_BITS) - 1)
 
+/* Debug registers: DR6's causes, DR7's general detection. */
+#define DR6_BD 0x2000u
+#define DR6_BS 0x4000u
+#define DR7_GD 0x2000u
+
 /* exception.vector of a triple fault: the CPU shuts down. */
 #define VEC_TRIPLE_FAULT 256
 
@@ -110,6 +115,8 @@ void soft_split_release(struct soft_cpu *c);
 
 /* INT n, INT3, INTO: a software interrupt; i is the instruction. */
 _Noreturn void soft_raise_software(struct soft_cpu *c, const struct insn *i, int vector);
+/* #DB: DR6 tells the cause, one of DR6_BD and DR6_BS. */
+_Noreturn void soft_raise_debug(struct soft_cpu *c, const struct insn *i, uint32_t cause);
 /* Delivers c->exception; the next fault leaves through c->escape as usual. */
 void soft_exception_deliver(struct soft_cpu *c);
 /* Delivers an external interrupt or NMI before the instruction at c->rip. */
@@ -180,6 +187,8 @@ insn_fn soft_select_syscall(struct soft_decode *d); /* soft_system_call.c */
 int soft_cr0_write(struct soft_cpu *c, uint64_t value);
 int soft_cr3_write(struct soft_cpu *c, uint64_t value);
 int soft_cr4_write(struct soft_cpu *c, uint64_t value);
+/* Does the CPU model have 1 GiB pages? */
+bool soft_has_huge_pages(const struct soft_cpu *c);
 /* The CR4 bits this CPU model has. */
 uint64_t soft_cr4_valid(const struct soft_cpu *c);
 

@@ -35,6 +35,7 @@ static const struct insn *op_syscall(struct soft_cpu *c, const struct insn *i)
 	c->reg[RCX] = soft_next_rip(c, i);
 	c->reg[R11] = rflags;
 	enter_flat(c, code, code + 8, FLAT_CODE64, 0);
+	c->seg[SEG_SS].selector = code + 8; /* as STAR has it, RPL too */
 	rflags &= ~c->sfmask;
 	soft_flags_set(c, rflags);
 	if (!(rflags & FLAG_TF))

@@ -52,6 +52,11 @@ static bool cpuid_bit(const struct soft_cpu *c, uint32_t leaf, unsigned reg, uns
 	return (reg == RBX ? r.ebx : r.edx) >> bit & 1;
 }
 
+bool soft_has_huge_pages(const struct soft_cpu *c)
+{
+	return cpuid_bit(c, 0x80000001, RDX, 26);
+}
+
 uint64_t soft_cr4_valid(const struct soft_cpu *c)
 {
 	return CR4_VALID | (cpuid_bit(c, 7, RBX, 0) ? CR4_FSGSBASE : 0);
@@ -169,15 +174,20 @@ static const struct insn *op_lmsw(struct soft_cpu *c, const struct insn *i)
 	return SOFT_LEAVE(c, rip);
 }
 
-/* ---- Debug registers: kept, but no breakpoint is ever checked; DR7.GD neither ---------------- */
+/* ---- Debug registers: kept and guarded by DR7.GD, but no breakpoint is ever checked -----------
+ */
 
 static unsigned dr_index(struct soft_cpu *c, const struct insn *i)
 {
 	unsigned index = i->reg;
 
-	if (index > 7 || ((index == 4 || index == 5) && (c->cr4 & CR4_DE)))
+	if (index > 7)
 		soft_raise(c, i, VEC_UD);
 	soft_require_cpl0(c, i);
+	if ((index == 4 || index == 5) && (c->cr4 & CR4_DE))
+		soft_raise(c, i, VEC_UD);
+	if (c->dr7 & DR7_GD)
+		soft_raise_debug(c, i, DR6_BD);
 	return index == 4 || index == 5 ? index + 2 : index;
 }
 
@@ -202,7 +212,7 @@ static const struct insn *op_mov_to_dr(struct soft_cpu *c, const struct insn *i)
 	else if (index == 6)
 		c->dr6 = (value & 0xe00f) | 0xffff0ff0;
 	else
-		c->dr7 = (value & 0xffff03ff) | 0x400;
+		c->dr7 = (value & 0xffff23ff) | 0x400;
 	soft_serialise(c);
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }

@@ -37,9 +37,13 @@ static const struct insn *op_mov_to_seg(struct soft_cpu *c, const struct insn *i
 	return segment_loaded(c, i, i->reg);
 }
 
+/* With 32 bits only the lower half is written, as Intel's processors do (SDM 2B, PUSH). */
 static const struct insn *op_push_seg(struct soft_cpu *c, const struct insn *i)
 {
-	soft_push(c, i, i->opsize, c->seg[i->reg].selector);
+	unsigned written = i->opsize == 4 ? 2 : i->opsize;
+
+	soft_stack_store(c, i, -(uint64_t)i->opsize, written, c->seg[i->reg].selector);
+	soft_stack_set(c, c->reg[RSP] - i->opsize);
 	return SOFT_NEXT(c, i);
 }
 

@@ -73,8 +73,11 @@ static void cr8_write(void *ctx, unsigned vcpu, uint64_t value)
 
 static void cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
 {
-	(void)ctx;
+	const struct guest *g = ctx;
+
 	*out = (struct vcpu_cpuid){0};
+	if (leaf == 0x80000001 && g->huge_pages)
+		out->edx = 1u << 26;
 	if (leaf == 0x12345)
 		*out = (struct vcpu_cpuid){vcpu, subleaf, 0xcccc, 0xdddd};
 }
@@ -250,6 +253,7 @@ void guest_open(struct guest *g)
 		.bus = {g, pio_read, pio_write, mmio_read, mmio_write, msr_read, msr_write,
 			cr8_read, cr8_write},
 		.cpuid = cpuid,
+		.cpuid_ctx = g,
 		.tsc_hz = 1000000000,
 		.tsc_origin_ns = now_ns(),
 	};

@@ -71,6 +71,7 @@ struct guest {
 	struct bus_access log[BUS_LOG_MAX];
 	unsigned logged;
 	uint64_t cr8;
+	bool huge_pages; /* CPUID tells of 1 GiB pages */
 };
 
 /* Labels of guest_code.S; guest_label gives their guest address. */

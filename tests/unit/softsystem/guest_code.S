@@ -261,6 +261,9 @@ entry spin_load				/* with a body */
 	mov rcx, [rbx]
 	jmp gc_spin_load
 
+entry mov_dr4
+	.byte 0x0f, 0x21, 0xe0		/* mov rax, dr4 */
+	hlt
 entry rdmsr
 	rdmsr
 	hlt
@@ -431,6 +434,10 @@ entry pushes32
 	pop ebx
 	les ecx, [esi]
 	bound edi, [esi]
+	hlt
+
+entry push_ds32
+	push ds
 	hlt
 
 /* ---- 16-bit, real mode --------------------------------------------------------------------------- */

@@ -203,6 +203,18 @@ Test(softsystem_events, single_step)
 	guest_close(&g);
 }
 
+/* What DR6 told of breakpoints is gone after a step. */
+Test(softsystem_events, single_step_dr6)
+{
+	struct guest g;
+
+	guest_open(&g);
+	g.s.dr6 = 0xffff2fff;
+	guest_expect(&g, LABEL(single_step), 1, 0);
+	cr_expect_eq(g.s.dr6, 0xffff6ff0, "%lx", g.s.dr6);
+	guest_close(&g);
+}
+
 /* ---- Double and triple faults ---------------------------------------------------------------- */
 
 Test(softsystem_events, double_fault_ist)
@@ -285,7 +297,11 @@ Test(softsystem_events, iret_checks)
 	put_frame(&g, hlt, SEL_UCODE, STACK_USER, SEL_UDATA);
 	guest_expect(&g, iret, 13, 0); /* HLT at CPL 3 */
 	cr_expect_eq(STOP_RIP(&g), hlt);
-	g.s.rflags |= 0x4000; /* NT */
+	put_frame(&g, hlt, SEL_KCODE, STACK, SEL_KDATA); /* VIF and VIP are the kernel's */
+	*guest_u64(&g, g.s.gpr[RSP] + 16) = 0x180002;
+	cr_assert_eq(guest_run_at(&g, iret), VCPU_EXIT_HLT);
+	cr_expect_eq(g.s.rflags, 0x180002);
+	g.s.rflags = 0x4002; /* NT */
 	put_frame(&g, hlt, SEL_KCODE, STACK, SEL_KDATA);
 	guest_expect(&g, iret, 13, 0);
 	guest_close(&g);
@@ -314,6 +330,21 @@ Test(softsystem_events, syscall_round_trip)
 	cr_expect_eq(*guest_u64(&g, STACK_RSP0 - 32), SEL_UCODE);
 	cr_expect_eq(*guest_u64(&g, STACK_RSP0 - 8), SEL_UDATA);
 	cr_expect_eq(*guest_u64(&g, STACK_RSP0 - 24) & 0x200, 0x200);
+	guest_close(&g);
+}
+
+/* CS is without the RPL of STAR's selector, SS has it. */
+Test(softsystem_events, syscall_selectors)
+{
+	struct guest g;
+
+	guest_open(&g);
+	guest_user(&g);
+	g.s.lstar = LABEL(hlt);
+	g.s.star = (uint64_t)(SEL_KCODE | 3) << 32;
+	cr_assert_eq(guest_run_at(&g, LABEL(syscall_user)), VCPU_EXIT_HLT);
+	cr_expect_eq(g.s.seg[SEG_CS].selector, SEL_KCODE);
+	cr_expect_eq(g.s.seg[SEG_SS].selector, SEL_KDATA | 3);
 	guest_close(&g);
 }
 

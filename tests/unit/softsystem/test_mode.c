@@ -175,6 +175,20 @@ Test(softsystem_mode, protected_stack_and_les)
 	guest_close(&g);
 }
 
+/* PUSH of a segment register with 32 bits leaves the upper half of its place alone. */
+Test(softsystem_mode, push_segment32)
+{
+	struct guest g;
+
+	guest_open(&g);
+	guest_protected(&g);
+	*guest_u32(&g, STACK - 4) = 0xabcd0000;
+	cr_assert_eq(guest_run_at(&g, LABEL(push_ds32)), VCPU_EXIT_HLT);
+	cr_expect_eq(g.s.gpr[RSP], STACK - 4);
+	cr_expect_eq(*guest_u32(&g, STACK - 4), 0xabcd0000 | SEL_KDATA);
+	guest_close(&g);
+}
+
 /* 64-bit kernel to 32-bit user code by SYSRET, and back by INT. */
 Test(softsystem_mode, compatibility)
 {

@@ -115,6 +115,7 @@ Test(softsystem_paging, large_pages)
 	struct guest g;
 
 	guest_open(&g);
+	g.huge_pages = true;
 	*guest_u64(&g, PD + 2 * 8) = 0x400000 | ALL | PS;	    /* 2 MiB at 4 MiB */
 	*guest_u64(&g, PDPT + 8) = ALL | PS;			    /* 1 GiB: 0 again */
 	*guest_u64(&g, PD + 3 * 8) = 0x400000 | ALL | PS | 0x10000; /* reserved bit */
@@ -130,6 +131,18 @@ Test(softsystem_paging, large_pages)
 	cr_expect_eq(*guest_u64(&g, PDPT + 8) & (A | D), A | D);
 	g.s.gpr[RBX] = 0x600000;
 	expect_pf(&g, LABEL(load), 0x600000, 9);
+	guest_close(&g);
+}
+
+/* In a model without 1 GiB pages PS is a reserved bit of that level. */
+Test(softsystem_paging, huge_pages_need_the_model)
+{
+	struct guest g;
+
+	guest_open(&g);
+	*guest_u64(&g, PDPT + 8) = ALL | PS;
+	g.s.gpr[RBX] = 0x40000000 + DATA;
+	expect_pf(&g, LABEL(load), 0x40000000 + DATA, 9);
 	guest_close(&g);
 }
 

@@ -159,6 +159,42 @@ Test(softsystem_system, control_registers)
 	guest_close(&g);
 }
 
+/* DR7.GD: #DB before any access, and clear in the handler. */
+Test(softsystem_system, debug_registers_guarded)
+{
+	struct guest g;
+
+	guest_open(&g);
+	g.s.dr[0] = 0x1234;
+	g.s.dr6 = 0xffff4ff5;
+	g.s.dr7 = 0x2400;
+	guest_expect(&g, LABEL(mov_dr), 1, 0);
+	cr_expect_eq(STOP_RIP(&g), LABEL(mov_dr));
+	cr_expect_eq(g.s.dr[0], 0x1234);
+	cr_expect_eq(g.s.dr6, 0xffff6ff0, "%lx", g.s.dr6);
+	cr_expect_eq(g.s.dr7, 0x400);
+	g.s.gpr[RBX] = 0x2400; /* the guest sets it, and meets it when it reads DR7 */
+	guest_expect(&g, LABEL(mov_dr), 1, 0);
+	cr_expect_eq(STOP_RIP(&g), LABEL(mov_dr) + 6);
+	guest_close(&g);
+}
+
+/* DR4 is #UD with CR4.DE, but the privilege is looked at before. */
+Test(softsystem_system, debug_register_4)
+{
+	struct guest g;
+
+	guest_open(&g);
+	g.s.dr6 = 0xffff4ff0;
+	cr_assert_eq(guest_run_at(&g, LABEL(mov_dr4)), VCPU_EXIT_HLT);
+	cr_expect_eq(g.s.gpr[RAX], 0xffff4ff0);
+	g.s.cr4 |= 8;
+	guest_expect(&g, LABEL(mov_dr4), 6, 0);
+	guest_user(&g);
+	guest_expect(&g, LABEL(mov_dr4), 13, 0);
+	guest_close(&g);
+}
+
 Test(softsystem_system, cpuid)
 {
 	struct guest g;
@@ -276,6 +312,10 @@ Test(softsystem_system, far_transfers)
 	cr_assert_eq(guest_run_at(&g, LABEL(far_call_mem)), VCPU_EXIT_HLT);
 	cr_expect_eq(g.s.gpr[R12], 5);
 	cr_expect_eq(g.s.rip, LABEL(far_call_mem) + 3);
+	/* An offset of 64 bits must lie within the limit as a whole. */
+	*guest_u64(&g, DATA) = LABEL(hlt) | UINT64_C(1) << 32;
+	*guest_u64(&g, DATA + 8) = SEL_KCODE32;
+	guest_expect(&g, LABEL(far_jump_mem), 13, 0);
 	guest_close(&g);
 }
 
