@@ -61,12 +61,15 @@ static bool hold_in_force(const struct step *s, const struct hold *h, unsigned r
 	return s->now_ns < hold_end(s, h);
 }
 
-/* Where long hold times are known: has the page been asked for soon most of the last times? */
+/* Has the page been asked for soon most of the last times? An event that does not know the long
+ * hold time, such as the end of a hold, which may set off the next request here, does not count. */
 static void soon_count(const struct step *s, struct hold *h)
 {
 	uint64_t long_hold_ns = s->event->long_hold_ns;
 
-	if (long_hold_ns && s->now_ns < h->granted_ns + HOLD_LONG_SOON * long_hold_ns)
+	if (!long_hold_ns)
+		return;
+	if (s->now_ns < h->granted_ns + HOLD_LONG_SOON * long_hold_ns)
 		h->soon += h->soon < HOLD_LONG_AFTER;
 	else
 		h->soon /= 2;

@@ -684,6 +684,8 @@ Test(protocol, a_page_that_is_asked_for_soon_again_and_again_is_held_long)
 	/* Not where it is not known, or shorter. */
 	cr_assert_eq(protocol_page_hold_ns(p, GFN_OF1, HOLD_NS / 2), HOLD_NS);
 	cr_assert_eq(protocol_page_hold_ns(p, GFN_OF1, 0), HOLD_NS);
+	cr_assert_leq(asked_after(p, 1, 0), HOLD_NS);
+	cr_assert_eq(asked_after(p, 1, long_ns), long_ns);     /* not forgotten */
 	cr_assert_eq(asked_after(p, 2 * long_ns, long_ns), 0); /* late */
 	cr_assert_leq(asked_after(p, 1, long_ns), HOLD_NS);
 }
