@@ -238,6 +238,29 @@ Test(search, limits_end_a_search_and_say_so)
 	cr_assert_null(search_new(&options));
 }
 
+static void progress_take(void *arg, const struct search_progress *progress)
+{
+	struct search_progress *last = arg;
+	cr_assert_gt(progress->states, progress->expanded);
+	cr_assert(progress->expanded > last->expanded || !last->states);
+	cr_assert(progress->states >= last->states && progress->depth >= last->depth);
+	*last = *progress;
+}
+
+Test(search, a_long_search_tells_how_far_it_is)
+{
+	struct search_progress last = {0};
+	struct search_options options = {.slices = 3,
+					 .pages = 1,
+					 .states_max = STATES_MAX,
+					 .progress = progress_take,
+					 .progress_arg = &last};
+	struct search *s = search_new(&options);
+	cr_assert(s && search_run(s, &result));
+	cr_assert(last.expanded >= STATES_MAX / 4 && last.depth > 5);
+	search_free(s);
+}
+
 Test(search, every_cell_has_a_row_and_is_found_by_it)
 {
 	struct cell cell = {0}, found;
