@@ -346,7 +346,7 @@ static void sum_up(struct sim *sim)
 		const struct protocol_stats *stats = protocol_stats(p);
 		r->faults += stats->faults_read + stats->faults_write;
 		r->deferred += stats->deferred;
-		r->stale_epoch += stats->stale_epoch;
+		r->dropped += stats->dropped;
 		r->resident_bytes += resident_bytes(&sim->node[n]);
 		r->queue_bytes +=
 			(uint64_t)p->queues.fresh * (sizeof(struct home_queue) + 16 * words_of(p));

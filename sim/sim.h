@@ -127,15 +127,15 @@ struct sim_result {
 	uint64_t hash; /* over every event */
 	uint64_t events, virtual_ns;
 	uint64_t accesses, reads_checked, writes, faults, joined;
-	uint64_t messages, messages_page, invalidations, deferred, evictions, stale_epoch;
+	uint64_t messages, messages_page, invalidations, deferred, evictions, dropped;
 	uint64_t bytes;	      /* headers and pages */
 	uint64_t three_hops;  /* faults for which the home sent for an owner elsewhere */
 	uint64_t homes_moved; /* pages; their messages are among the others if they cost any */
 	uint32_t cache_max;   /* pages of other homes that a node had at most */
 	/* By node, while all worked. */
 	uint64_t node_accesses[SIM_NODES_MAX];
-	uint64_t rests;		/* times that all came to rest and was compared */
-	uint64_t reads_cut_off; /* of copies whose home had been cut off: not compared */
+	uint64_t rests;	       /* times that all came to rest and was compared */
+	uint64_t reads_frozen; /* of reads_checked: on slices that knew of a loss */
 	uint64_t disturbed[SIM_DISTURBANCE_COUNT], faulted;
 	uint64_t wait_max_ns, wait_total_ns, waits, wait_limit_ns;
 	uint64_t wait_p99_ns;	      /* 99 in 100 waits were shorter; within 3 % */

@@ -61,7 +61,6 @@ static void cut(struct sim *sim)
 		     sim->config.nodes;
 	trace_text(sim, RECORD_HAPPENS, a, b, "is cut off from");
 	sim->lossy = true;
-	check_cut(sim, a, b);
 	learn_later(sim, a, b);
 	learn_later(sim, b, a);
 }

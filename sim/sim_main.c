@@ -359,9 +359,9 @@ static void result_print(const struct sim_config *c, const struct sim_result *r)
 		printf("  VM         %" PRIu64 " control messages; ended with code %d (%s)\n",
 		       r->control_messages, r->vm_code, exit_text(r->vm_code));
 	if (r->vm_end_max_ns)
-		printf("  loss       the VM had ended %.3f s later; %" PRIu64 " messages of another"
-		       " epoch, %" PRIu64 " reads of what was cut off\n",
-		       (double)r->vm_end_max_ns / 1e9, r->stale_epoch, r->reads_cut_off);
+		printf("  loss       the VM had ended %.3f s later; %" PRIu64 " messages dropped,"
+		       " %" PRIu64 " reads on slices that knew\n",
+		       (double)r->vm_end_max_ns / 1e9, r->dropped, r->reads_frozen);
 }
 
 static void result_json(const struct sim_config *c, const struct sim_result *r)

@@ -212,7 +212,8 @@ void net_deliver(struct sim *sim, unsigned from, unsigned to)
 	struct packet packet = link_pop(sim, from, to);
 	bool taken = protocol_awaits_page(node->protocol, from, &packet.msg);
 	unsigned page = packet.msg.payload_len ? gfn_page(sim, packet.msg.gfn) : 0;
-	if (packet.into_frame && !taken && !sim->lossy)
+	/* A loss may be learned of in between. */
+	if (packet.into_frame && !taken && !node->protocol->frozen)
 		check_fail(sim, "frame in flight",
 			   "page %u came into node %u's frame and is not"
 			   " taken",

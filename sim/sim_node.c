@@ -51,7 +51,6 @@ int node_init(struct sim *sim, unsigned n)
 	node->flying = calloc(sim->config.pages, sizeof(node->flying[0]));
 	if (!node->mapping || !node->flying || cache_create(sim, n) < 0)
 		return -ENOMEM;
-	node->epoch = 1;
 	node->slow = 1;
 	for (unsigned v = 0; v < sim->config.vcpus; v++)
 		node->vcpu[v].random.state = sim->config.seed * 1000003 + n * 31 + v;
@@ -120,7 +119,6 @@ static void page_lost(struct sim *sim, unsigned n, unsigned page)
 	if (!sim->lossy)
 		check_fail(sim, "actions", "node %u says that page %u is lost, and no slice is", n,
 			   page);
-	vcpus_give_up(sim, n, page);
 }
 
 static void violation(struct sim *sim, unsigned n, const struct protocol_action *a, unsigned page)
@@ -234,6 +232,8 @@ void node_fault(struct sim *sim, unsigned n, unsigned page, bool write)
 		err = fault_step(sim, n, page, write, true);
 	if (err == -EAGAIN)
 		put_off(sim, n, page, write);
+	else if (err == -EOWNERDEAD && sim->lossy)
+		vcpus_give_up(sim, n);
 	else if (err)
 		check_fail(sim, "actions", "node %u is refused page %u", n, page);
 }
@@ -323,9 +323,9 @@ void node_learn(struct sim *sim, unsigned n, unsigned lost)
 	link_of(sim, n, lost)->closed = true;
 	struct protocol_event event = {.type = EVENT_PEER_LOST, .from = lost};
 	event.now_ns = sim->now_ns;
-	event.msg.epoch = ++node->epoch;
 	while (step(sim, n, &event) == -EAGAIN)
 		;
 	retry(sim, n);
+	vcpus_give_up(sim, n);
 	node_ending(sim, n, lost);
 }

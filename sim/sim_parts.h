@@ -171,7 +171,6 @@ struct node {
 	uint64_t free_ns;   /* its engine is busy until then */
 	uint64_t paused_ns; /* and stands still until then */
 	unsigned slow;	    /* times slower than the others */
-	uint32_t epoch;
 	uint64_t loss_heard[SIM_NODES_MAX / 64];
 	bool gone; /* crashed or ended */
 	bool runs; /* its vCPUs may */
@@ -215,7 +214,6 @@ struct sim {
 	uint64_t written;
 	bool parking;		     /* vCPUs stop after their access */
 	bool lossy;		     /* a slice was lost: nobody need be served any more */
-	unsigned cut[2];	     /* the pair; equal: none */
 	int crashed;		     /* node; -1: none */
 	uint64_t fatal_ns, fatal_at; /* when it came; after how many events it shall */
 	uint64_t fault_wait;	     /* eligible moments before a fault is put in */
@@ -281,7 +279,8 @@ void node_learn(struct sim *sim, unsigned node, unsigned lost);
 void vcpu_go(struct sim *sim, unsigned node, unsigned vcpu);
 /* A page was mapped, or its waiters shall look again. */
 void vcpus_wake(struct sim *sim, unsigned node, unsigned page);
-void vcpus_give_up(struct sim *sim, unsigned node, unsigned page);
+/* Those that wait will never be served. */
+void vcpus_give_up(struct sim *sim, unsigned node);
 
 /* ---- sim_homes.c: where the pages lie ---- */
 int homes_create(struct sim *sim);
@@ -330,8 +329,6 @@ void check_write(struct sim *sim, unsigned node, const struct access *access);
 void check_frame(struct sim *sim, unsigned node, unsigned page);
 void check_waiting(struct sim *sim);
 void check_rest(struct sim *sim);
-/* From now on these two take each other for lost. */
-void check_cut(struct sim *sim, unsigned a, unsigned b);
 /* A node is gone: what it maps counts no more. */
 void check_forget(struct sim *sim, unsigned node);
 bool check_failed(const struct sim *sim);

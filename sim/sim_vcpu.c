@@ -112,11 +112,11 @@ void vcpus_wake(struct sim *sim, unsigned n, unsigned page)
 	}
 }
 
-void vcpus_give_up(struct sim *sim, unsigned n, unsigned page)
+void vcpus_give_up(struct sim *sim, unsigned n)
 {
 	struct node *node = &sim->node[n];
 	for (unsigned v = 0; v < sim->config.vcpus; v++) {
-		if (node->vcpu[v].state == VCPU_WAITING && node->vcpu[v].access.page == page)
+		if (node->vcpu[v].state == VCPU_WAITING)
 			node->vcpu[v].state = VCPU_GIVEN_UP;
 	}
 }

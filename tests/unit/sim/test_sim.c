@@ -201,7 +201,7 @@ Test(sim, what_is_missed_most_moves_first_and_little_is_not_worth_a_move)
 	/* Two nodes, two places each; three pages are wanted at node 1. */
 	static const uint32_t identity[4] = {0, 1, 2, 3};
 	static const uint32_t misses[4 * 2] = {0, 9, 0, 5, 0, 7, 0, 0};
-	static const uint32_t few[4 * 2] = {3, 7, 0, 0, 0, 2, 0, 0};
+	static const uint32_t few[4 * 2] = {3, 4, 0, 1, 0, 1, 1, 0};
 	uint32_t to[4];
 	homes_assign(4, 2, misses, identity, false, to);
 	cr_assert_eq(to[0] % 2, 1);
