@@ -22,7 +22,12 @@ struct engine_callbacks {
 	 * 0 or a negative code, which closes the connection to the peer. */
 	int (*on_machine_msg)(void *ctx, unsigned from, const struct wire_msg *msg,
 			      const void *payload);
-	/* The peer is gone (why is a sentence). The engine serves on, but pages may be lost. */
+	/*
+	 * The peer is gone (why is a sentence); or, with this slice's own index, this host refused
+	 * a page operation. From then on no page is fetched or given up: copies that are here may
+	 * be used, every other access waits for ever. So the vCPUs are to be stopped, and the VM
+	 * ended.
+	 */
 	void (*on_peer_lost)(void *ctx, unsigned peer, int err, const char *why);
 };
 

@@ -157,9 +157,8 @@ static void violation_log(struct engine *e, const struct protocol_action *action
 static void page_lost(struct engine *e, uint64_t gfn)
 {
 	if (e->pages_lost++ == 0)
-		log_warn("guest page 0x%llx was lost with its slice (others are not listed)",
+		log_warn("guest page 0x%llx may be lost with that slice (others are not listed)",
 			 (unsigned long long)gfn);
-	/* Its faults stay unanswered: there is nothing true to answer. */
 }
 
 static void action_execute(struct engine *e, const struct protocol_action *action)
@@ -219,9 +218,12 @@ static int engine_step(struct engine *e, const struct protocol_event *event)
 {
 	int err;
 
+	/* What this host could not do must not be built on: no ACK after an unmap that failed. */
+	if (e->failed)
+		return -EOWNERDEAD;
 	engine_holds_trim(e);
 	err = protocol_step(e->protocol, event, &e->actions);
-	for (unsigned i = 0; i < e->actions.count; i++)
+	for (unsigned i = 0; i < e->actions.count && !e->failed; i++)
 		action_execute(e, &e->actions.list[i]);
 	engine_policy_learn(e, event);
 	if (e->cache)
@@ -326,7 +328,7 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 		fault_put_off(e, &pending);
 		if (e->cache)
 			engine_cache_wait(e);
-	} else if (err) {
+	} else if (err && err != -EOWNERDEAD) { /* that one waits for the end of the VM */
 		log_error("a fault outside of guest memory: page 0x%llx",
 			  (unsigned long long)fault->gfn);
 	}
@@ -379,12 +381,11 @@ void engine_peer_loss(struct engine *e, unsigned peer)
 		.type = EVENT_PEER_LOST, .from = peer, .now_ns = clock_now_ns()};
 	int err;
 
-	event.msg.epoch = ++e->epoch;
-	/* The protocol does it in pieces, each within the limit of one event's actions. */
+	/* The protocol tells of pages in pieces, each within the limit of one event's actions. */
 	do {
 		err = engine_step(e, &event);
 	} while (err == -EAGAIN);
-	invariant(err == 0);
+	invariant(err == 0 || e->failed);
 	if (e->cache)
 		engine_cache_sync_all(e);
 	engine_retry(e);

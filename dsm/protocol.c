@@ -32,8 +32,6 @@ struct wire_msg msg_make(const struct protocol *p, unsigned type, uint64_t gfn, 
 static void step_emit(struct step *s, enum protocol_action_type type, unsigned to,
 		      const struct wire_msg *msg)
 {
-	if (slice_lost(s->p, to))
-		return;
 	struct protocol_action *action = step_action(s, type, msg->gfn);
 	action->to = to;
 	action->msg = *msg;
@@ -143,15 +141,15 @@ static const char *msg_fault(const struct protocol *p, unsigned from, const stru
 	return NULL;
 }
 
-static bool epoch_fits(const struct protocol *p, unsigned from, const struct wire_msg *msg)
+static bool msg_dropped(const struct protocol *p, const struct wire_msg *msg)
 {
-	return msg->epoch == p->config.epoch && !slice_lost(p, from) && !p->loss.under_way;
+	return p->frozen || msg->epoch != p->config.epoch;
 }
 
 static void step_message(struct step *s, unsigned from, const struct wire_msg *msg)
 {
-	if (!epoch_fits(s->p, from, msg)) {
-		s->p->stats.stale_epoch++;
+	if (msg_dropped(s->p, msg)) {
+		s->p->stats.dropped++;
 		return;
 	}
 	const char *why = msg_fault(s->p, from, msg);
@@ -165,7 +163,7 @@ static void step_message(struct step *s, unsigned from, const struct wire_msg *m
 
 bool protocol_awaits_page(const struct protocol *p, unsigned from, const struct wire_msg *msg)
 {
-	if (!msg->payload_len || !epoch_fits(p, from, msg) || msg_fault(p, from, msg))
+	if (!msg->payload_len || msg_dropped(p, msg) || msg_fault(p, from, msg))
 		return false;
 	bool homes = type_is_homes(msg->type);
 	const struct protocol_rule *rule =
@@ -199,22 +197,20 @@ static int step_event(struct step *s, const struct protocol_event *event)
 	case EVENT_FAULT_WRITE:
 		if (!known)
 			return -EFAULT;
-		if (p->loss.under_way)
-			return -EAGAIN;
 		return slice_fault(s, event->gfn, event->type == EVENT_FAULT_WRITE);
 	case EVENT_MESSAGE:
 		step_message(s, event->from, &event->msg);
 		return 0;
 	case EVENT_HOLD_END:
-		if (known && !p->loss.under_way)
+		if (known && !p->frozen)
 			hold_release(s, event->gfn);
 		return 0;
 	case EVENT_EVICT:
-		if (known && !p->loss.under_way)
+		if (known && !p->frozen)
 			slice_evict(s, event->gfn);
 		return 0;
 	case EVENT_PEER_LOST:
-		return loss_step(s, event->from, event->msg.epoch);
+		return loss_step(s, event->from);
 	}
 	return -EINVAL;
 }

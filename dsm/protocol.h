@@ -60,7 +60,8 @@ enum protocol_event_type {
 	EVENT_MESSAGE,	   /* msg came from slice `from` (its page, if any, is in the frame) */
 	EVENT_HOLD_END,	   /* the timer that ACTION_HOLD_TIMER asked for has come */
 	EVENT_EVICT,	   /* give up this slice's copy of gfn (ignored while busy or at home) */
-	EVENT_PEER_LOST,   /* slice `from` is gone; the epoch is raised to msg.epoch (or by one) */
+	EVENT_PEER_LOST, /* slice `from` is gone: this one freezes (below), and tells what went with
+			    it */
 };
 
 struct protocol_event {
@@ -103,8 +104,8 @@ enum protocol_action_type {
 	ACTION_WAKE,	   /* the fault needs no change (it was satisfied meanwhile): wake only */
 	ACTION_HOLD_TIMER, /* step EVENT_HOLD_END for gfn at deadline_ns */
 	ACTION_DROP_FRAME, /* the frame's bytes are no longer needed here (memory may go) */
-	/* gfn's only copy was on the lost slice, or its transaction was torn by the loss: vCPUs
-	 * that wait for it may wait for ever. Said again at each request that cannot be served. */
+	/* EVENT_PEER_LOST: gfn is homed here, and the lost slice had, maybe, the only copy of what
+	 * was last written to it. */
 	ACTION_PAGE_LOST,
 	ACTION_VIOLATION, /* slice `to` broke the protocol: log `why`, close the connection */
 };
@@ -135,8 +136,8 @@ struct protocol_stats {
 	uint64_t data_received, data_sent;			  /* pages with bytes */
 	uint64_t zero_pages;					  /* pages that came as a flag */
 	uint64_t invalidations;					  /* INVs obeyed */
-	uint64_t stale_epoch; /* messages dropped for their epoch */
-	uint64_t deferred;    /* FWD/INV that waited for the hold time */
+	uint64_t dropped;  /* messages of another epoch, or that came after a loss */
+	uint64_t deferred; /* FWD/INV that waited for the hold time */
 	uint64_t violations;
 	uint64_t pages_shared, pages_exclusive; /* pages of other homes held here now */
 };
@@ -152,9 +153,14 @@ struct protocol *protocol_init(void *mem, const struct protocol_config *config);
  * ACTION_VIOLATION. -EAGAIN: the fault cannot start now since requests_max are outstanding;
  * step it again after the next event. A fault on a page whose request is under way joins it; what
  * wakes it may not satisfy it (it wanted to write and a read was under way): it faults again.
- * -EAGAIN for EVENT_PEER_LOST: there are more pages to tell of: obey the actions and step the same
- * event again at once. -EFAULT: a fault where no slice's memory is. -EINVAL: no such peer.
- * A message of another epoch, or from a lost slice, is dropped: stats.stale_epoch, no action.
+ * -EFAULT: a fault where no slice's memory is. -EINVAL: no such peer. A message of another epoch is
+ * dropped: stats.dropped, no action.
+ *
+ * The first EVENT_PEER_LOST freezes the slice for good: it asks for nothing, answers nothing, takes
+ * no message (stats.dropped), and gives up and maps no page. Copies that are here stay as they are,
+ * and vCPUs may use them. -EOWNERDEAD: a fault that needs more than such a copy; it, and every
+ * fault that waited at the loss, is never served. -EAGAIN for EVENT_PEER_LOST: there are more pages
+ * to tell of: obey the actions and step the same event again at once.
  */
 int protocol_step(struct protocol *p, const struct protocol_event *event,
 		  struct protocol_actions *actions);
@@ -169,7 +175,7 @@ uint64_t protocol_page_hold_ns(const struct protocol *p, uint64_t gfn, uint64_t 
 /*
  * Would protocol_step take the page that comes with msg from slice `from`? True exactly if so.
  * A DATA or WB that is awaited stays awaited until its step, and nothing here reads or writes the
- * frame until then (but a loss in between: then it is dropped, and the page is lost anyway): its
+ * frame until then (but a loss in between: then the message is dropped, and nobody maps it): its
  * payload may be received straight into gfn's frame. A PUT_M comes unasked and may cease to be
  * awaited while it arrives, the frame being the page's again by then: receive it elsewhere, ask
  * once more just before its step, and copy it if awaited.

@@ -16,7 +16,6 @@ static bool entry_busy(const struct home_entry *entry)
 	case HOME_U:
 	case HOME_S:
 	case HOME_O:
-	case HOME_L:
 	case HOME_STATE_COUNT:
 		return false;
 	}
@@ -85,9 +84,7 @@ static unsigned sharer_from(const struct protocol *p, const struct home_entry *e
 			break;
 		if (!(left & 1))
 			at = (at / group + (unsigned)__builtin_ctzll(left)) * group;
-		if (group == 1)
-			return at;
-		if (at != p->config.self && !slice_lost(p, at))
+		if (group == 1 || at != p->config.self)
 			return at;
 	}
 	return slices;
@@ -145,21 +142,17 @@ static int classify_get(const struct protocol *p, const struct home_entry *entry
 static int classify_put(const struct protocol *p, const struct home_entry *entry, unsigned from,
 			bool owned)
 {
-	/* What was sent to an owner may have been dropped by it, but only by a loss. */
-	int never = !owned && loss_any(p) ? HOME_EVENT_PUT_S_NEVER : -1;
 	if (requester_waits(entry, from))
 		return -1;
 	if (is_forwarder(entry, from)) {
 		/* PUT_M goes before the answer to the FWD, PUT_S after it. */
 		bool answered = entry->flags & ENTRY_WB_HERE;
-		if (entry->flags & ENTRY_PUT_LATER)
+		if ((entry->flags & ENTRY_PUT_LATER) || owned == answered)
 			return -1;
-		if (owned == answered)
-			return never;
 		return owned ? HOME_EVENT_PUT_M_FWD : HOME_EVENT_PUT_S_FWD;
 	}
 	if (entry->state == HOME_O && entry->owner == from)
-		return owned ? HOME_EVENT_PUT_M : never;
+		return owned ? HOME_EVENT_PUT_M : -1;
 	bool sharer = shares_surely(p, entry, from);
 	if (owned)
 		return sharer ? -1 : HOME_EVENT_PUT_M_LATE;
@@ -319,8 +312,6 @@ static void serve(struct step *s, const struct protocol_rule *rule, struct home_
 		page_give(s, entry, gfn, todo & HOME_DO_DATA_M);
 	if (todo & (HOME_DO_FWD_S | HOME_DO_FWD_M))
 		forward(s, entry, gfn, todo & HOME_DO_FWD_M);
-	if (todo & HOME_DO_LOST)
-		step_action(s, ACTION_PAGE_LOST, gfn);
 	entry->state = rule->next;
 	if (!entry_busy(entry))
 		entry_settle(entry);
@@ -416,31 +407,4 @@ void home_message(struct step *s, unsigned from, const struct wire_msg *msg)
 		put_message(s, rule, entry, from, msg);
 	else
 		end_message(s, rule, entry, from, msg);
-}
-
-static void queue_drop(struct protocol *p, struct home_entry *entry)
-{
-	bool write;
-	while (entry->queue)
-		queue_pop(p, entry, &write);
-}
-
-void home_lose(struct step *s, struct home_entry *entry, uint64_t gfn, unsigned lost)
-{
-	bool owner = entry->state == HOME_O && entry->owner == lost;
-	enum home_event event = owner ? HOME_EVENT_OWNER_LOST : HOME_EVENT_SLICE_LOST;
-	const struct protocol_rule *rule = home_rule((enum home_state)entry->state, event);
-	if (!rule)
-		return;
-	PROTOCOL_ROW_OBEYED(s, rule);
-	/* Those who wait ask again, or are told by their own slice. */
-	queue_drop(s->p, entry);
-	if (s->p->config.sharer_group == 1)
-		entry->sharers &= ~slice_bit(lost);
-	entry->state = rule->next;
-	if (rule->next != HOME_L)
-		return;
-	if (rule->actions & HOME_DO_LOST)
-		step_action(s, ACTION_PAGE_LOST, gfn);
-	*entry = (struct home_entry){.state = HOME_L};
 }

@@ -1,76 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the loss of a slice means here: a new epoch, and an end for everything that was under way.
+/* What the loss of a slice means here: nothing more is given or taken, so that nothing goes wrong.
  */
 #include <errno.h>
 
 #include "dsm/protocol_parts.h"
 
-enum loss_phase {
-	LOSS_EVICTIONS, /* first: a torn request looks like one, and has been told */
-	LOSS_REQUESTS,
-	LOSS_DIRECTORY,
-	LOSS_END
-};
-
-/* One page causes at most this many actions. */
-#define LOSS_ACTIONS_PER_PAGE 4u
-
-static bool actions_full(const struct step *s)
+/*
+ * From here on this slice is to every other like one that is very slow: it sends nothing and takes
+ * nothing. The protocol bears that for any time, whatever is under way: so nobody reads a wrong
+ * byte, nobody breaks a rule, and it does not matter who learns of the loss when, or whether the
+ * slice that is taken for lost lives on at the other end of a connection that was cut.
+ */
+static void freeze(struct protocol *p)
 {
-	return s->actions->count + LOSS_ACTIONS_PER_PAGE > ACTIONS_MAX;
+	p->frozen = true;
+	/* What was set aside will not be obeyed. */
+	hold_forget_all(p);
 }
 
-static void page_tear(struct step *s, uint64_t gfn)
+/* Had the lost slice, maybe, the only copy of what was last written to a page homed here? */
+static bool page_gone(const struct home_entry *entry, unsigned lost)
 {
-	struct protocol *p = s->p;
-	unsigned home = protocol_home(p, gfn);
-	/* A directory that is here sees to its pages itself. */
-	bool orphan = home == p->config.self || slice_lost(p, home);
-	const struct protocol_rule *rule =
-		slice_rule(page_state(p, gfn), orphan ? SLICE_ORPHAN : SLICE_TORN);
-	if (rule)
-		slice_apply(s, rule, gfn, p->config.self, NULL);
-}
-
-/* Every request of this slice: its answer may be of the old epoch, and then never be taken. */
-static bool requests_tear(struct step *s, struct loss *loss)
-{
-	struct protocol *p = s->p;
-	for (; loss->at < p->buckets; loss->at++) {
-		uint32_t *bucket = (uint32_t *)((char *)p + p->bucket_offset) + loss->at;
-		while (*bucket) {
-			if (actions_full(s))
-				return false;
-			uint64_t gfn = request_at(p, *bucket - 1)->gfn;
-			request_remove(p, gfn);
-			page_tear(s, gfn);
-		}
+	bool owner = entry->owner == lost;
+	switch ((enum home_state)entry->state) {
+	case HOME_O:
+	case HOME_SW:
+	case HOME_SB:
+		return owner;
+	case HOME_SD:
+		return owner && (entry->flags & ENTRY_FORWARDED) && !(entry->flags & ENTRY_WB_HERE);
+	case HOME_OD:
+		return entry->requester == lost || (owner && (entry->flags & ENTRY_FORWARDED));
+	case HOME_U:
+	case HOME_S:
+	case HOME_SH:
+	case HOME_OH:
+	case HOME_STATE_COUNT:
+		return false;
 	}
-	return true;
+	return false;
 }
 
-static bool page_evicting(enum page_state state)
-{
-	return state == PAGE_MI || state == PAGE_SI || state == PAGE_II || state == PAGE_T;
-}
-
-/* Evictions and what was torn before have no record but the page's state, so look for them, but
- * only if there are any. */
-static bool evictions_tear(struct step *s, struct loss *loss)
-{
-	struct protocol *p = s->p;
-	for (; p->evicting && loss->at < p->config.gfns; loss->at++) {
-		if (!page_evicting(page_state(p, loss->at)))
-			continue;
-		if (actions_full(s))
-			return false;
-		page_tear(s, loss->at);
-	}
-	return true;
-}
-
-/* Every page homed here that was ever touched. */
-static bool directory_lose(struct step *s, struct loss *loss)
+/* Looks at every page homed here that was ever touched. False: the actions are full. */
+static bool pages_report(struct step *s, struct loss *loss)
 {
 	struct protocol *p = s->p;
 	while (loss->at < p->config.gfns) {
@@ -79,39 +51,16 @@ static bool directory_lose(struct step *s, struct loss *loss)
 			loss->at = (chunk + 1) << CHUNK_PAGES_SHIFT;
 			continue;
 		}
-		if (actions_full(s))
+		if (s->actions->count == ACTIONS_MAX)
 			return false;
-		home_lose(s, entry_find(p, loss->at), loss->at, loss->slice);
+		if (page_gone(entry_find(p, loss->at), loss->slice))
+			step_action(s, ACTION_PAGE_LOST, loss->at);
 		loss->at++;
 	}
 	return true;
 }
 
-static bool phase_run(struct step *s, struct loss *loss)
-{
-	switch ((enum loss_phase)loss->phase) {
-	case LOSS_EVICTIONS:
-		return evictions_tear(s, loss);
-	case LOSS_REQUESTS:
-		return requests_tear(s, loss);
-	case LOSS_DIRECTORY:
-		return directory_lose(s, loss);
-	case LOSS_END:
-		return true;
-	}
-	return true;
-}
-
-static void loss_begin(struct protocol *p, unsigned lost, uint32_t epoch)
-{
-	slice_lost_set(p, lost);
-	p->config.epoch = epoch > p->config.epoch ? epoch : p->config.epoch + 1;
-	p->loss = (struct loss){.under_way = true, .slice = (uint16_t)lost};
-	/* What was set aside belongs to a transaction that its home gives up. */
-	hold_forget_all(p);
-}
-
-int loss_step(struct step *s, unsigned lost, uint32_t epoch)
+int loss_step(struct step *s, unsigned lost)
 {
 	struct protocol *p = s->p;
 	struct loss *loss = &p->loss;
@@ -119,15 +68,11 @@ int loss_step(struct step *s, unsigned lost, uint32_t epoch)
 		return -EINVAL;
 	if (loss->under_way && loss->slice != lost)
 		return -EBUSY;
-	if (!loss->under_way) {
-		if (slice_lost(p, lost))
-			return 0;
-		loss_begin(p, lost, epoch);
-	}
-	for (; loss->phase < LOSS_END; loss->phase++, loss->at = 0) {
-		if (!phase_run(s, loss))
-			return -EAGAIN;
-	}
+	freeze(p);
+	if (!loss->under_way)
+		*loss = (struct loss){.under_way = true, .slice = (uint16_t)lost};
+	if (!pages_report(s, loss))
+		return -EAGAIN;
 	*loss = (struct loss){0};
 	return 0;
 }

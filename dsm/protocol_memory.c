@@ -115,13 +115,9 @@ static size_t layout(struct protocol *p, const struct protocol_config *config)
 
 	size_t end = sizeof(*p);
 	/* Sets of up to 64 slices have their word where it is used. */
-	p->lost_offset = offsetof(struct protocol, lost);
-	if (words_of(p) > 1) {
-		p->lost_offset =
-			(uint32_t)region_take(&end, REGION_ALIGN, words_of(p) * sizeof(uint64_t));
+	if (words_of(p) > 1)
 		p->acked_offset = (uint32_t)region_take(
 			&end, REGION_ALIGN, p->requests.capacity * words_of(p) * sizeof(uint64_t));
-	}
 	p->bucket_offset = (uint32_t)region_take(&end, REGION_ALIGN, p->buckets * sizeof(uint32_t));
 	p->request_offset = (uint32_t)region_take(&end, REGION_ALIGN,
 						  p->requests.capacity * sizeof(struct request));
@@ -202,7 +198,6 @@ static void page_count(struct protocol *p, bool remote, enum page_state state, i
 	case PAGE_MI:
 	case PAGE_SI:
 	case PAGE_II:
-	case PAGE_T:
 		p->evicting += (uint64_t)by;
 		break;
 	case PAGE_I:
@@ -309,28 +304,6 @@ void request_ack(struct protocol *p, struct request *r, unsigned slice)
 {
 	request_bits(p, r)[slice / WORD_BITS] |= slice_bit(slice % WORD_BITS);
 	r->have++;
-}
-
-bool loss_any(const struct protocol *p)
-{
-	const uint64_t *lost = region_at(p, p->lost_offset);
-	for (unsigned i = 0; i < words_of(p); i++) {
-		if (lost[i])
-			return true;
-	}
-	return false;
-}
-
-bool slice_lost(const struct protocol *p, unsigned slice)
-{
-	const uint64_t *lost = region_at(p, p->lost_offset);
-	return slice < p->config.slices && (lost[slice / WORD_BITS] & slice_bit(slice % WORD_BITS));
-}
-
-void slice_lost_set(struct protocol *p, unsigned slice)
-{
-	uint64_t *lost = region_at(p, p->lost_offset);
-	lost[slice / WORD_BITS] |= slice_bit(slice % WORD_BITS);
 }
 
 void request_remove(struct protocol *p, uint64_t gfn)

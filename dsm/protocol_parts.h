@@ -86,27 +86,25 @@ struct pool {
 	uint32_t used;
 };
 
-/* A loss is dealt with in several steps, since actions are bounded. */
+/* The pages that a loss took are told in several steps, since actions are bounded. */
 struct loss {
 	bool under_way;
-	uint8_t phase;
 	uint16_t slice;
-	uint64_t at; /* next index of the phase */
+	uint64_t at; /* the next page to look at */
 };
 
 /* Offsets, not pointers: a copy of the memory is a copy of the protocol. */
 struct protocol {
 	struct protocol_config config;
-	uint64_t lost; /* slices, by index; beyond 64 in an array of its own */
+	bool frozen; /* a slice is lost: nothing is given or taken any more */
 	uint64_t chunks;
 	uint64_t homed; /* directory entries */
 	size_t chunk_offset, page_offset, entry_offset;
-	uint32_t bucket_offset, request_offset, queue_offset, hold_offset, lost_offset,
-		acked_offset;
+	uint32_t bucket_offset, request_offset, queue_offset, hold_offset, acked_offset;
 	uint32_t buckets, holds; /* powers of two; holds may be 0 */
 	struct pool requests, queues;
 	uint32_t queued_remote; /* requests of other slices that wait here */
-	uint64_t evicting;	/* pages in MI, SI, II or T */
+	uint64_t evicting;	/* pages in MI, SI or II */
 	struct loss loss;
 	struct protocol_stats stats;
 };
@@ -143,10 +141,6 @@ void request_remove(struct protocol *p, uint64_t gfn);
 /* Has this slice's ACK come? */
 bool request_acked(const struct protocol *p, const struct request *r, unsigned slice);
 void request_ack(struct protocol *p, struct request *r, unsigned slice);
-/* Is any slice lost? */
-bool loss_any(const struct protocol *p);
-bool slice_lost(const struct protocol *p, unsigned slice);
-void slice_lost_set(struct protocol *p, unsigned slice);
 /* Is there any memory of a slice at this address? */
 bool gfn_known(const struct protocol *p, uint64_t gfn);
 /* The queue of an entry, made if there is none; NULL: the pool is empty. */
@@ -205,8 +199,6 @@ void slice_apply(struct step *s, const struct protocol_rule *rule, uint64_t gfn,
 const struct protocol_rule *home_classify(const struct protocol *p, unsigned from,
 					  const struct wire_msg *msg);
 void home_message(struct step *s, unsigned from, const struct wire_msg *msg);
-/* A slice was lost: what it means for one entry (the page's frame number only for reports). */
-void home_lose(struct step *s, struct home_entry *entry, uint64_t gfn, unsigned lost);
 
 /* protocol_hold.c: minimum hold times. */
 void hold_granted(struct step *s, uint64_t gfn);
@@ -218,7 +210,8 @@ bool hold_deferred(const struct protocol *p, uint64_t gfn);
 void hold_release(struct step *s, uint64_t gfn);
 void hold_forget_all(struct protocol *p);
 
-/* protocol_loss.c: a slice is gone. Returns 0, or -EAGAIN: step the event again for the rest. */
-int loss_step(struct step *s, unsigned lost, uint32_t epoch);
+/* protocol_loss.c: a slice is gone: freezes this one, and tells of the pages that went with it.
+ * Returns 0, or -EAGAIN: step the event again for the rest. */
+int loss_step(struct step *s, unsigned lost);
 
 #endif

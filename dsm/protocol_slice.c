@@ -5,11 +5,6 @@
 #include "base/log.h"
 #include "dsm/protocol_parts.h"
 
-static bool home_lost(const struct protocol *p, unsigned home)
-{
-	return slice_lost(p, home);
-}
-
 /* What a page's home asked for: sent on to the requester of that transaction. */
 static void answer_requester(struct step *s, const struct protocol_rule *rule,
 			     const struct wire_msg *ask)
@@ -111,8 +106,6 @@ void slice_apply(struct step *s, const struct protocol_rule *rule, uint64_t gfn,
 		request_find(p, gfn)->acks = msg->acks;
 	page_state_set(p, gfn, rule->next);
 	map_page(s, rule, gfn);
-	if (rule->actions & DO_LOST)
-		step_action(s, ACTION_PAGE_LOST, gfn);
 	if (msg)
 		answer_requester(s, rule, msg);
 	tell_home(s, rule, gfn);
@@ -128,19 +121,17 @@ static bool fault_satisfied(enum page_state state, bool write)
 int slice_fault(struct step *s, uint64_t gfn, bool write)
 {
 	struct protocol *p = s->p;
+	/* A copy that is here may still be used as it is. */
+	if (p->frozen && !fault_satisfied(page_state(p, gfn), write))
+		return -EOWNERDEAD;
 	/* An upgrade would wait behind the writer that asks for our copy: let that one go first. */
 	if (write && page_state(p, gfn) == PAGE_S)
 		hold_release(s, gfn);
 	enum page_state state = page_state(p, gfn);
 	enum slice_event event = write ? SLICE_FAULT_WRITE : SLICE_FAULT_READ;
 	const struct protocol_rule *rule = slice_rule(state, event);
-	if (rule->actions & (DO_GET_S | DO_GET_M)) {
-		unsigned home = protocol_home(p, gfn);
-		if (home_lost(p, home))
-			rule = slice_rule(state, SLICE_ORPHAN);
-		else if (!request_add(p, gfn))
-			return -EAGAIN;
-	}
+	if ((rule->actions & (DO_GET_S | DO_GET_M)) && !request_add(p, gfn))
+		return -EAGAIN;
 	if (!fault_satisfied(state, write)) {
 		p->stats.faults_read += !write;
 		p->stats.faults_write += write;
@@ -156,9 +147,8 @@ int slice_fault(struct step *s, uint64_t gfn, bool write)
 void slice_evict(struct step *s, uint64_t gfn)
 {
 	struct protocol *p = s->p;
-	unsigned home = protocol_home(p, gfn);
-	/* The home's frame is the page's place; a copy whose home is lost is all there is. */
-	if (home == p->config.self || home_lost(p, home) || hold_deferred(p, gfn))
+	/* The home's frame is the page's place. */
+	if (protocol_home(p, gfn) == p->config.self || hold_deferred(p, gfn))
 		return;
 	slice_apply(s, slice_rule(page_state(p, gfn), SLICE_EVICT), gfn, p->config.self, NULL);
 }

@@ -12,14 +12,12 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(I, FAULT_READ, IS, DO_GET_S, "no copy: ask the home")
 	ROW(I, FAULT_WRITE, IM, DO_GET_M, "no copy: ask the home")
 	ROW(I, EVICT, I, DO_NOTHING, "nothing to evict")
-	ROW(I, ORPHAN, I, DO_LOST, "a fault that only the lost home could answer")
 
 	ROW(S, FAULT_READ, S, DO_WAKE, "satisfied meanwhile")
 	ROW(S, FAULT_WRITE, SM, DO_GET_M, "upgrade: the copy stays readable until the grant")
 	ROW(S, EVICT, SI, DO_UNMAP | DO_PUT_S, "the frame stays until PUT_ACK: it may be in flight")
 	ROW(S, INV, I, DO_UNMAP | DO_ACK, "another slice writes")
 	ROW(S, HELD, S, DO_DEFER, "race 6: granted a moment ago and contended")
-	ROW(S, ORPHAN, S, DO_LOST, "an upgrade that only the lost home could grant")
 
 	ROW(M, FAULT_READ, M, DO_WAKE, "satisfied meanwhile")
 	ROW(M, FAULT_WRITE, M, DO_WAKE, "satisfied meanwhile")
@@ -33,8 +31,6 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(IS, EVICT, IS, DO_NOTHING, "busy")
 	ROW(IS, DATA_S, S, DO_TAKE | DO_MAP_SHARED | DO_DONE, "the read is served")
 	ROW(IS, DATA_S_HOME, S, DO_TAKE | DO_MAP_SHARED, "the read is served, and the home knows")
-	ROW(IS, TORN, T, DO_LOST | DO_PUT_S, "the answer may never come")
-	ROW(IS, ORPHAN, I, DO_LOST, "no home, no answer")
 
 	ROW(IM, FAULT_READ, IM, DO_NOTHING, "joins the request under way")
 	ROW(IM, FAULT_WRITE, IM, DO_NOTHING, "joins the request under way")
@@ -43,16 +39,12 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(IM, DATA_M_HOME, M, DO_TAKE | DO_MAP_EXCLUSIVE, "the write is served, and the home knows")
 	ROW(IM, DATA_M_ACKS, IMA, DO_TAKE, "other slices may still read the old copy")
 	ROW(IM, ACK, IM, DO_COUNT, "race 1: before DATA")
-	ROW(IM, TORN, T, DO_LOST | DO_PUT_S, "the answer may never come")
-	ROW(IM, ORPHAN, I, DO_LOST, "no home, no answer")
 
 	ROW(IMA, FAULT_READ, IMA, DO_NOTHING, "joins the request under way")
 	ROW(IMA, FAULT_WRITE, IMA, DO_NOTHING, "joins the request under way")
 	ROW(IMA, EVICT, IMA, DO_NOTHING, "busy")
 	ROW(IMA, ACK, IMA, DO_COUNT, "more are to come")
 	ROW(IMA, ACK_LAST, M, DO_COUNT | DO_MAP_EXCLUSIVE | DO_DONE, "nobody else has a copy now")
-	ROW(IMA, TORN, T, DO_LOST | DO_PUT_S, "an ACK may never come")
-	ROW(IMA, ORPHAN, I, DO_LOST, "an ACK may never come, and no home")
 
 	ROW(SM, FAULT_READ, SM, DO_WAKE, "the copy is readable")
 	ROW(SM, FAULT_WRITE, SM, DO_NOTHING, "joins the request under way")
@@ -62,16 +54,12 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(SM, GRANT_ALONE, M, DO_MAP_UPGRADE, "the same, and the home knows")
 	ROW(SM, GRANT_ACKS, SMA, DO_NOTHING, "other slices may still read the old copy")
 	ROW(SM, ACK, SM, DO_COUNT, "race 1: before GRANT")
-	ROW(SM, TORN, T, DO_UNMAP | DO_LOST | DO_PUT_S, "the grant may never come, or be dropped")
-	ROW(SM, ORPHAN, S, DO_LOST, "no home, no grant; the copy stays")
 
 	ROW(SMA, FAULT_READ, SMA, DO_WAKE, "the copy is readable")
 	ROW(SMA, FAULT_WRITE, SMA, DO_NOTHING, "joins the request under way")
 	ROW(SMA, EVICT, SMA, DO_NOTHING, "busy")
 	ROW(SMA, ACK, SMA, DO_COUNT, "more are to come")
 	ROW(SMA, ACK_LAST, M, DO_COUNT | DO_MAP_UPGRADE | DO_DONE, "nobody else has a copy now")
-	ROW(SMA, TORN, T, DO_UNMAP | DO_LOST | DO_PUT_S, "an ACK may never come")
-	ROW(SMA, ORPHAN, S, DO_LOST, "an ACK may never come, and no home; the copy stays")
 
 	ROW(MI, FAULT_READ, MI, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
 	ROW(MI, FAULT_WRITE, MI, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
@@ -79,33 +67,17 @@ static const struct protocol_rule slice_rules[PAGE_STATES][SLICE_EVENT_COUNT] = 
 	ROW(MI, FWD_S, II, DO_DATA_S | DO_WB, "race 4: answered from the kept frame")
 	ROW(MI, FWD_M, II, DO_DATA_M, "race 4: answered from the kept frame")
 	ROW(MI, PUT_ACK, I, DO_DROP | DO_WAKE, "evicted")
-	ROW(MI, TORN, MI, DO_PUT_M, "said again in the new epoch; twice does no harm")
-	ROW(MI, ORPHAN, I, DO_LOST | DO_WAKE, "no home to take it back")
 
 	ROW(SI, FAULT_READ, SI, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
 	ROW(SI, FAULT_WRITE, SI, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
 	ROW(SI, EVICT, SI, DO_NOTHING, "busy")
 	ROW(SI, INV, II, DO_ACK, "race 3: the copy has gone already")
 	ROW(SI, PUT_ACK, I, DO_DROP | DO_WAKE, "evicted")
-	ROW(SI, TORN, SI, DO_PUT_S, "said again in the new epoch; twice does no harm")
-	ROW(SI, ORPHAN, I, DO_LOST | DO_WAKE, "the copy had gone already, and the home now too")
 
 	ROW(II, FAULT_READ, II, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
 	ROW(II, FAULT_WRITE, II, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
 	ROW(II, EVICT, II, DO_NOTHING, "busy")
 	ROW(II, PUT_ACK, I, DO_DROP | DO_WAKE, "evicted")
-	ROW(II, TORN, II, DO_PUT_S, "said again in the new epoch; twice does no harm")
-	ROW(II, ORPHAN, I, DO_WAKE, "another slice has the page")
-
-	ROW(T, FAULT_READ, T, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
-	ROW(T, FAULT_WRITE, T, DO_NOTHING, "waits; PUT_ACK wakes it and it faults again")
-	ROW(T, EVICT, T, DO_NOTHING, "busy")
-	ROW(T, FWD_S, T, DO_NOTHING, "the page never came; the PUT_S that it crossed says so")
-	ROW(T, FWD_M, T, DO_NOTHING, "the page never came; the PUT_S that it crossed says so")
-	ROW(T, INV, T, DO_ACK, "there is no copy")
-	ROW(T, PUT_ACK, I, DO_WAKE, "the home counts no copy here")
-	ROW(T, TORN, T, DO_PUT_S, "said again in the new epoch; twice does no harm")
-	ROW(T, ORPHAN, I, DO_WAKE, "no home to tell")
 	/* clang-format on */
 };
 #undef ROW
@@ -117,7 +89,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	/* clang-format off */
 	ROW(U, GET_S, S, HOME_DO_DATA_S, "first touch: zeroes, as a flag")
 	ROW(U, GET_M, O, HOME_DO_DATA_M, "first touch: zeroes, as a flag")
-	ROW(U, PUT_S_LATE, U, HOME_DO_PUT_ACK, "of a request that was dropped, then torn by a loss")
 
 	ROW(S, GET_S, S, HOME_DO_DATA_S, "two hops; what follows travels behind the DATA")
 	ROW(S, GET_M, O, HOME_DO_DATA_M, "two hops; what follows travels behind the DATA or GRANT")
@@ -126,7 +97,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(S, PUT_M_LATE, S, HOME_DO_PUT_ACK, "race 4: the data is old, the home's frame newer")
 	ROW(S, PUT_S, S, HOME_DO_DROP_SHARER | HOME_DO_PUT_ACK, "one sharer less")
 	ROW(S, PUT_S_LATE, S, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
-	ROW(S, SLICE_LOST, S, HOME_DO_DROP_SHARER, "one sharer less")
 
 	ROW(O, GET_S, SW, HOME_DO_FWD_S, "three hops, and the home's frame becomes valid again")
 	ROW(O, GET_S_NEAR, SD, HOME_DO_FWD_S, "the home gets the bytes anyway: no WB")
@@ -136,9 +106,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(O, PUT_M, S, HOME_DO_TAKE | HOME_DO_PUT_ACK, "written back: nobody has a copy")
 	ROW(O, PUT_M_LATE, O, HOME_DO_PUT_ACK, "race 4: DONE was faster than the PUT_M")
 	ROW(O, PUT_S_LATE, O, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
-	ROW(O, PUT_S_NEVER, S, HOME_DO_PUT_ACK, "what the home sent was dropped: its frame is the page")
-	ROW(O, SLICE_LOST, O, HOME_DO_NOTHING, "it had no copy")
-	ROW(O, OWNER_LOST, L, HOME_DO_LOST, "the only copy is gone")
 
 	ROW(SD, GET_S, SD, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(SD, GET_M, SD, HOME_DO_QUEUE, "one transaction at a time")
@@ -147,8 +114,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(SD, PUT_M_LATE, SD, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
 	ROW(SD, PUT_S_FWD, SD, HOME_DO_PUT_LATER, "the DATA it sent may still be in flight")
 	ROW(SD, PUT_S_LATE, SD, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
-	ROW(SD, PUT_S_NEVER, S, HOME_DO_DATA_S | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
-	ROW(SD, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(OD, GET_S, OD, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(OD, GET_M, OD, HOME_DO_QUEUE, "one transaction at a time")
@@ -156,15 +121,12 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(OD, PUT_M_FWD, OD, HOME_DO_PUT_LATER, "race 4: the owner's frame may be in flight")
 	ROW(OD, PUT_M_LATE, OD, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
 	ROW(OD, PUT_S_LATE, OD, HOME_DO_PUT_ACK, "race 5: the INV is on its way")
-	ROW(OD, PUT_S_NEVER, O, HOME_DO_DATA_M | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
-	ROW(OD, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(SH, GET_S, SH, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(SH, GET_M, SH, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(SH, OWN, S, HOME_DO_DATA_S | HOME_DO_NEXT, "two hops; what follows travels behind the DATA")
 	ROW(SH, PUT_M_LATE, SH, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
 	ROW(SH, PUT_S_LATE, SH, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
-	ROW(SH, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(OH, GET_S, OH, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(OH, GET_M, OH, HOME_DO_QUEUE, "one transaction at a time")
@@ -172,7 +134,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(OH, OWN_OTHERS, OD, HOME_DO_DATA_M, "the others' ACKs go to the requester")
 	ROW(OH, PUT_M_LATE, OH, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
 	ROW(OH, PUT_S_LATE, OH, HOME_DO_PUT_ACK, "race 5: the INV is on its way")
-	ROW(OH, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(SW, GET_S, SW, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(SW, GET_M, SW, HOME_DO_QUEUE, "one transaction at a time")
@@ -181,8 +142,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(SW, PUT_M_FWD, SW, HOME_DO_PUT_LATER, "race 4: the WB follows it")
 	ROW(SW, PUT_M_LATE, SW, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
 	ROW(SW, PUT_S_LATE, SW, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
-	ROW(SW, PUT_S_NEVER, S, HOME_DO_DATA_S | HOME_DO_PUT_ACK | HOME_DO_NEXT, "the home's frame is the page")
-	ROW(SW, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
 
 	ROW(SB, GET_S, SB, HOME_DO_QUEUE, "one transaction at a time")
 	ROW(SB, GET_M, SB, HOME_DO_QUEUE, "one transaction at a time")
@@ -191,13 +150,6 @@ static const struct protocol_rule home_rules[HOME_STATE_COUNT][HOME_EVENT_COUNT]
 	ROW(SB, PUT_M_LATE, SB, HOME_DO_PUT_ACK, "race 4: an earlier owner's")
 	ROW(SB, PUT_S, SB, HOME_DO_DROP_SHARER | HOME_DO_PUT_ACK, "the reader has evicted already")
 	ROW(SB, PUT_S_LATE, SB, HOME_DO_PUT_ACK, "race 5: an INV crossed it")
-	ROW(SB, SLICE_LOST, L, HOME_DO_LOST, "torn: what each slice did is unknown")
-
-	ROW(L, GET_S, L, HOME_DO_LOST, "told again; wrong bytes are never served")
-	ROW(L, GET_M, L, HOME_DO_LOST, "told again; wrong bytes are never served")
-	ROW(L, PUT_M_LATE, L, HOME_DO_PUT_ACK, "the evictor need not wait")
-	ROW(L, PUT_S_LATE, L, HOME_DO_PUT_ACK, "the evictor need not wait")
-	ROW(L, SLICE_LOST, L, HOME_DO_NOTHING, "lost before")
 	/* clang-format on */
 };
 #undef ROW

@@ -17,8 +17,7 @@
 	X(SMA, "GRANT has come, waits for the rest of the ACKs")                                   \
 	X(MI, "owned page being evicted, waits for PUT_ACK; the frame is kept")                    \
 	X(SI, "shared copy being evicted, waits for PUT_ACK; the frame is kept")                   \
-	X(II, "as MI or SI, and the page was taken meanwhile; waits for PUT_ACK")                  \
-	X(T, "request torn by a loss: the home was told, waits for PUT_ACK")
+	X(II, "as MI or SI, and the page was taken meanwhile; waits for PUT_ACK")
 
 #define X(name, text) PAGE_##name,
 enum page_state {
@@ -45,9 +44,7 @@ enum page_state {
 	X(GRANT_ACKS, "GRANT, ACKs out", "the write is granted and ACKs are still out")            \
 	X(ACK, "ACK", "a sharer has dropped its copy, and it is not the last")                     \
 	X(ACK_LAST, "ACK, last", "the last sharer has dropped its copy")                           \
-	X(PUT_ACK, "PUT_ACK", "the home is done with the eviction")                                \
-	X(TORN, "TORN", "a slice was lost: what was under way with another home is void")          \
-	X(ORPHAN, "ORPHAN", "the same, and the home is lost or here; or a lost home is needed")
+	X(PUT_ACK, "PUT_ACK", "the home is done with the eviction")
 
 #define X(name, label, text) SLICE_##name,
 enum slice_event {
@@ -67,7 +64,6 @@ enum slice_event {
 	X(DROP, "drop the frame")                                                                  \
 	X(WAKE, "wake")                                                                            \
 	X(DEFER, "set it aside, set the hold timer")                                               \
-	X(LOST, "report the page lost")                                                            \
 	X(DATA_S, "DATA S to the requester")                                                       \
 	X(WB, "WB to the home")                                                                    \
 	X(DATA_M, "DATA M to the requester")                                                       \
@@ -88,8 +84,7 @@ enum slice_event {
 	X(SH, "a read waits for the home's own slice, which owns the page")                        \
 	X(OH, "a write waits for the home's own slice, which has a copy")                          \
 	X(SW, "a read was forwarded, waits for DONE and WB")                                       \
-	X(SB, "as SW, and DONE has come: waits for WB")                                            \
-	X(L, "lost: never served again")
+	X(SB, "as SW, and DONE has come: waits for WB")
 
 #define X(name, text) HOME_##name,
 enum home_state {
@@ -113,10 +108,7 @@ enum home_state {
 	X(PUT_M_LATE, "PUT_M, late", "PUT_M from one that is no longer the owner")                 \
 	X(PUT_S, "PUT_S", "a sharer has dropped its copy")                                         \
 	X(PUT_S_FWD, "PUT_S, forwarder", "the same, from the owner that answered a FWD_S")         \
-	X(PUT_S_LATE, "PUT_S, late", "PUT_S from one whose copy no longer counts")                 \
-	X(PUT_S_NEVER, "PUT_S, never", "after a loss, from an owner that the page never reached")  \
-	X(SLICE_LOST, "SLICE_LOST", "a slice was lost, and is not the owner of a page at rest")    \
-	X(OWNER_LOST, "OWNER_LOST", "the owner of a page at rest was lost")
+	X(PUT_S_LATE, "PUT_S, late", "PUT_S from one whose copy no longer counts")
 
 #define X(name, label, text) HOME_EVENT_##name,
 enum home_event {
@@ -135,8 +127,7 @@ enum home_event {
 	X(FWD_M, "FWD_M to the owner")                                                             \
 	X(PUT_ACK, "PUT_ACK")                                                                      \
 	X(PUT_LATER, "PUT_ACK when this transaction ends")                                         \
-	X(NEXT, "serve the next in the queue")                                                     \
-	X(LOST, "report the page lost")
+	X(NEXT, "serve the next in the queue")
 
 /* The bits of struct protocol_rule.actions: DO_... on the slice side, HOME_DO_... at the home. */
 #define X(name, text) DO_BIT_##name,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Murphi model of the coherence protocol, for rumur: what can happen, and what must always hold. Run by models/check,
- * which defines NODES, PAGES, REQUESTS, CHANNEL_DEPTH, HOLDS, ARRIVALS, LOSSES (0 none, 1 told to all at once, 2 told
- * to each at its own time), EVICTIONS, and for a seeded fault SEED_... */
+ * which defines NODES, PAGES, REQUESTS, CHANNEL_DEPTH, HOLDS, ARRIVALS, LOSSES, EVICTIONS, and for a seeded fault SEED_... */
 #include "state.m"
 #include "slice.m"
 #include "home.m"
@@ -63,12 +62,6 @@ procedure receive(from: Node; dest: Node; i: 0 .. DEPTH - 1);
 var m: Msg; begun: boolean;
 begin
 	m := channel[from][dest].m[i];
-#if LOSSES && !SEED_EPOCH_IGNORED
-	if m.epoch != knows[dest] then
-		channel_drop(from, dest, i);
-		return;
-	endif;
-#endif
 #if ARRIVALS
 	begun := channel[from][dest].begun;
 	channel_drop(from, dest, i);
@@ -107,13 +100,9 @@ begin
 #endif
 		endfor;
 #if LOSSES
-		gone[n] := false;
-		knows[n] := false;
+		frozen[n] := false;
 #endif
 	endfor;
-#if LOSSES
-	over := false;
-#endif
 	for p: Page do
 		dir[p].state := H_U;
 		for i: Node do
@@ -131,12 +120,6 @@ begin
 	hold_after := 0;
 #endif
 end;
-
-#if LOSSES
-#define RUNNING !over
-#else
-#define RUNNING true
-#endif
 
 #if HOLDS
 #define HOLD_CHOICES ruleset hold: 0 .. 2 do
@@ -161,7 +144,7 @@ begin
 			return false;
 		endif;
 #endif
-		return EVICTIONS = 1 & n != home(p) & !lost_for(n, home(p));
+		return EVICTIONS = 1 & n != home(p);
 	case S_HOLD_END:
 #if HOLDS
 		return held_here(n, p);
@@ -176,7 +159,7 @@ ruleset n: Node; p: Page do
 	ruleset s: Start do
 	HOLD_CHOICES
 	rule "start"
-		RUNNING & alive(n) & can_start(n, p, s) & HOLD_POSSIBLE(n, p)
+		!is_frozen(n) & can_start(n, p, s) & HOLD_POSSIBLE(n, p)
 	==>
 	begin
 		HOLD_SET
@@ -187,7 +170,7 @@ ruleset n: Node; p: Page do
 	endruleset;
 
 	rule "write"
-		RUNNING & alive(n) & slice[n][p].mapping = MAPPED_WRITE
+		slice[n][p].mapping = MAPPED_WRITE
 	==>
 	begin
 		frame_touch(n, p);
@@ -206,7 +189,7 @@ ruleset from: Node; dest: Node do
 #endif
 	HOLD_CHOICES
 	rule "receive"
-		RUNNING & channel[from][dest].count > INDEX
+		channel[from][dest].count > INDEX
 #if HOLDS
 		& (hold = 0 | (hold = 1 & HOLDS_AT(dest)) | HOLD_POSSIBLE(dest, channel[from][dest].m[INDEX].page))
 #endif
@@ -226,10 +209,7 @@ ruleset from: Node; dest: Node do
 #if ARRIVALS
 	/* The first bytes of a page that is awaited go straight into the frame. */
 	rule "begin"
-		RUNNING & channel[from][dest].count > 0 & !channel[from][dest].begun &
-#if LOSSES
-		channel[from][dest].m[0].epoch = knows[dest] &
-#endif
+		channel[from][dest].count > 0 & !channel[from][dest].begun &
 		awaited(dest, from, channel[from][dest].m[0])
 	==>
 	begin
@@ -241,32 +221,23 @@ ruleset from: Node; dest: Node do
 endruleset;
 
 #if LOSSES
-ruleset lost: Node do
-	rule "loss"
-		RUNNING & forall i: Node do !gone[i] end
+ruleset n: Node do
+	rule "lost, or told of a loss"
+		!frozen[n]
 	==>
 	begin
-		node_lose(lost);
-#if LOSSES == 1
-		for n: Node do
-			if n != lost then
-				loss_learn(n, lost);
-			endif;
-		endfor;
-#endif
+		freeze(n);
 	end;
-endruleset;
 
-#if LOSSES == 2
-ruleset n: Node; lost: Node do
-	rule "told of the loss"
-		RUNNING & !gone[n] & gone[lost] & !knows[n]
+#if SEED_LOSS_OUTLIVED
+	rule "goes on"
+		frozen[n]
 	==>
 	begin
-		loss_learn(n, lost);
+		frozen[n] := false;
 	end;
-endruleset;
 #endif
+endruleset;
 #endif
 
 invariant "one writer or many readers"
@@ -276,8 +247,7 @@ invariant "one writer or many readers"
 invariant "a read returns the last write"
 	forall p: Page do forall i: Node do slice[i][p].mapping != MAPPED_NONE -> slice[i][p].fresh end end;
 
-/* Told one by one of a loss, a node may drop for ever what another sent: then only the above is asked for. */
-#if LOSSES != 2
+/* After a loss nobody need be served: then only the above is asked for. */
 #if HOLDS
 #define NOTHING_HELD(n, p) isundefined(slice[n][p].held)
 #else
@@ -285,23 +255,21 @@ invariant "a read returns the last write"
 #endif
 #define QUIET \
 	(forall i: Node do forall j: Node do channel[i][j].count = 0 end end & \
-	 forall i: Node do forall p: Page do NOTHING_HELD(i, p) end end)
-#define JUDGED(p) (alive(home(p)) & dir[p].state != H_L)
+	 forall i: Node do !is_frozen(i) & forall p: Page do NOTHING_HELD(i, p) end end)
 
 invariant "every transaction ends"
-	QUIET -> forall p: Page do JUDGED(p) ->
+	QUIET -> forall p: Page do
 		!busy(p) & queue_empty(p) & !dir[p].forwarded & !dir[p].wb_here & !dir[p].put_later end;
 
 invariant "nobody waits at rest"
 	QUIET -> forall p: Page do forall n: Node do
-		slice[n][p].waiting -> (alive(home(p)) & dir[p].state = H_L) end end;
+		!slice[n][p].waiting end end;
 
 invariant "directory and caches agree at rest"
-	QUIET -> forall p: Page do JUDGED(p) -> forall n: Node do alive(n) ->
+	QUIET -> forall p: Page do forall n: Node do
 		((slice[n][p].state = P_M) = (dir[p].state = H_O & dir[p].owner = n)) &
 		((slice[n][p].state = P_S) = (dir[p].state = H_S & dir[p].sharers[n])) &
 		(slice[n][p].state = P_I | slice[n][p].state = P_S | slice[n][p].state = P_M) end end;
 
 invariant "the home's frame holds a shared page"
-	QUIET -> forall p: Page do alive(home(p)) & dir[p].state = H_S -> slice[home(p)][p].fresh end;
-#endif
+	QUIET -> forall p: Page do dir[p].state = H_S -> slice[home(p)][p].fresh end;

@@ -6,14 +6,12 @@
 mtype = {
 	MSG_NOTHING, MSG_GET_S, MSG_GET_M, MSG_FWD_S, MSG_FWD_M, MSG_INV, MSG_ACK, MSG_DATA_S, MSG_DATA_M, MSG_GRANT,
 	MSG_WB, MSG_DONE, MSG_PUT_M, MSG_PUT_S, MSG_PUT_ACK,
-	P_I, P_S, P_M, P_IS, P_IM, P_IMA, P_SM, P_SMA, P_MI, P_SI, P_II, P_T,
+	P_I, P_S, P_M, P_IS, P_IM, P_IMA, P_SM, P_SMA, P_MI, P_SI, P_II,
 	E_FAULT_READ, E_FAULT_WRITE, E_EVICT, E_FWD_S, E_FWD_M, E_INV, E_HELD, E_DATA_S, E_DATA_S_HOME, E_DATA_M,
-	E_DATA_M_HOME, E_DATA_M_ACKS, E_GRANT, E_GRANT_ALONE, E_GRANT_ACKS, E_ACK, E_ACK_LAST, E_PUT_ACK, E_TORN,
-	E_ORPHAN,
-	H_U, H_S, H_O, H_SD, H_OD, H_SH, H_OH, H_SW, H_SB, H_L,
+	E_DATA_M_HOME, E_DATA_M_ACKS, E_GRANT, E_GRANT_ALONE, E_GRANT_ACKS, E_ACK, E_ACK_LAST, E_PUT_ACK,
+	H_U, H_S, H_O, H_SD, H_OD, H_SH, H_OH, H_SW, H_SB,
 	G_GET_S, G_GET_S_NEAR, G_GET_S_OWN, G_GET_M, G_GET_M_OTHERS, G_GET_M_OWN, G_DONE, G_OWN, G_OWN_OTHERS, G_WB,
-	G_PUT_M, G_PUT_M_FWD, G_PUT_M_LATE, G_PUT_S, G_PUT_S_FWD, G_PUT_S_LATE, G_PUT_S_NEVER, G_SLICE_LOST,
-	G_OWNER_LOST,
+	G_PUT_M, G_PUT_M_FWD, G_PUT_M_LATE, G_PUT_S, G_PUT_S_FWD, G_PUT_S_LATE,
 	VIOLATION,
 	WANTS_NOTHING, WANTS_READ, WANTS_WRITE,
 	TASK_NOTHING, TASK_MESSAGE, TASK_RELEASE, TASK_FAULT, TASK_SLICE, TASK_NEXT,
@@ -108,16 +106,15 @@ inline mapped()
 #define SLICE_DROP 128
 #define SLICE_WAKE 256
 #define SLICE_DEFER 512
-#define SLICE_LOST 1024
-#define SLICE_DATA_S 2048
-#define SLICE_WB 4096
-#define SLICE_DATA_M 8192
-#define SLICE_ACK 16384
-#define SLICE_GET_S 32768
-#define SLICE_GET_M 65536
-#define SLICE_PUT_M 131072
-#define SLICE_PUT_S 262144
-#define SLICE_DONE 524288
+#define SLICE_DATA_S 1024
+#define SLICE_WB 2048
+#define SLICE_DATA_M 4096
+#define SLICE_ACK 8192
+#define SLICE_GET_S 16384
+#define SLICE_GET_M 32768
+#define SLICE_PUT_M 65536
+#define SLICE_PUT_S 131072
+#define SLICE_DONE 262144
 
 #define IF_DO(action, what) if :: todo & (action) -> what :: else fi
 
@@ -132,7 +129,6 @@ inline answer(kind_)
 /* What the page holds and how it is mapped is the Murphi model's matter: TAKE, UNMAP, PROTECT, DROP do nothing here. */
 inline slice_obey()
 {
-	assert(!(todo & SLICE_LOST));
 	IF_DO(SLICE_COUNT, acked[me] = acked[me] | BIT(from));
 	IF_DO(SLICE_MAP_SHARED | SLICE_MAP_EXCLUSIVE | SLICE_MAP_UPGRADE, mapped());
 	IF_DO(SLICE_WAKE, wake());
@@ -288,11 +284,9 @@ inline settle()
 #define HOME_PUT_ACK 256
 #define HOME_PUT_LATER 512
 #define HOME_NEXT 1024
-#define HOME_LOST 2048
 
 inline home_obey()
 {
-	assert(!(todo & HOME_LOST));
 	IF_DO(HOME_TAKE, if :: msg == MSG_WB -> wb_here = true :: else fi);
 	IF_DO(HOME_DROP_SHARER, sharers = sharers & ~BIT(from));
 	IF_DO(HOME_QUEUE, queue[from] = (msg == MSG_GET_M -> WANTS_WRITE : WANTS_READ));

@@ -85,25 +85,19 @@ begin
 end;
 
 function home_event_put(p: Page; from: Node; owned: boolean): HomeEvent;
-var never: HomeEvent;
 begin
-	/* What was sent to an owner may have been dropped by it, but only by a loss. */
-	never := !owned & any_lost_for(home(p)) ? G_PUT_S_NEVER : G_VIOLATION;
 	if requester_waits(p, from) then
 		return G_VIOLATION;
 	endif;
 	if is_forwarder(p, from) then
 		/* PUT_M goes before the answer to the FWD, PUT_S after it. */
-		if dir[p].put_later then
+		if dir[p].put_later | owned = dir[p].wb_here then
 			return G_VIOLATION;
-		endif;
-		if owned = dir[p].wb_here then
-			return never;
 		endif;
 		return owned ? G_PUT_M_FWD : G_PUT_S_FWD;
 	endif;
 	if dir[p].state = H_O & dir[p].owner = from then
-		return owned ? G_PUT_M : never;
+		return owned ? G_PUT_M : G_VIOLATION;
 	endif;
 	if owned then
 		return dir[p].sharers[from] ? G_VIOLATION : G_PUT_M_LATE;
@@ -230,7 +224,7 @@ begin
 end;
 
 /* What a row asks for, in the order in which the core obeys. NEXT is transaction_end, which follows where the page has
- * come to rest; LOST is only said. */
+ * come to rest. */
 procedure home_obey(p: Page; from: Node; m: Msg; todo: HomeActions);
 begin
 	if todo[D_TAKE] then home_do_TAKE(p, from, m); endif;

@@ -87,12 +87,6 @@ begin
 #endif
 end;
 
-/* Its vCPUs wait for ever, and that was said. */
-procedure do_LOST(n: Node; p: Page; from: Node; m: Msg);
-begin
-	slice[n][p].waiting := false;
-end;
-
 /* The message that an action sends, if it sends one. To ourselves as the home: our own directory sends the page, and is
  * only told that we have obeyed. A home that is the requester gets the DATA itself, and no WB. */
 procedure do_SEND(n: Node; p: Page; m: Msg; a: SliceAction);
@@ -148,7 +142,6 @@ begin
 	if todo[A_DROP] then do_DROP(n, p, from, m); endif;
 	if todo[A_WAKE] then do_WAKE(n, p, from, m); endif;
 	if todo[A_DEFER] then do_DEFER(n, p, from, m); endif;
-	if todo[A_LOST] then do_LOST(n, p, from, m); endif;
 	for a: SliceAction do
 		if todo[a] then
 			do_SEND(n, p, m, a);
@@ -382,9 +375,6 @@ end;
 
 function start_event(n: Node; p: Page; s: Start): SliceEvent;
 begin
-	if must_ask(n, p, s) & lost_for(n, home(p)) then
-		return E_ORPHAN;
-	endif;
 	switch s
 	case S_FAULT_READ: return E_FAULT_READ;
 	case S_FAULT_WRITE: return E_FAULT_WRITE;

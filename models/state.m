@@ -19,9 +19,6 @@ type
 		page: Page;
 		req: Node;
 		acks: Acks;
-#if LOSSES
-		epoch: boolean; /* the sender knew of the loss */
-#endif
 	end;
 	/* The first `count` messages are there; m[0] is the oldest. */
 	Channel: record
@@ -32,11 +29,11 @@ type
 #endif
 	end;
 
-	SliceState: enum { P_I, P_S, P_M, P_IS, P_IM, P_IMA, P_SM, P_SMA, P_MI, P_SI, P_II, P_T };
+	SliceState: enum { P_I, P_S, P_M, P_IS, P_IM, P_IMA, P_SM, P_SMA, P_MI, P_SI, P_II };
 	SliceEvent: enum {
 		E_FAULT_READ, E_FAULT_WRITE, E_EVICT, E_FWD_S, E_FWD_M, E_INV, E_HELD, E_DATA_S, E_DATA_S_HOME,
 		E_DATA_M, E_DATA_M_HOME, E_DATA_M_ACKS, E_GRANT, E_GRANT_ALONE, E_GRANT_ACKS, E_ACK, E_ACK_LAST,
-		E_PUT_ACK, E_TORN, E_ORPHAN, E_VIOLATION
+		E_PUT_ACK, E_VIOLATION
 	};
 	Start: enum { S_FAULT_READ, S_FAULT_WRITE, S_EVICT, S_HOLD_END };
 	Mapping: enum { MAPPED_NONE, MAPPED_READ, MAPPED_WRITE };
@@ -55,17 +52,17 @@ type
 #endif
 	end;
 
-	HomeState: enum { H_U, H_S, H_O, H_SD, H_OD, H_SH, H_OH, H_SW, H_SB, H_L };
+	HomeState: enum { H_U, H_S, H_O, H_SD, H_OD, H_SH, H_OH, H_SW, H_SB };
 	HomeEvent: enum {
 		G_GET_S, G_GET_S_NEAR, G_GET_S_OWN, G_GET_M, G_GET_M_OTHERS, G_GET_M_OWN, G_DONE, G_OWN,
 		G_OWN_OTHERS, G_WB, G_PUT_M, G_PUT_M_FWD, G_PUT_M_LATE, G_PUT_S, G_PUT_S_FWD, G_PUT_S_LATE,
-		G_PUT_S_NEVER, G_SLICE_LOST, G_OWNER_LOST, G_VIOLATION
+		G_VIOLATION
 	};
 	SliceAction: enum { A_TAKE, A_COUNT, A_UNMAP, A_PROTECT, A_MAP_SHARED, A_MAP_EXCLUSIVE, A_MAP_UPGRADE, A_DROP, A_WAKE, A_DEFER,
-		A_LOST, A_DATA_S, A_WB, A_DATA_M, A_ACK, A_GET_S, A_GET_M, A_PUT_M, A_PUT_S, A_DONE };
+		A_DATA_S, A_WB, A_DATA_M, A_ACK, A_GET_S, A_GET_M, A_PUT_M, A_PUT_S, A_DONE };
 	SliceActions: array [SliceAction] of boolean;
 	HomeAction: enum { D_TAKE, D_DROP_SHARER, D_QUEUE, D_INV, D_DATA_S, D_DATA_M, D_FWD_S, D_FWD_M, D_PUT_ACK, D_PUT_LATER,
-		D_NEXT, D_LOST };
+		D_NEXT };
 	HomeActions: array [HomeAction] of boolean;
 	Want: enum { WANTS_NOTHING, WANTS_READ, WANTS_WRITE };
 	Entry: record
@@ -90,9 +87,7 @@ var
 	hold_after: 0 .. 2; /* in this step the so-many-th FWD or INV that may be held is; 0: none */
 #endif
 #if LOSSES
-	gone: array [Node] of boolean;
-	knows: array [Node] of boolean; /* this node was told of the loss */
-	over: boolean; /* a node was accused after the loss: this run goes no further */
+	frozen: array [Node] of boolean; /* this node is lost, or was told that another is */
 #endif
 
 /* Page k's home is node k, and so on round. */
@@ -101,44 +96,19 @@ begin
 	return p % NODES;
 end;
 
-/* Has n been told that node k is lost? */
-function lost_for(n: Node; k: Node): boolean;
+/* Does n take no part any more? */
+function is_frozen(n: Node): boolean;
 begin
 #if LOSSES
-	return knows[n] & gone[k];
+	return frozen[n];
 #else
 	return false;
 #endif
 end;
 
-function any_lost_for(n: Node): boolean;
-begin
-#if LOSSES
-	return knows[n];
-#else
-	return false;
-#endif
-end;
-
-function alive(n: Node): boolean;
-begin
-#if LOSSES
-	return !gone[n];
-#else
-	return true;
-#endif
-end;
-
-/* A message that the table has no row for. Survivors that are told of a loss at different times drop each other's
- * messages and so may come apart: then the accused peer's connection is closed, and this is not followed further. */
+/* A message that the table has no row for: its sender would be accused. */
 procedure unexpected();
 begin
-#if LOSSES == 2 && !APART_STRICT
-	if exists n: Node do knows[n] end then
-		over := true;
-		return;
-	endif;
-#endif
 	error "an unexpected message";
 end;
 
@@ -153,11 +123,7 @@ begin
 	for dest: Node do
 		for i: 0 .. DEPTH - 1 do
 			if i < channel[n][dest].count then
-				if carries_page(channel[n][dest].m[i].kind) & channel[n][dest].m[i].page = p
-#if LOSSES
-				   & channel[n][dest].m[i].epoch = knows[dest] /* else nobody will look at it */
-#endif
-				then
+				if carries_page(channel[n][dest].m[i].kind) & channel[n][dest].m[i].page = p then
 					error "a frame changes while it is in flight";
 				endif;
 			endif;
@@ -165,9 +131,25 @@ begin
 	endfor;
 end;
 
+#if SEED_FROZEN_ACKNOWLEDGES
+procedure acknowledge(n: Node; inv: Msg);
+var m: Msg;
+begin
+	m := inv;
+	m.kind := MSG_ACK;
+	channel[n][m.req].m[channel[n][m.req].count] := m;
+	channel[n][m.req].count := channel[n][m.req].count + 1;
+end;
+#endif
+
 procedure channel_push(from: Node; dest: Node; m: Msg);
 begin
-	if !alive(dest) | lost_for(from, dest) then
+	if is_frozen(dest) then
+#if SEED_FROZEN_ACKNOWLEDGES
+		if m.kind = MSG_INV then
+			acknowledge(dest, m);
+		endif;
+#endif
 		return;
 	endif;
 	if channel[from][dest].count = DEPTH then
@@ -200,9 +182,6 @@ begin
 	m.page := p;
 	m.req := req;
 	m.acks := acks;
-#if LOSSES
-	m.epoch := knows[from];
-#endif
 	if from != dest then
 		channel_push(from, dest, m);
 		return;

@@ -294,7 +294,7 @@ int machine_start(struct machine *m)
 
 /* ---- end and stop ---- */
 
-static void vcpus_stop(struct machine *m)
+void machine_halt(struct machine *m)
 {
 	unsigned i;
 
@@ -329,7 +329,7 @@ void machine_ended(struct machine *m, enum exit_code reason, const char *sentenc
 		reason = EXIT_PANIC;
 		sentence = panic;
 	}
-	vcpus_stop(m);
+	machine_halt(m);
 	if (tell)
 		others_tell(m, reason, sentence);
 	if (m->devices)
@@ -363,7 +363,7 @@ int machine_stop(struct machine *m, unsigned timeout_ms)
 	unsigned i;
 	int err;
 
-	vcpus_stop(m);
+	machine_halt(m);
 	timer_stop(&m->timer);
 	err = threads_wait(m, timeout_ms);
 	if (err)

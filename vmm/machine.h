@@ -120,6 +120,13 @@ size_t machine_console_input(struct machine *m, const uint8_t *bytes, size_t len
 void machine_end(struct machine *m, enum exit_code reason, const char *sentence);
 
 /*
+ * Tells the vCPUs to stop for good, and nothing else: for whoever knows that the VM is over, on a
+ * thread that is not to do all that machine_end does. Those in a page fault stop when it ends. Any
+ * thread, any number of times; never blocks. machine_end is to follow.
+ */
+void machine_halt(struct machine *m);
+
+/*
  * Stops and joins all threads; not from a callback. Does not call on_exit. Returns 0, or
  * -ETIMEDOUT when a vCPU thread did not come back within timeout_ms (it is blocked in a page fault
  * that nobody serves any more): the machine must then not be destroyed, end the process instead.

@@ -126,7 +126,7 @@ SEEDS = [
      "slice SM INV"),
     ("models/rows.inc", "SLICE_ROW(M, FWD_S, S, DO(PROTECT) DO(DATA_S) DO(WB))",
      "SLICE_ROW(M, FWD_S, S, DO(PROTECT) DO(DATA_S))", "slice M FWD_S"),
-    ("models/rows.inc", "HOME_ROW(L, SLICE_LOST, L, NOTHING)", "", "home L SLICE_LOST"),
+    ("models/rows.inc", "HOME_ROW(SB, PUT_S_LATE, SB, DO(PUT_ACK))", "", "home SB PUT_S_LATE"),
     ("models/rows.inc", "HOME_ROW(O, GET_M, OD, DO(FWD_M))", "HOME_ROW(O, GET_M, O, DO(FWD_M))", "home O GET_M"),
     ("models/slice.m", "slice[n][p].state := P_##next; actions", "slice[n][p].state := P_##state_; actions",
      "slice I FAULT_READ"),

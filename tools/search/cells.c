@@ -106,10 +106,9 @@ enum sharers {
 	SHARERS_GROUPS
 };
 
-/* What a search must have for a cell: so many slices, what may happen, so many losses. */
+/* What a search must have for a cell: so many slices, and what may happen. */
 struct need {
-	uint8_t slices, losses;
-	uint8_t may;
+	uint8_t slices, may;
 	const char *why; /* of the slices, where it is not plain; or null */
 	enum sharers sharers;
 };
@@ -125,8 +124,7 @@ struct need_row {
 	{                                                                                          \
 		PAGE_##state, SLICE_##event,                                                       \
 		{                                                                                  \
-			.slices = slices_, .losses = (may_)&MAY_LOSE ? 1 : 0, .may = may_,         \
-			.why = __VA_ARGS__                                                         \
+			.slices = slices_, .may = may_, .why = __VA_ARGS__                         \
 		}                                                                                  \
 	}
 #define PAGE_ANY  ANY
@@ -137,43 +135,19 @@ static const char two_sharers[] = "takes two sharers beside the writer";
 
 /* The slice side: what all rows that match a cell ask for. */
 static const struct need_row slice_needs[] = {
-	ROW(ANY, EVICT, 2, MAY_EVICT, NULL),
-	ROW(ANY, HELD, 2, MAY_HOLD, NULL),
-	ROW(ANY, FWD_S, 2, 0, NULL),
-	ROW(ANY, FWD_M, 2, 0, NULL),
-	ROW(ANY, INV, 2, 0, NULL),
-	ROW(ANY, DATA_S, 2, 0, NULL),
-	ROW(ANY, DATA_M, 2, 0, NULL),
-	ROW(ANY, DATA_M_ACKS, 2, 0, NULL),
-	ROW(ANY, GRANT, 3, 0, two_sharers),
-	ROW(ANY, GRANT_ACKS, 2, 0, NULL),
-	ROW(ANY, ACK, 3, 0, two_sharers),
-	ROW(ANY, ACK_LAST, 2, 0, NULL),
-	ROW(ANY, TORN, 3, MAY_LOSE, "takes a home that lives and a third slice that is lost"),
-	ROW(ANY, ORPHAN, 2, MAY_LOSE, NULL),
-	ROW(IS, FAULT_READ, 2, 0, NULL),
-	ROW(IS, FAULT_WRITE, 2, 0, NULL),
-	ROW(IM, FAULT_READ, 2, 0, NULL),
-	ROW(IM, FAULT_WRITE, 2, 0, NULL),
-	ROW(IMA, ANY, 2, 0, NULL),
-	ROW(IMA, EVICT, 3, MAY_EVICT, home_keeps),
-	ROW(SM, FAULT_READ, 2, 0, NULL),
-	ROW(SM, FAULT_WRITE, 2, 0, NULL),
-	ROW(SMA, ANY, 2, 0, NULL),
-	ROW(SMA, EVICT, 3, MAY_EVICT, home_keeps),
-	ROW(MI, ANY, 2, MAY_EVICT, NULL),
-	ROW(SI, ANY, 2, MAY_EVICT, NULL),
+	ROW(ANY, EVICT, 2, MAY_EVICT, NULL), ROW(ANY, HELD, 2, MAY_HOLD, NULL),
+	ROW(ANY, FWD_S, 2, 0, NULL),	     ROW(ANY, FWD_M, 2, 0, NULL),
+	ROW(ANY, INV, 2, 0, NULL),	     ROW(ANY, DATA_S, 2, 0, NULL),
+	ROW(ANY, DATA_M, 2, 0, NULL),	     ROW(ANY, DATA_M_ACKS, 2, 0, NULL),
+	ROW(ANY, GRANT, 3, 0, two_sharers),  ROW(ANY, GRANT_ACKS, 2, 0, NULL),
+	ROW(ANY, ACK, 3, 0, two_sharers),    ROW(ANY, ACK_LAST, 2, 0, NULL),
+	ROW(IS, FAULT_READ, 2, 0, NULL),     ROW(IS, FAULT_WRITE, 2, 0, NULL),
+	ROW(IM, FAULT_READ, 2, 0, NULL),     ROW(IM, FAULT_WRITE, 2, 0, NULL),
+	ROW(IMA, ANY, 2, 0, NULL),	     ROW(IMA, EVICT, 3, MAY_EVICT, home_keeps),
+	ROW(SM, FAULT_READ, 2, 0, NULL),     ROW(SM, FAULT_WRITE, 2, 0, NULL),
+	ROW(SMA, ANY, 2, 0, NULL),	     ROW(SMA, EVICT, 3, MAY_EVICT, home_keeps),
+	ROW(MI, ANY, 2, MAY_EVICT, NULL),    ROW(SI, ANY, 2, MAY_EVICT, NULL),
 	ROW(II, ANY, 2, MAY_EVICT, NULL),
-	ROW(T, ANY, 3, MAY_LOSE, "takes a home that lives and a third slice that is lost"),
-	{PAGE_T,
-	 SLICE_TORN,
-	 {.slices = 4, .losses = 2, .may = MAY_LOSE, .why = "takes a living home and two losses"}},
-	{PAGE_T,
-	 SLICE_ORPHAN,
-	 {.slices = 3,
-	  .losses = 2,
-	  .may = MAY_LOSE,
-	  .why = "takes two losses, the second of the home"}},
 };
 #undef ROW
 
@@ -181,29 +155,23 @@ static const struct need_row slice_needs[] = {
 	{                                                                                          \
 		HOME_##state, HOME_EVENT_##event,                                                  \
 		{                                                                                  \
-			.slices = slices_, .losses = (may_)&MAY_LOSE ? 1 : 0, .may = may_,         \
-			.why = __VA_ARGS__                                                         \
+			.slices = slices_, .may = may_, .why = __VA_ARGS__                         \
 		}                                                                                  \
 	}
 
 static const char third_party[] = "takes a third slice beside requester and home";
 static const char late_put[] = "takes a third slice, whose PUT is late";
 static const char fourth_put[] = "takes home, owner, requester, and one whose PUT is late";
-static const char torn_owner[] = "takes an owner that never had the page, and one that is lost";
 
 /* The home side: one of the rows of a cell is enough; a cell without a row needs one slice. */
 static const struct need_row home_needs[] = {
-	ROW(U, PUT_S_LATE, 3, MAY_LOSE, "takes a request that a loss elsewhere tore"),
 	ROW(S, GET_S, 2, 0, NULL),
 	ROW(S, GET_M_OTHERS, 2, 0, NULL),
 	ROW(S, GET_M_OWN, 2, 0, NULL),
 	ROW(S, PUT_M_LATE, 3, MAY_EVICT, late_put),
 	ROW(S, PUT_S, 2, MAY_EVICT, NULL, .sharers = SHARERS_KNOWN),
-	ROW(S, PUT_S, 3, MAY_LOSE, third_party, .sharers = SHARERS_KNOWN),
 	ROW(S, PUT_S_LATE, 3, MAY_EVICT, late_put),
-	ROW(S, PUT_S_LATE, 3, MAY_LOSE, late_put),
 	ROW(S, PUT_S_LATE, 2, MAY_EVICT, NULL, .sharers = SHARERS_GROUPS),
-	ROW(S, SLICE_LOST, 2, MAY_LOSE, NULL),
 	ROW(O, GET_S, 3, 0, third_party),
 	ROW(O, GET_S_NEAR, 2, 0, NULL),
 	ROW(O, GET_S_OWN, 2, 0, NULL),
@@ -212,10 +180,6 @@ static const struct need_row home_needs[] = {
 	ROW(O, PUT_M, 2, MAY_EVICT, NULL),
 	ROW(O, PUT_M_LATE, 3, MAY_EVICT, late_put),
 	ROW(O, PUT_S_LATE, 3, MAY_EVICT, late_put),
-	ROW(O, PUT_S_LATE, 3, MAY_LOSE, late_put),
-	ROW(O, PUT_S_NEVER, 3, MAY_LOSE, torn_owner),
-	ROW(O, SLICE_LOST, 2, MAY_LOSE, NULL),
-	ROW(O, OWNER_LOST, 2, MAY_LOSE, NULL),
 	ROW(SD, GET_S, 3, 0, third_party),
 	ROW(SD, GET_M, 3, 0, third_party),
 	ROW(SD, DONE, 2, 0, NULL),
@@ -223,9 +187,6 @@ static const struct need_row home_needs[] = {
 	ROW(SD, PUT_M_LATE, 3, MAY_EVICT, late_put),
 	ROW(SD, PUT_S_FWD, 3, MAY_EVICT, third_party),
 	ROW(SD, PUT_S_LATE, 3, MAY_EVICT, late_put),
-	ROW(SD, PUT_S_LATE, 4, MAY_LOSE, late_put),
-	ROW(SD, PUT_S_NEVER, 3, MAY_LOSE, torn_owner),
-	ROW(SD, SLICE_LOST, 2, MAY_LOSE, NULL),
 	ROW(OD, GET_S, 3, 0, third_party),
 	ROW(OD, GET_S, 2, MAY_EVICT, NULL, .sharers = SHARERS_GROUPS),
 	ROW(OD, GET_M, 2, 0, NULL),
@@ -233,22 +194,17 @@ static const struct need_row home_needs[] = {
 	ROW(OD, PUT_M_FWD, 2, MAY_EVICT, NULL),
 	ROW(OD, PUT_M_LATE, 3, MAY_EVICT, late_put),
 	ROW(OD, PUT_S_LATE, 2, MAY_EVICT, NULL),
-	ROW(OD, PUT_S_LATE, 3, MAY_LOSE, late_put),
-	ROW(OD, PUT_S_NEVER, 3, MAY_LOSE, torn_owner),
-	ROW(OD, SLICE_LOST, 2, MAY_LOSE, NULL),
 	ROW(SH, GET_S, 3, MAY_HOLD, third_party),
 	ROW(SH, GET_M, 3, MAY_HOLD, third_party),
 	ROW(SH, OWN, 2, 0, NULL),
 	ROW(SH, PUT_M_LATE, 3, MAY_HOLD | MAY_EVICT, late_put),
 	ROW(SH, PUT_S_LATE, 3, MAY_HOLD | MAY_EVICT, late_put),
-	ROW(SH, SLICE_LOST, 2, MAY_HOLD | MAY_LOSE, NULL),
 	ROW(OH, GET_S, 3, MAY_HOLD, third_party),
 	ROW(OH, GET_M, 3, MAY_HOLD, third_party),
 	ROW(OH, OWN, 2, 0, NULL),
 	ROW(OH, OWN_OTHERS, 3, 0, two_sharers),
 	ROW(OH, PUT_M_LATE, 3, MAY_HOLD | MAY_EVICT, late_put),
 	ROW(OH, PUT_S_LATE, 3, MAY_HOLD | MAY_EVICT, late_put),
-	ROW(OH, SLICE_LOST, 2, MAY_HOLD | MAY_LOSE, NULL),
 	ROW(SW, GET_S, 3, 0, third_party),
 	ROW(SW, GET_M, 3, 0, third_party),
 	ROW(SW, DONE, 3, 0, third_party),
@@ -256,8 +212,6 @@ static const struct need_row home_needs[] = {
 	ROW(SW, PUT_M_FWD, 3, MAY_EVICT, third_party),
 	ROW(SW, PUT_M_LATE, 4, MAY_EVICT, fourth_put),
 	ROW(SW, PUT_S_LATE, 4, MAY_EVICT, fourth_put),
-	ROW(SW, PUT_S_NEVER, 4, MAY_LOSE, "takes home, requester, such an owner, and one lost"),
-	ROW(SW, SLICE_LOST, 3, MAY_LOSE, third_party),
 	ROW(SB, GET_S, 3, 0, third_party),
 	ROW(SB, GET_M, 3, 0, third_party),
 	ROW(SB, WB, 3, 0, third_party),
@@ -266,14 +220,6 @@ static const struct need_row home_needs[] = {
 	ROW(SB, PUT_S, 3, MAY_EVICT, third_party, .sharers = SHARERS_KNOWN),
 	ROW(SB, PUT_S_LATE, 4, MAY_EVICT, fourth_put),
 	ROW(SB, PUT_S_LATE, 3, MAY_EVICT, third_party, .sharers = SHARERS_GROUPS),
-	ROW(SB, SLICE_LOST, 3, MAY_LOSE, third_party),
-	ROW(L, GET_S, 2, MAY_LOSE, NULL),
-	ROW(L, GET_M, 2, MAY_LOSE, NULL),
-	ROW(L, PUT_M_LATE, 3, MAY_LOSE | MAY_EVICT, third_party),
-	ROW(L, PUT_S_LATE, 3, MAY_LOSE, third_party),
-	{HOME_L,
-	 HOME_EVENT_SLICE_LOST,
-	 {.slices = 3, .losses = 2, .may = MAY_LOSE, .why = "takes two losses"}},
 };
 #undef ROW
 
@@ -286,16 +232,12 @@ static const char *need_unmet(const struct need *need, const struct search_optio
 		return "a directory of groups does not know who shares";
 	if (need->sharers == SHARERS_GROUPS && !groups)
 		return "the sharers are in no groups in this search";
-	if (missing & MAY_LOSE)
-		return "nothing is lost in this search";
 	if (missing & MAY_HOLD)
 		return "nothing is held in this search";
 	if (missing & MAY_EVICT)
 		return "nothing is evicted in this search";
 	if (options->slices < need->slices)
 		return need->why ? need->why : "takes more slices";
-	if (need->losses > options->losses)
-		return need->why ? need->why : "takes more losses";
 	return NULL;
 }
 

@@ -105,13 +105,6 @@ static enum world_sending wb_stale(struct world *w, unsigned from, unsigned to,
 	return SENDING_ONCE;
 }
 
-/* A message of before the loss is taken for one of after it. */
-static void epoch_ignore(struct world *w, unsigned from, unsigned to, struct packet *packet)
-{
-	(void)from;
-	packet->msg.epoch = world_protocol(w, to)->config.epoch;
-}
-
 /* ---- actions that are not obeyed ---- */
 
 static bool unmap_skip(struct world *w, unsigned slice, const struct protocol_action *action)
@@ -190,6 +183,25 @@ static void wb_forget(struct world *w, unsigned slice)
 		entry->state = HOME_SD;
 }
 
+/* ---- a slice that goes on after a loss ---- */
+
+static void thaw(struct world *w, unsigned slice)
+{
+	world_protocol(w, slice)->frozen = false;
+	w->frozen &= ~slice_bit(slice);
+}
+
+/* The home gives the page to a writer without asking a slice that took another for lost: what
+ * would be so if the slices that are left went on without the lost one. */
+static void lost_forget(struct world *w, unsigned slice)
+{
+	struct home_entry *entry = entry_of(w, slice);
+	for (unsigned i = 0; entry && entry->state == HOME_S && i < w->slices; i++) {
+		if (w->frozen & slice_bit(i))
+			entry->sharers &= ~sharer_bit(world_protocol(w, slice), i);
+	}
+}
+
 /* Two hooks in one argument. */
 #define UNMAP_LATE .obey = unmap_delay, .before = unmap_late
 
@@ -214,8 +226,10 @@ const struct fault faults[] = {
 	      "DATA and GRANT announce no ACKs: the writer does not wait"),
 	FAULT("data-stale", 2, 0, .send = data_stale, "DATA brings bytes of before the last write"),
 	FAULT("wb-stale", 3, 0, .send = wb_stale, "WB brings bytes of before the last write"),
-	FAULT("epoch-ignored", 3, MAY_LOSE, .deliver = epoch_ignore,
-	      "messages of before a loss are taken for newer ones"),
+	FAULT("lost-not-asked", 2, MAY_LOSE, .after = lost_forget,
+	      "the home goes on without a slice whose connection was cut"),
+	FAULT("loss-outlived", 2, MAY_LOSE, .before = thaw,
+	      "a slice that was told of a loss and dropped what came goes on after it"),
 	FAULT("unmap-skipped", 2, 0, .obey = unmap_skip, "an unmap is not done"),
 	FAULT("unmap-late", 2, 0, UNMAP_LATE, "an ACK goes out before the unmap is done"),
 	FAULT("protect-skipped", 2, 0, .obey = protect_skip, "a write-protect is not done"),

@@ -35,6 +35,14 @@ static bool arrival_allowed(struct world *w, struct move m)
 	return m.type == MOVE_RECEIVE || (packet->msg.payload_len && !packet->receiving);
 }
 
+/* Whom a slice takes for lost makes no difference to what it does: one is enough. */
+static bool tell_allowed(const struct world *w, struct move m)
+{
+	unsigned lost = w->lost ? (unsigned)__builtin_ctzll(w->lost) : (m.slice + 1) % w->slices;
+	return slice_lives(w, m.slice) && !(w->frozen & slice_bit(m.slice)) && m.to == lost &&
+	       m.to != m.slice;
+}
+
 bool move_allowed(struct world *w, struct move m)
 {
 	enum mapping mapping = w->mapping[m.slice][m.page];
@@ -56,7 +64,7 @@ bool move_allowed(struct world *w, struct move m)
 	case MOVE_CRASH:
 		return slice_lives(w, m.to) && bits_count(w->lost) < w->losses_max;
 	case MOVE_TELL:
-		return w->untold[m.slice] & slice_bit(m.to);
+		return tell_allowed(w, m);
 	case MOVE_NONE:
 		return false;
 	}
@@ -172,7 +180,7 @@ void move_text(struct world *w, struct move m, char *out, size_t size)
 		snprintf(out, size, "slice %u is lost", m.to);
 		break;
 	case MOVE_TELL:
-		snprintf(out, size, "slice %u learns that slice %u is lost", m.slice, m.to);
+		snprintf(out, size, "slice %u takes slice %u for lost", m.slice, m.to);
 		break;
 	case MOVE_READ:
 	case MOVE_WRITE:

@@ -238,8 +238,7 @@ static void move_try(struct search *s, struct search_result *result, uint32_t pa
 		s->failure_move = m;
 		return;
 	}
-	/* What comes after a message that was dropped so, the protocol does not promise. */
-	if (!w->dropped_early && !node_add(s, w, parent, m))
+	if (!node_add(s, w, parent, m))
 		s->no_memory = true;
 }
 

@@ -17,8 +17,10 @@
 #define MAY_SPLIT 0x04u /* a page arrives in two moves: its first bytes, then all of it */
 #define MAY_HOLD  0x08u /* FWD and INV are set aside at the home, and obeyed at any later moment */
 #define MAY_HOLD_ALL                                                                               \
-	0x10u	       /* the same at every slice; goes with MAY_HOLD                          */
-#define MAY_LOSE 0x20u /* one slice is lost at any moment; each other learns of it at its own */
+	0x10u /* the same at every slice; goes with MAY_HOLD                          */
+#define MAY_LOSE                                                                                   \
+	0x20u /* one slice is lost at any moment, and any slice takes another for lost at          \
+		 any moment, so or because their connection was cut                       */
 
 /* ---- one move: what happens, and to whom (search.c) ---- */
 

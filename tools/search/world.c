@@ -74,6 +74,21 @@ struct packet *channel_head(struct world *w, unsigned from, unsigned to)
 	return c->count ? &c->packets[0] : NULL;
 }
 
+/* A slice that is frozen answers nothing; when the message arrives makes no difference. */
+static void packet_ignored(struct world *w, unsigned from, unsigned to, const struct wire_msg *msg)
+{
+	struct stepping stepping = {.rows = NULL};
+	struct protocol_event event = {.type = EVENT_MESSAGE,
+				       .from = from,
+				       .gfn = msg->gfn,
+				       .now_ns = w->now_ns,
+				       .msg = *msg};
+	struct protocol *p = world_protocol(w, to);
+	if (protocol_awaits_page(p, from, msg) || protocol_step(p, &event, &stepping.actions) ||
+	    stepping.actions.count)
+		fail(w, "a slice goes on after it was told of a loss");
+}
+
 static void channel_push(struct world *w, unsigned from, const struct protocol_action *a,
 			 uint32_t value)
 {
@@ -82,6 +97,10 @@ static void channel_push(struct world *w, unsigned from, const struct protocol_a
 	enum world_sending sending = SENDING_ONCE;
 	if (w->lost & slice_bit(a->to))
 		return;
+	if (w->frozen & slice_bit(a->to)) {
+		packet_ignored(w, from, a->to, &a->msg);
+		return;
+	}
 	if (w->hooks && w->hooks->send)
 		sending = w->hooks->send(w, from, a->to, &packet);
 	if (sending == SENDING_NEVER)
@@ -116,8 +135,7 @@ static void frame_touch(struct world *w, unsigned slice, unsigned page)
 		struct channel *c = &w->channel[slice][to];
 		for (unsigned i = 0; i < c->count; i++) {
 			struct packet *packet = &c->packets[i];
-			if (packet->msg.payload_len && page_of(packet->msg.gfn) == page &&
-			    !w->loss_allowed)
+			if (packet->msg.payload_len && page_of(packet->msg.gfn) == page)
 				fail(w, "a frame changes while it is in flight");
 		}
 	}
@@ -186,9 +204,8 @@ static void obey(struct world *w, unsigned slice, const struct protocol_action *
 		frame_touch(w, slice, page);
 		break;
 	case ACTION_PAGE_LOST:
-		if (!w->loss_allowed)
+		if (!(w->frozen & slice_bit(slice)))
 			fail(w, "a page is reported lost");
-		w->told[slice] |= slice_bit(page);
 		break;
 	case ACTION_VIOLATION:
 		fail(w, a->why);
@@ -221,7 +238,8 @@ static bool fault(struct world *w, unsigned slice, unsigned page, enum protocol_
 	/* Before the step, since the step may answer it. */
 	w->pending[slice][page] |= type == EVENT_FAULT_WRITE ? PENDING_WRITE : PENDING_READ;
 	int err = world_step(w, slice, &event);
-	if (err == -EAGAIN)
+	bool told = err == -EOWNERDEAD && (w->frozen & slice_bit(slice));
+	if (err == -EAGAIN || told)
 		w->pending[slice][page] = 0; /* the test comes again by itself */
 	else if (err)
 		fail(w, "a fault is refused");
@@ -271,34 +289,38 @@ void world_hold_end(struct world *w, unsigned slice, unsigned page)
 
 void world_crash(struct world *w, unsigned lost)
 {
-	w->loss_allowed = true;
 	w->lost |= slice_bit(lost);
-	w->untold[lost] = 0;
-	for (unsigned i = 0; i < w->slices; i++) {
+	w->frozen &= ~slice_bit(lost);
+	for (unsigned i = 0; i < w->slices; i++)
 		memset(&w->channel[i][lost], 0, sizeof(w->channel[i][lost]));
-		if (!(w->lost & slice_bit(i)))
-			w->untold[i] |= slice_bit(lost);
-	}
 	memset(w->frame[lost], 0, sizeof(w->frame[lost]));
 	memset(w->mapping[lost], 0, sizeof(w->mapping[lost]));
 	memset(w->pending[lost], 0, sizeof(w->pending[lost]));
 	memset(w->timer[lost], 0, sizeof(w->timer[lost]));
+	memset(world_protocol(w, lost), 0, w->mem_size);
 }
 
 void world_tell(struct world *w, unsigned slice, unsigned lost)
 {
 	struct protocol_event event = {.type = EVENT_PEER_LOST, .from = lost, .now_ns = w->now_ns};
-	event.msg.epoch = world_protocol(w, slice)->config.epoch + 1;
 	/* More than one page in four steps' actions is more pages than a world has. */
 	unsigned steps = 4 * WORLD_PAGES + 1;
 	int err;
-	memset(&w->channel[lost][slice], 0, sizeof(w->channel[lost][slice]));
-	w->untold[slice] &= ~slice_bit(lost);
+	w->frozen |= slice_bit(slice);
 	do
 		err = world_step(w, slice, &event);
 	while (err == -EAGAIN && --steps);
 	if (err)
 		fail(w, "a loss never ends");
+	/* Nothing that waits here is served any more, and nothing that comes is taken. */
+	memset(w->pending[slice], 0, sizeof(w->pending[slice]));
+	memset(w->timer[slice], 0, sizeof(w->timer[slice]));
+	for (unsigned from = 0; from < w->slices; from++) {
+		struct channel *c = &w->channel[from][slice];
+		for (unsigned i = 0; i < c->count; i++)
+			packet_ignored(w, from, slice, &c->packets[i].msg);
+		memset(c, 0, sizeof(*c));
+	}
 }
 
 void world_receive_begin(struct world *w, unsigned from, unsigned to)
@@ -307,7 +329,8 @@ void world_receive_begin(struct world *w, unsigned from, unsigned to)
 	unsigned page = page_of(packet->msg.gfn);
 	if (!packet->msg.payload_len || packet->receiving)
 		return;
-	if (w->frame[from][page] != packet->value && !w->loss_allowed)
+	/* What a lost slice had in its frames is not kept. */
+	if (w->frame[from][page] != packet->value && !(w->lost & slice_bit(from)))
 		fail(w, "a frame changed before it was sent");
 	bool in_frame = packet->msg.type != MSG_PUT_M || (w->hooks && w->hooks->put_in_frame);
 	bool awaited = in_frame && protocol_awaits_page(world_protocol(w, to), from, &packet->msg);
@@ -325,12 +348,9 @@ void world_receive(struct world *w, unsigned from, unsigned to)
 	struct packet packet = channel_pop(w, from, to);
 	if (w->hooks && w->hooks->deliver)
 		w->hooks->deliver(w, from, to, &packet);
-	/* What a slice that knows of the loss sends to one that does not is not said again. */
-	if (w->untold[to] && packet.msg.epoch > world_protocol(w, to)->config.epoch)
-		w->dropped_early = true;
 	unsigned page = page_of(packet.msg.gfn);
 	bool taken = protocol_awaits_page(world_protocol(w, to), from, &packet.msg);
-	if (packet.receiving == 1 && !taken && !w->loss_allowed)
+	if (packet.receiving == 1 && !taken)
 		fail(w, "a page was awaited and is not taken");
 	if (packet.receiving == 2 && taken)
 		frame_touch(w, to, page);
@@ -347,8 +367,6 @@ void world_receive(struct world *w, unsigned from, unsigned to)
 bool world_quiet(const struct world *w)
 {
 	for (unsigned i = 0; i < w->slices; i++) {
-		if (w->untold[i])
-			return false;
 		for (unsigned j = 0; j < w->slices; j++) {
 			if (w->channel[i][j].count)
 				return false;
@@ -388,7 +406,7 @@ static bool entry_fits(const struct world *w, unsigned page, const struct home_e
 	if (entry->state == HOME_O)
 		return state == (entry->owner == slice ? PAGE_M : PAGE_I);
 	if (entry->state != HOME_S)
-		return entry->state == HOME_L || state == PAGE_I;
+		return state == PAGE_I;
 	bool listed = groups && own ? entry->own : (entry->sharers & sharer_bit(p, slice)) != 0;
 	/* A group's bit says only that one of it may have a copy. */
 	if (groups && !own && state == PAGE_I)
@@ -399,49 +417,31 @@ static bool entry_fits(const struct world *w, unsigned page, const struct home_e
 static void check_entry(struct world *w, unsigned page, const struct home_entry *entry)
 {
 	for (unsigned i = 0; i < w->slices; i++) {
-		if (w->lost & slice_bit(i))
-			continue;
 		enum page_state state = page_state(world_protocol(w, i), WORLD_GFN(page));
 		if (!entry_fits(w, page, entry, i, state))
 			fail(w, "directory and slice disagree at rest");
-		if (w->pending[i][page] && !(w->told[i] & slice_bit(page)) &&
-		    entry->state != HOME_L)
+		if (w->pending[i][page])
 			fail(w, "a vCPU waits at rest");
 	}
 	if (entry->queue || entry->flags)
 		fail(w, "the directory is busy at rest");
 }
 
-/* A page whose home is lost: whoever waits for it was told. */
-static void check_orphans(struct world *w, unsigned page)
-{
-	for (unsigned i = 0; i < w->slices; i++) {
-		if (!(w->lost & slice_bit(i)) && w->pending[i][page] &&
-		    !(w->told[i] & slice_bit(page)))
-			fail(w, "a vCPU waits for a page whose home is lost");
-	}
-}
-
 void world_check_rest(struct world *w)
 {
-	if (w->dropped_early)
+	if (w->lost || w->frozen)
 		return;
 	for (unsigned page = 0; page < w->pages; page++) {
 		unsigned home = w->homes[page];
-		if (w->lost & slice_bit(home)) {
-			check_orphans(w, page);
-			continue;
-		}
 		const struct home_entry *entry =
 			entry_find(world_protocol(w, home), WORLD_GFN(page));
-		if (entry->state != HOME_U && entry->state != HOME_S && entry->state != HOME_O &&
-		    entry->state != HOME_L)
+		if (entry->state != HOME_U && entry->state != HOME_S && entry->state != HOME_O)
 			fail(w, "a transaction never ends");
 		if (entry->state == HOME_S && w->frame[home][page] != w->current[page])
 			fail(w, "the home's frame is stale at rest");
 		check_entry(w, page, entry);
 	}
-	for (unsigned i = 0; i < w->slices && !w->lost; i++) {
+	for (unsigned i = 0; i < w->slices; i++) {
 		const struct protocol *p = world_protocol(w, i);
 		if (p->requests.used || p->queues.used || p->queued_remote || p->evicting)
 			fail(w, "something is left in a pool at rest");

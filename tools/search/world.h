@@ -93,11 +93,8 @@ struct world {
 	uint8_t pending[WORLD_SLICES][WORLD_PAGES];
 	uint64_t timer[WORLD_SLICES][WORLD_PAGES]; /* of the hold; 0: none */
 	uint64_t lost;				   /* slices that are gone */
-	uint64_t untold[WORLD_SLICES];		   /* of these, whose loss a slice does not know */
-	uint64_t told[WORLD_SLICES];		   /* pages reported lost, by page */
+	uint64_t frozen;			   /* slices that were told of a loss */
 	unsigned losses_max;			   /* what a checker lets happen */
-	bool loss_allowed;
-	bool dropped_early; /* by a slice that did not know of the loss yet */
 	uint8_t hook_memory[WORLD_SLICES];
 	const char *failure; /* the first check that failed */
 	struct channel channel[WORLD_SLICES][WORLD_SLICES];
@@ -125,13 +122,17 @@ void world_receive_begin(struct world *w, unsigned from, unsigned to);
 void world_receive(struct world *w, unsigned from, unsigned to);
 /* A slice is gone: it does nothing any more; what it had sent is still on its way. */
 void world_crash(struct world *w, unsigned lost);
-/* A survivor learns of the loss: nothing more comes from the lost slice. */
+/*
+ * A slice is told that another is lost, which is so, or the connection between the two was cut, or
+ * the other has ended since it was told of a loss itself: it freezes.
+ */
 void world_tell(struct world *w, unsigned slice, unsigned lost);
 struct packet *channel_head(struct world *w, unsigned from, unsigned to);
 bool world_quiet(const struct world *w);
 /* Checks one writer or many readers, and that every mapped page holds the last write. */
 void world_check(struct world *w);
-/* With nothing under way: directory and slices agree, and nobody waits. */
+/* With nothing under way: directory and slices agree, and nobody waits; unless a slice is lost or
+ * was told so, since then nobody need be served. */
 void world_check_rest(struct world *w);
 /* What a core that was built to tell its rows calls (tools/search/rows.h). */
 void world_row_obeyed(struct protocol_actions *actions, const struct protocol_rule *rule);

@@ -44,10 +44,6 @@ struct tso_trace {
 struct tso_history {
 	unsigned threads, words, threads_per_slice;
 	const uint64_t *initial; /* of each word */
-	/*
-	 * Not 0: what had not ended by then may have happened or not, and nothing later counts.
-	 */
-	uint64_t cut_ns;
 	struct tso_trace traces[TSO_THREADS_MAX];
 };
 

@@ -19,7 +19,7 @@ struct run {
 	enum tso_verdict verdict;
 };
 
-static void history_take(struct run *r, struct tso_history *h, uint64_t *initial, bool torn)
+static void history_take(struct run *r, struct tso_history *h, uint64_t *initial)
 {
 	const struct tso_options *o = r->o;
 	struct shared *s = r->cluster.s;
@@ -29,8 +29,6 @@ static void history_take(struct run *r, struct tso_history *h, uint64_t *initial
 				  .words = o->words,
 				  .threads_per_slice = o->threads,
 				  .initial = initial};
-	if (torn && r->cluster.killed == o->slices)
-		h->cut_ns = s->cut_ns;
 	for (unsigned t = 0; t < h->threads; t++) {
 		struct shared_thread *thread = &s->thread[t];
 
@@ -42,7 +40,7 @@ static void history_take(struct run *r, struct tso_history *h, uint64_t *initial
 	}
 }
 
-static int history_judge(struct run *r, bool torn)
+static int history_judge(struct run *r)
 {
 	static const char no_memory[] = "pangea-tso: no memory for the checker\n";
 	uint64_t initial[TSO_WORDS_MAX];
@@ -50,7 +48,7 @@ static int history_judge(struct run *r, bool torn)
 	struct tso_history h;
 	int code = TOOL_BROKEN;
 
-	history_take(r, &h, initial, torn);
+	history_take(r, &h, initial);
 	if (fault_spoil(r->o->fault, &h, &r->random))
 		r->totals.faults_put++;
 	if (!result || tso_check(&h, result)) {
@@ -101,7 +99,7 @@ static int round_run(struct run *r, unsigned nth, bool *torn)
 	r->totals.rounds++;
 	if (*torn)
 		return 0;
-	code = history_judge(r, false);
+	code = history_judge(r);
 	if (!code)
 		initial_next(r);
 	return code;
@@ -122,7 +120,7 @@ static int cluster_run(struct run *r)
 		code = cluster_end(&r->cluster);
 	/* Only now nobody writes there any more. */
 	if (!code && torn)
-		code = history_judge(r, true);
+		code = history_judge(r);
 	cluster_free(&r->cluster);
 	return code;
 }

@@ -129,7 +129,7 @@ static void figures_take(struct slice *slice)
 
 /* ---- the cut: the connection to a peer, whoever made it ---- */
 
-static void cut_port(struct slice *slice, unsigned port)
+static void cut_port(unsigned port)
 {
 	struct sockaddr_in peer;
 
@@ -140,7 +140,6 @@ static void cut_port(struct slice *slice, unsigned port)
 		    peer.sin_family != AF_INET || ntohs(peer.sin_port) != port)
 			continue;
 		/* Only one of the two has a socket to the other's listening port. */
-		__atomic_store_n(&slice->s->cut_ns, clock_now_ns(), __ATOMIC_RELEASE);
 		shutdown(fd, SHUT_RDWR);
 	}
 }
@@ -155,9 +154,9 @@ static void cut_if_wanted(struct slice *slice)
 	a = slice->s->cut_a;
 	b = slice->s->cut_b;
 	if (slice->index == a)
-		cut_port(slice, slice->s->slice[b].port);
+		cut_port(slice->s->slice[b].port);
 	if (slice->index == b)
-		cut_port(slice, slice->s->slice[a].port);
+		cut_port(slice->s->slice[a].port);
 }
 
 /* ---- threads ---- */

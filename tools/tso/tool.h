@@ -92,7 +92,6 @@ struct shared {
 	uint64_t start_ns, hold_ns;
 	uint64_t initial[TSO_WORDS_MAX];
 	/* The slices'. */
-	uint64_t cut_ns; /* just before the connection was cut */
 	struct shared_slice slice[TSO_SLICES_MAX];
 	struct shared_thread thread[TSO_THREADS_MAX];
 	struct tso_op ops[]; /* of each thread: tso_ops_room() */

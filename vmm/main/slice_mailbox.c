@@ -39,6 +39,10 @@ static void engine_peer_lost(void *ctx, unsigned peer, int err, const char *why)
 {
 	struct slice *s = ctx;
 
+	/* At once: what the guest computes now, nobody can use. machine_make came before
+	 * engine_start. */
+	if (s->machine)
+		machine_halt(s->machine);
 	pthread_mutex_lock(&s->mailbox.lock);
 	if (s->mailbox.lost_peer == SLICES_MAX) {
 		s->mailbox.lost_peer = peer;

@@ -316,7 +316,6 @@ Test(engine, a_peer_that_never_comes_is_reported)
 	cr_assert_eq(rig.slice[0].lost_peer, 1);
 	cr_assert_eq(rig.slice[0].lost_err, -ETIMEDOUT);
 	cr_assert_eq(rig.slice[0].ready, 0);
-	rig_write(&rig, 0, rig_page(0, 0), 1); /* what is at home here works */
 	rig_down(&rig);
 }
 
@@ -336,7 +335,31 @@ static void child_main(int port_in, int port_out)
 	pause();
 }
 
-Test(engine, a_killed_peer_is_reported_and_the_rest_works_on)
+static unsigned frozen_ended;
+
+static void *frozen_main(void *arg)
+{
+	(void)arg;
+	rig_write(&rig, 0, rig_page(0, 20), 20);
+	__atomic_store_n(&frozen_ended, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* A page that nobody else wants, even: the fault is taken and never answered. */
+static void expect_frozen(void)
+{
+	uint64_t before = rig_stats(&rig, 0).faults_write;
+	pthread_t thread;
+
+	cr_assert_eq(pthread_create(&thread, NULL, frozen_main, NULL), 0);
+	pthread_detach(thread);
+	usleep(50000);
+	rig_stats(&rig, 0);
+	cr_assert_not(__atomic_load_n(&frozen_ended, __ATOMIC_ACQUIRE));
+	cr_assert_eq(rig_stats(&rig, 0).faults_write, before, "nothing begins");
+}
+
+Test(engine, a_killed_peer_is_reported_and_what_is_here_stays)
 {
 	struct wire_msg msg = {.type = MSG_MACHINE_FIRST};
 	int down[2], up[2], status;
@@ -356,6 +379,8 @@ Test(engine, a_killed_peer_is_reported_and_the_rest_works_on)
 	cr_assert(rig_until(&rig.slice[0].ready, 1));
 	cr_assert_eq(read(up[0], &x, 1), 1);
 	cr_assert_eq(rig_read(&rig, 0, rig_page(1, 0)), 12);
+	for (unsigned n = 1; n < 20; n++)
+		rig_write(&rig, 0, rig_page(0, n), n);
 	kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
 	cr_assert(rig_until(&rig.slice[0].lost, 1));
@@ -364,12 +389,17 @@ Test(engine, a_killed_peer_is_reported_and_the_rest_works_on)
 	cr_assert(strstr(rig.slice[0].lost_why, "slice 1"));
 	cr_assert_eq(engine_post(rig.slice[0].engine, 1, &msg, NULL), -ENOTCONN);
 	for (unsigned n = 1; n < 20; n++) {
-		rig_write(&rig, 0, rig_page(0, n), n);
 		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), n);
+		rig_write(&rig, 0, rig_page(0, n), n + 100);
+		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), n + 100);
 	}
 	cr_assert_eq(rig_read(&rig, 0, rig_page(1, 0)), 12); /* the copy that is here */
-	rig_down(&rig);
+	expect_frozen();
+	/* Its thread waits for ever: the engine ends with the process. */
 }
+
+/* What the engine's page 0 holds while a raw peer sends. */
+#define RAW_VALUE 7
 
 /* A raw peer that says a right hello, then `bytes`. */
 static void raw_peer(const void *bytes, size_t len)
@@ -391,6 +421,8 @@ static void raw_peer(const void *bytes, size_t len)
 	wire_hello_encode(&hello, buf);
 	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
 	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
+	/* While the peer is there pages are served. */
+	rig_write(&rig, 0, 0, RAW_VALUE);
 	cr_assert_eq(send(fd, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
 	cr_assert_eq(recv(fd, buf, sizeof(buf), 0), 0, "the connection is closed");
 	close(fd);
@@ -414,7 +446,7 @@ static void violation(struct wire_msg msg)
 	cr_assert(rig_until(&rig.slice[0].lost, 1));
 	cr_assert_eq(rig.slice[0].lost_err, -PANGEA_EPROTOCOL);
 	/* The page that it wrote about is as it was. */
-	cr_assert_eq(rig_read(&rig, 0, 0), 0);
+	cr_assert_eq(rig_read(&rig, 0, 0), RAW_VALUE);
 	rig_down(&rig);
 }
 
@@ -445,7 +477,7 @@ Test(engine, unbidden_data_with_an_old_epoch_is_dropped)
 	wire_msg_encode(&msg, bytes + WIRE_HEADER_SIZE + WIRE_PAYLOAD_MAX);
 	raw_peer(bytes, sizeof(bytes));
 	cr_assert(rig_until(&rig.slice[0].lost, 1));
-	cr_assert_eq(rig_read(&rig, 0, 0), 0);
+	cr_assert_eq(rig_read(&rig, 0, 0), RAW_VALUE);
 	cr_assert_eq(rig_stats(&rig, 0).msgs_received, 2);
 	rig_down(&rig);
 }

@@ -176,6 +176,27 @@ Test(slices, stop_aborts_remote_io)
 	fake_vm_free(vm);
 }
 
+/* Halted, the vCPUs leave, also out of such a wait, and nobody is told: the end comes after it. */
+Test(slices, halt_stops_the_vcpus_and_is_not_the_end)
+{
+	struct fake_vm *vm = fake_vm_new(2, (unsigned[]){1, 1}, reads_from_afar);
+	struct machine_stats far;
+
+	fake_hold(vm, 0, true);
+	fake_vm_start(vm);
+	fake_until((machine_stats(vm->slice[1].machine, &far), far.remote_io == 1));
+	machine_halt(vm->slice[1].machine);
+	machine_halt(vm->slice[1].machine);
+	cr_assert_eq(machine_stop(vm->slice[1].machine, FAKE_DEADLINE), 0);
+	cr_assert_eq(fake_exits(vm, 1), 0);
+	machine_end(vm->slice[1].machine, EXIT_NODE_LOST, "slice 0 is gone");
+	cr_assert_eq(fake_exits(vm, 1), 1);
+	cr_assert_eq(vm->slice[1].reason, EXIT_NODE_LOST);
+	fake_hold(vm, 0, false);
+	fake_until(fake_exits(vm, 0) == 1);
+	fake_vm_free(vm);
+}
+
 /* ---- a level interrupt of slice 0, ended on slice 1 ---- */
 
 static void ioapic_write(struct fake_cpu *c, unsigned reg, uint32_t value)

@@ -542,7 +542,7 @@ Test(protocol, another_epoch_is_dropped_and_counted)
 		cr_assert_eq(protocol_step(p, &event, &out), 0);
 		cr_assert_eq(out.count, 0);
 	}
-	cr_assert_eq(protocol_stats(p)->stale_epoch, 2);
+	cr_assert_eq(protocol_stats(p)->dropped, 2);
 	receive(p, 1, MSG_GET_M, GFN_OURS, 1); /* not busy */
 	cr_assert_eq(out.count, 1);
 }
@@ -722,37 +722,40 @@ Test(protocol, a_write_lets_the_deferred_writer_go_first)
 static int lose(struct protocol *p, unsigned slice)
 {
 	struct protocol_event event = {.type = EVENT_PEER_LOST, .from = slice, .now_ns = now};
-	event.msg.epoch = p->config.epoch + 1;
 	return protocol_step(p, &event, &out);
 }
 
-Test(protocol, a_loss_takes_what_the_slice_owned_and_tells)
+/* Pages 0.. of ours, in every state in which the last write may be on slice 1 alone, or not. */
+Test(protocol, a_loss_tells_what_may_have_gone_with_it)
 {
 	struct protocol *p = start();
-	owned_by_1(p);
-	receive(p, 1, MSG_GET_S, GFN_OURS + 1, 1);
-	step(p, EVENT_FAULT_READ, GFN_OF1);
-	receive(p, 3, MSG_GET_M, GFN_OURS + 2, 3);
-	receive(p, 2, MSG_GET_S, GFN_OURS + 2, 2); /* a transaction under way */
+	receive(p, 1, MSG_GET_M, 0, 1); /* it owns this one */
+	receive(p, 1, MSG_GET_M, 1, 1); /* and this one, which is on its way to a writer: */
+	receive(p, 2, MSG_GET_M, 1, 2);
+	receive(p, 1, MSG_GET_M, 2, 1); /* to a reader, and the bytes to us: */
+	receive(p, 2, MSG_GET_S, 2, 2);
+	receive(p, 2, MSG_GET_S, 3, 2); /* it waits for an ACK, or has it and has written: */
+	receive(p, 1, MSG_GET_M, 3, 1);
+	receive(p, 1, MSG_GET_S, 4, 1); /* it has a copy: no loss */
+	receive(p, 2, MSG_GET_M, 5, 2); /* another has the only copy: */
+	receive(p, 1, MSG_GET_M, 6, 1); /* the reader has it, and we have the bytes: */
+	receive(p, 2, MSG_GET_S, 6, 2);
+	receive_with(p, 1, MSG_WB, 6, 2, page_shared);
+	receive(p, 1, MSG_GET_M, 7, 1); /* on its way to us: */
+	step(p, EVENT_FAULT_READ, 7);
 	cr_assert_eq(lose(p, 1), 0);
-	cr_assert_eq(out.count, 3);
-	for (unsigned i = 0; i < 3; i++)
+	static const uint64_t gone[] = {0, 1, 2, 3, 7};
+	cr_assert_eq(out.count, 5);
+	for (unsigned i = 0; i < 5; i++) {
 		expect_action(i, ACTION_PAGE_LOST);
-	cr_assert_eq(out.list[0].gfn, GFN_OF1);
-	cr_assert_eq(out.list[1].gfn, GFN_OURS);
-	cr_assert_eq(out.list[2].gfn, GFN_OURS + 2);
-	cr_assert_eq(p->config.epoch, 8);
-	cr_assert_eq(p->requests.used, 0);
-	receive(p, 2, MSG_GET_M, GFN_OURS + 1, 2); /* the lost sharer is asked nothing */
-	cr_assert_eq(out.count, 1);
-	cr_assert_eq(expect_send(0, ACTION_SEND, 2, MSG_DATA)->acks, 0);
-	receive(p, 3, MSG_GET_S, GFN_OURS, 3); /* never served, never silent */
-	cr_assert_eq(out.count, 1);
-	expect_action(0, ACTION_PAGE_LOST);
-	step(p, EVENT_FAULT_READ, GFN_OF1);
-	expect_action(0, ACTION_PAGE_LOST);
-	cr_assert_eq(lose(p, 1), 0); /* told once */
-	cr_assert_eq(out.count, 0);
+		cr_assert_eq(out.list[i].gfn, gone[i]);
+	}
+	cr_assert_eq(lose(p, 2), 0);
+	cr_assert_eq(out.count, 2);
+	cr_assert_eq(out.list[0].gfn, 1);
+	cr_assert_eq(out.list[1].gfn, 5);
+	cr_assert_eq(lose(p, 0), -EINVAL);
+	cr_assert_eq(lose(p, SLICES), -EINVAL);
 }
 
 Test(protocol, many_lost_pages_take_several_steps)
@@ -771,68 +774,76 @@ Test(protocol, many_lost_pages_take_several_steps)
 	int err;
 	for (; (err = lose(p, 1)) == -EAGAIN; steps++) {
 		lost += out.count;
-		cr_assert_eq(step(p, EVENT_FAULT_READ, GFN_OURS), -EAGAIN);
+		cr_assert_eq(step(p, EVENT_FAULT_READ, GFN_OURS), -EOWNERDEAD); /* frozen by now */
+		cr_assert_eq(lose(p, 2), -EBUSY);
 	}
 	cr_assert_eq(err, 0);
 	cr_assert_eq(lost + out.count, owned);
-	cr_assert_gt(steps, 2);
+	cr_assert_gt(steps, 1);
 }
 
-Test(protocol, evictions_are_said_again_after_a_loss)
+/* What is here stays as it is, and is all that there is. */
+Test(protocol, after_a_loss_copies_stay_and_nothing_else_is_had)
 {
 	struct protocol *p = start();
-	fetch(p, true);
-	step(p, EVENT_EVICT, GFN_OF1);
-	cr_assert_eq(lose(p, 2), 0);
-	cr_assert_eq(out.count, 1);
-	cr_assert_eq(expect_send(0, ACTION_SEND_PAGE, 1, MSG_PUT_M)->epoch, 8);
-	cr_assert_eq(lose(p, 1), 0);
-	expect_state(p, GFN_OF1, "I");
-	expect_action(0, ACTION_WAKE);
-	expect_action(1, ACTION_PAGE_LOST);
-}
-
-/* Told of the loss of 2 while it waits for slice 1, which has served it in the old epoch. */
-Test(protocol, a_torn_request_tells_its_home)
-{
-	struct protocol *p = start();
-	step(p, EVENT_FAULT_WRITE, GFN_OF1);
-	cr_assert_eq(lose(p, 2), 0);
-	cr_assert_eq(out.count, 2);
-	expect_action(0, ACTION_PAGE_LOST);
-	cr_assert_eq(expect_send(1, ACTION_SEND, 1, MSG_PUT_S)->epoch, 8);
-	expect_state(p, GFN_OF1, "T");
-	receive(p, 1, MSG_FWD_S, GFN_OF1, 3); /* sent before the PUT_S came there */
+	fetch(p, false);
+	step(p, EVENT_FAULT_WRITE, GFN_OURS);
+	step(p, EVENT_FAULT_READ, GFN_OURS + 1);
+	cr_assert_eq(lose(p, 3), 0);
 	cr_assert_eq(out.count, 0);
-	receive(p, 1, MSG_INV, GFN_OF1, 3);
-	expect_send(0, ACTION_SEND, 3, MSG_ACK);
-	receive(p, 1, MSG_PUT_ACK, GFN_OF1, 0);
-	expect_action(0, ACTION_WAKE);
-	expect_state(p, GFN_OF1, "I");
-	cr_assert_eq(p->evicting, 0);
+	static const struct {
+		enum protocol_event_type type;
+		uint64_t gfn;
+		bool here;
+	} faults[] = {
+		{EVENT_FAULT_READ, GFN_OF1, true},	  {EVENT_FAULT_WRITE, GFN_OF1, false},
+		{EVENT_FAULT_READ, GFN_OURS, true},	  {EVENT_FAULT_WRITE, GFN_OURS, true},
+		{EVENT_FAULT_WRITE, GFN_OURS + 1, false}, {EVENT_FAULT_READ, GFN_OURS + 2, false},
+		{EVENT_FAULT_READ, GFN_OF1 + 1, false}};
+	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+		cr_assert_eq(step(p, faults[i].type, faults[i].gfn),
+			     faults[i].here ? 0 : -EOWNERDEAD);
+		cr_assert_eq(out.count, faults[i].here);
+		if (faults[i].here)
+			expect_action(0, ACTION_WAKE);
+	}
+	step(p, EVENT_EVICT, GFN_OF1);
+	cr_assert_eq(out.count, 0);
+	expect_state(p, GFN_OF1, "S");
+	expect_state(p, GFN_OURS, "M");
+	cr_assert_eq(p->requests.used, 0);
 }
 
-Test(protocol, a_page_that_never_reached_its_owner_is_the_homes)
+/* Every message that would be answered, and one that breaks the protocol: nothing comes of them. */
+Test(protocol, after_a_loss_no_message_is_taken)
 {
-	struct protocol *p = start();
-	step(p, EVENT_FAULT_WRITE, GFN_OURS); /* so that there are bytes */
-	owned_by_1(p);
-	receive(p, 1, MSG_GET_M, GFN_OURS + 1, 1);
-	receive(p, 1, MSG_PUT_S, GFN_OURS, 1); /* nothing was lost yet */
-	expect_violation(p, 1);
-	cr_assert_eq(lose(p, 2), 0);
-	receive(p, 1, MSG_PUT_S, GFN_OURS + 1, 1);
-	expect_send(0, ACTION_SEND, 1, MSG_PUT_ACK);
-	receive(p, 3, MSG_GET_S, GFN_OURS + 1, 3);
-	expect_send(0, ACTION_SEND, 3, MSG_DATA);
-	receive(p, 3, MSG_GET_S, GFN_OURS, 3);
-	expect_send(0, ACTION_SEND, 1, MSG_FWD_S);
-	receive(p, 1, MSG_PUT_S, GFN_OURS, 1); /* the FWD crossed it */
-	cr_assert_eq(out.count, 2);
-	expect_send(0, ACTION_SEND, 1, MSG_PUT_ACK);
-	expect_send(1, ACTION_SEND_PAGE, 3, MSG_DATA);
-	receive(p, 3, MSG_PUT_S, GFN_OURS, 3); /* at rest */
-	expect_send(0, ACTION_SEND, 3, MSG_PUT_ACK);
+	struct protocol *p = start_with(HOLD_NS);
+	fetch(p, false);
+	step(p, EVENT_FAULT_WRITE, GFN_OF1 + 1);
+	struct wire_msg data = msg_make(p, MSG_DATA, GFN_OF1 + 1, 0);
+	data.flags = MSG_FLAG_EXCLUSIVE;
+	data.payload_len = PANGEA_PAGE_SIZE;
+	cr_assert(protocol_awaits_page(p, 1, &data));
+	cr_assert_eq(lose(p, 3), 0);
+	cr_assert_not(protocol_awaits_page(p, 1, &data));
+	static const struct {
+		unsigned from, type;
+		uint64_t gfn;
+		unsigned requester;
+	} messages[] = {{1, MSG_INV, GFN_OF1, 2},     {2, MSG_GET_M, GFN_OURS, 2},
+			{3, MSG_GET_S, GFN_OURS, 3},  {2, MSG_PUT_S, GFN_OURS, 2},
+			{2, MSG_ACK, GFN_OF1 + 1, 0}, {1, MSG_FWD_M, GFN_OF1 + 2, 2}};
+	for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+		receive(p, messages[i].from, messages[i].type, messages[i].gfn,
+			messages[i].requester);
+		cr_assert_eq(out.count, 0);
+		cr_assert_eq(protocol_stats(p)->dropped, i + 1);
+	}
+	receive_with(p, 1, MSG_DATA, GFN_OF1 + 1, 0, page_exclusive);
+	cr_assert_eq(out.count, 0);
+	expect_state(p, GFN_OF1, "S");
+	expect_state(p, GFN_OF1 + 1, "IM");
+	cr_assert_eq(protocol_stats(p)->violations, 0);
 }
 
 /* --- limits --- */

@@ -18,8 +18,6 @@ static const struct search_options searches[] = {
 	{.slices = 3, .may = MAY_EVICT | MAY_HOLD},
 	{.slices = 3, .may = MAY_EVICT | MAY_LOSE, .losses = 1},
 	{.slices = 3, .may = MAY_LOSE, .losses = 2},
-	{.slices = 4, .may = MAY_LOSE, .losses = 2, .depth_max = 6},
-	{.slices = 4, .may = MAY_LOSE, .losses = 1, .depth_max = 10},
 	{.slices = 4, .may = MAY_EVICT, .depth_max = 16},
 	{.slices = 2, .pages = 2},
 	{.slices = 2,

@@ -98,13 +98,12 @@ static void line_read(struct line *l, const char *text)
 		thread_read(l, thread);
 }
 
-static void judge(const char *text, uint64_t cut_us, enum tso_verdict wanted)
+static void judge(const char *text, enum tso_verdict wanted)
 {
 	struct line l;
 	struct tso_result r;
 
 	line_read(&l, text);
-	l.h.cut_ns = cut_us * 1000;
 	cr_assert_eq(tso_check(&l.h, &r), 0);
 	if (r.verdict != TSO_HOLDS)
 		tso_result_print(stderr, &l.h, &r);
@@ -121,7 +120,7 @@ struct row {
 static void judge_all(const struct row *rows, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		judge(rows[i].text, 0, rows[i].wanted);
+		judge(rows[i].text, rows[i].wanted);
 }
 
 #define JUDGE(...)                                                                                 \
@@ -221,15 +220,4 @@ Test(tso, what_had_not_ended_may_have_happened)
 	      {"%x+5:0 | x=2 x?7", TSO_HOLDS}, {"%x+5:0 | x=2 x?8", TSO_THIN_AIR},
 	      {"%x+5:0 | %x+6:0 | x=2 x?13", TSO_HOLDS}, {"%x~3:4:0 | x?4", TSO_HOLDS},
 	      {"x=1 %y=1 | y?1 x?0", TSO_ORDER}, {"%x+5:0 | x=2 x!2:3 x?7", TSO_COHERENCE});
-}
-
-Test(tso, after_a_cut_nothing_counts)
-{
-	/* Stale only after 4 us. */
-	judge("x=1 @1-2 F @2-3 | x?0 @5-6", 4, TSO_HOLDS);
-	judge("x=1 @1-2 F @2-3 | x?0 @5-6", 9, TSO_STALE);
-	/* Read across the cut. */
-	judge("x=1 @1-2 F @2-3 | x?0 @4-6", 5, TSO_HOLDS);
-	/* Written across the cut. */
-	judge("x=1 @1-9 F @9-10 | x?1 @2-3 x?0 @3-4", 5, TSO_COHERENCE);
 }
