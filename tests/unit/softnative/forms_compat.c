@@ -27,10 +27,10 @@ static const struct form own_forms[] = {
 	OWN("aad", CLASS_MULDIV, 0, 0xd5, EXT_NONE, IMM_8, 0, SP_NONE, U_AAM),
 	OWN("pusha", CLASS_STACK, 0, 0x60, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_NONE, 0),
 	OWN("popa", CLASS_STACK, 0, 0x61, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_POPA, 0),
-	OWN("push es", CLASS_STACK, 0, 0x06, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_NONE, 0),
-	OWN("push cs", CLASS_STACK, 0, 0x0e, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_NONE, 0),
-	OWN("push ss", CLASS_STACK, 0, 0x16, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_NONE, 0),
-	OWN("push ds", CLASS_STACK, 0, 0x1e, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_NONE, 0),
+	OWN("push es", CLASS_STACK, 0, 0x06, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_PUSH_SREG, 0),
+	OWN("push cs", CLASS_STACK, 0, 0x0e, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_PUSH_SREG, 0),
+	OWN("push ss", CLASS_STACK, 0, 0x16, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_PUSH_SREG, 0),
+	OWN("push ds", CLASS_STACK, 0, 0x1e, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_PUSH_SREG, 0),
 	OWN("pop es", CLASS_STACK, 0, 0x07, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_POP_SREG, 0),
 	OWN("pop ss", CLASS_STACK, 0, 0x17, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_POP_SREG, 0),
 	OWN("pop ds", CLASS_STACK, 0, 0x1f, EXT_NONE, IMM_NONE, F_66 | F_STACK, SP_POP_SREG, 0),
@@ -66,9 +66,14 @@ unsigned forms_compat(struct form *forms, unsigned count)
 {
 	unsigned end = forms_fp(forms, forms_int(forms, count));
 
-	for (unsigned n = count; n < end; n++)
-		if (form_shared(&forms[n]))
-			forms[count++] = forms[n];
+	for (unsigned n = count; n < end; n++) {
+		if (!form_shared(&forms[n]))
+			continue;
+		forms[count] = forms[n];
+		if (forms[count].map == 1 && (forms[count].opcode & 0xf7) == 0xa0)
+			forms[count].special = SP_PUSH_SREG;
+		count++;
+	}
 	memcpy(forms + count, own_forms, sizeof(own_forms));
 	return count + sizeof(own_forms) / sizeof(own_forms[0]);
 }

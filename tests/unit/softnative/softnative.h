@@ -115,6 +115,7 @@ enum form_special {
 	SP_LOADBCD,
 	SP_BOUND,
 	SP_POPA,
+	SP_PUSH_SREG,
 	SP_POP_SREG,
 	SP_LOAD_FAR /* LES, LDS */
 };

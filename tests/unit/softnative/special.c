@@ -395,6 +395,17 @@ static uint64_t data_selector(struct generator *g)
 	return rng_below(&g->rng, 2) ? USER_SS : rng_below(&g->rng, 4);
 }
 
+/* Of a slot of 32 bits Intel's processors write the lower half alone (SDM 2B, PUSH). */
+static void push_sreg_after(struct generator *g)
+{
+	uint64_t rsp = data_random_address(g);
+
+	*gpr(g, RSP) = rsp;
+	g->t->target = rsp - 2;
+	if (g->t->opsize == 4)
+		blank(g, 0, 2);
+}
+
 static void pop_sreg_after(struct generator *g)
 {
 	uint64_t items[1] = {data_selector(g)};
@@ -451,6 +462,7 @@ void special_after(struct generator *g)
 		[SP_LOADBCD] = load80_after,
 		[SP_BOUND] = bound_after,
 		[SP_POPA] = popa_after,
+		[SP_PUSH_SREG] = push_sreg_after,
 		[SP_POP_SREG] = pop_sreg_after,
 		[SP_LOAD_FAR] = load_far_after,
 	};

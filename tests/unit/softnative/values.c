@@ -250,7 +250,7 @@ void image_random(struct rng *r, struct image *image)
 	for (unsigned n = 0; n < 16; n++)
 		image->gpr[n] = value_int(r);
 	/* The stack lies in the data, so that a push never leaves the region. */
-	image->gpr[RSP] = target_random(r, rng_below(r, 8));
+	image->gpr[RSP] = target_random(r, rng_below(r, 2));
 	image->rflags = (rng_next(r) & (CF | PF | AF | ZF | SF | DF | OF)) | 0x202;
 	if (!rng_below(r, 16))
 		image->rflags |= 0x4000;
