@@ -439,8 +439,8 @@ static void config_fresh(struct sim_config *c, uint64_t seed)
 	/* Groups of neighbours are for more than 64 nodes, and can be tried with fewer. */
 	c->group = (r >> 60) % 4 ? 0 : 1 + (c->nodes - 1) / 2;
 	uint64_t r2 = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15);
-	c->homes = (r2 >> 40) % 2 ? (r2 >> 48) % SIM_HOMES_COUNT : SIM_HOMES_FIXED;
-	c->epochs = (r2 >> 52) % 2 ? 4 : 16;
+	c->homes = (r2 >> 40) % 4 ? SIM_HOMES_FIXED : SIM_HOMES_MOVED + (r2 >> 48) % 2;
+	c->epochs = (r2 >> 52) % 2 ? 4 : 8;
 	c->cache = (r2 >> 56) % 3 ? 0 : 2 * c->vcpus + (r2 >> 58) % 64;
 }
 
