@@ -3,8 +3,8 @@
 #include "tools/command.h"
 #include "tools/search/tool.h"
 
-/* About 1.5 GiB, with the states that wait. */
-#define STATES_DEFAULT 20000000u
+/* Room for two slices with two pages; up to 2 GiB, with the states that wait. */
+#define STATES_DEFAULT 40000000u
 /* Node numbers are 32 bits, and the table has two places a state. */
 #define STATES_MAX 1000000000u
 
@@ -28,7 +28,7 @@ static const char usage[] =
 	"  --none             nothing else\n"
 	"How far:\n"
 	"  --events N         events from the start (any number)\n"
-	"  --limit STATES     states (20000000)\n"
+	"  --limit STATES     states (40000000)\n"
 	"What is printed:\n"
 	"  --cells            every cell of the tables, and how often it was obeyed\n"
 	"  --json             as JSON\n"
