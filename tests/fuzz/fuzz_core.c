@@ -36,7 +36,12 @@ static struct wire_msg msg_read(struct fuzz_input *in, uint32_t epoch)
 /* What must hold of one slice's core whatever its peers say. */
 static void core_check(const struct protocol *p, const struct protocol_actions *actions, int err)
 {
-	invariant(err == 0 || err == -EAGAIN || err == -EINVAL || err == -EFAULT);
+	invariant(err == 0 || err == -EAGAIN || err == -EINVAL || err == -EFAULT ||
+		  (err == -EOWNERDEAD && p->frozen));
+	/* A frozen slice says nothing but which of its pages are lost, and wakes who has one. */
+	for (unsigned i = 0; i < actions->count && p->frozen; i++)
+		invariant(actions->list[i].type == ACTION_PAGE_LOST ||
+			  actions->list[i].type == ACTION_WAKE);
 	invariant(actions->count <= ACTIONS_MAX);
 	invariant(p->requests.used <= REQUESTS);
 	invariant(p->queues.used <= p->config.requests_total);
