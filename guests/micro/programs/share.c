@@ -10,6 +10,9 @@ const char guest_name[] = "share";
 #define MS_MAX 60000u
 /* Between two looks at the clock, which takes longer than an access. */
 #define WRITES_PER_LOOK 16u
+/* Nodes' memory begins at like addresses. The page lies further in than the players, so that it has
+ * a place of its own in TLBs that are indexed by the page's number. */
+#define PAGES_APART 8u
 /* All CPUs begin at one time, this long after the first has come. */
 #define START_NS 20000000ul
 /* One access in so many is a write, where reads and writes are mixed. */
@@ -283,7 +286,8 @@ static void game_run(struct game *g, const char *mode, game_access *access, game
 	if (!mode_wanted(mode) && !mode_wanted("all"))
 		return;
 	g->access = access;
-	g->page = node_alloc(home, PAGE);
+	g->page = (uint64_t *)((uint8_t *)node_alloc(home, PAGES_APART * PAGE) +
+			       (PAGES_APART - 1) * PAGE);
 	for (unsigned i = 0; i < machine.cpus; i++) {
 		g->players[i] = node_alloc(machine.node_of[i], sizeof(struct player));
 		random_seed(&g->players[i]->random, i);
