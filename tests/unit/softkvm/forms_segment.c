@@ -201,7 +201,7 @@ static void retf(struct gen *g, uint32_t opcode)
 {
 	unsigned size = return_size(g), release = opcode == 0xca ? rng_below(&g->rng, 3) * 8 : 0;
 	uint16_t cs = g->width == 16 ? selector_real(g) : selector_return(g);
-	uint64_t frame[8] = {target_any(g), cs};
+	uint64_t frame[12] = {target_any(g), cs}; /* 16 bytes to release are 8 values of 16 bits */
 	unsigned at = 2 + release / size;
 
 	if (g->width == 16)

@@ -453,6 +453,13 @@ static bool enables_paging(const struct difference *d)
 	return loaded(d) >> 31;
 }
 
+static bool resume_flag(const struct difference *d)
+{
+	uint64_t other = d->soft ^ d->kvm;
+
+	return other == 0x10000 && (d->soft & 0x10000);
+}
+
 static const struct rule rules[] = {
 	{EMULATED, "mov_to_cr0", IN_LONG, NULL, upper_half, "MOV to CR0: bits 63:32 are ignored"},
 	{EMULATED, "mov_to_cr4", IN_LONG, NULL, upper_half, "MOV to CR4: bits 63:32 are ignored"},
@@ -493,6 +500,7 @@ static const struct rule rules[] = {
 	{EMULATED, "iret", IN_LONG, "[197d0]", upper_address, HOST_HALF},
 	{BY_ALL & ~EMULATED, "misaligned", IN_CPL3, NULL, misaligned,
 	 "the software CPU has no alignment checks"},
+	{TCG, NULL, IN_PROT, "[", resume_flag, "faults push RFLAGS without RF"},
 	{EMULATED, "lldt", IN_PROT, NULL, from_ldt, "LLDT takes a descriptor of the LDT"},
 	{EMULATED, "gate_", IN_PROT, NULL, benign_absent,
 	 "an absent gate of a benign exception is #DF, not #NP"},
