@@ -14,8 +14,8 @@
  */
 #define SIGNATURE 0x000206c2u
 
-/* 1.EDX: FPU DE PSE TSC MSR PAE CX8 APIC PGE CMOV PAT SEP CLFLUSH MMX FXSR SSE SSE2. Not MTRR,
- * MCE, HTT. */
+/* 1.EDX: FPU DE PSE TSC MSR PAE CX8 APIC PGE CMOV PAT CLFLUSH MMX FXSR SSE SSE2. Not MTRR, MCE,
+ * HTT, nor SEP: AMD's processors have no SYSENTER in long mode, and one model is for all hosts. */
 #define FEATURES_1_EDX                                                                             \
 	(1u << 0 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 9 |           \
 	 1u << 13 | 1u << 15 | 1u << 16 | 1u << 19 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26)
