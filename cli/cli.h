@@ -111,6 +111,9 @@ void client_deadline(struct client *client, uint64_t ms);
 /* One question and its answer of the given type (a new reference). 0 or an exit code. */
 int client_ask(const struct cli_target *target, json_t *question, const char *answer_type,
 	       uint64_t deadline_ms, json_t **answer, bool quiet);
+/* Finds the coordinator and asks it for a list; the same. */
+int client_list(struct cli_target *target, const char *type, const char *answer_type,
+		json_t **answer);
 
 /* ---- cli_terminal.c: the guest's console on our stdin and stdout ---- */
 struct terminal;

@@ -195,3 +195,17 @@ int client_ask(const struct cli_target *target, json_t *question, const char *an
 		json_decref(state.answer);
 	return code;
 }
+
+int client_list(struct cli_target *target, const char *type, const char *answer_type,
+		json_t **answer)
+{
+	json_t *question;
+	int code = cli_target_resolve(target);
+
+	if (code)
+		return code;
+	question = json_pack("{s:s}", "type", type);
+	code = client_ask(target, question, answer_type, CLI_REPLY_MS, answer, false);
+	json_decref(question);
+	return code;
+}

@@ -30,19 +30,14 @@ static void node_print(const json_t *node)
 int cmd_nodes(int argc, char **argv)
 {
 	struct cli_target target = {0};
-	json_t *question, *answer, *node;
+	json_t *answer, *node;
 	bool json = false;
 	size_t i;
 	int code = cli_simple_options(argc, argv, usage, &target, &json, 0);
 
 	if (code >= 0)
 		return code;
-	code = cli_target_resolve(&target);
-	if (code)
-		return code;
-	question = json_pack("{s:s}", "type", "nodes");
-	code = client_ask(&target, question, "nodes-list", CLI_REPLY_MS, &answer, false);
-	json_decref(question);
+	code = client_list(&target, "nodes", "nodes-list", &answer);
 	if (code)
 		return code;
 	if (json) {

@@ -49,7 +49,7 @@ static int pages_print(const json_t *slices, bool json)
 int cmd_pages(int argc, char **argv)
 {
 	struct cli_target target = {0};
-	json_t *question, *answer, *slices;
+	json_t *answer, *slices;
 	bool json = false;
 	int code = cli_simple_options(argc, argv, usage, &target, &json, 1);
 
@@ -57,12 +57,7 @@ int cmd_pages(int argc, char **argv)
 		return code;
 	if (!control_name_valid(argv[optind]))
 		return cli_usage(argv[0], "\"%.70s\" is no name of a VM", argv[optind]);
-	code = cli_target_resolve(&target);
-	if (code)
-		return code;
-	question = json_pack("{s:s}", "type", "vms");
-	code = client_ask(&target, question, "vms-list", CLI_REPLY_MS, &answer, false);
-	json_decref(question);
+	code = client_list(&target, "vms", "vms-list", &answer);
 	if (code)
 		return code;
 	slices = slices_find(answer, argv[optind]);

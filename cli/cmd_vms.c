@@ -33,19 +33,14 @@ static void vm_print(const json_t *vm)
 int cmd_vms(int argc, char **argv)
 {
 	struct cli_target target = {0};
-	json_t *question, *answer, *vm;
+	json_t *answer, *vm;
 	bool json = false;
 	size_t i;
 	int code = cli_simple_options(argc, argv, usage, &target, &json, 0);
 
 	if (code >= 0)
 		return code;
-	code = cli_target_resolve(&target);
-	if (code)
-		return code;
-	question = json_pack("{s:s}", "type", "vms");
-	code = client_ask(&target, question, "vms-list", CLI_REPLY_MS, &answer, false);
-	json_decref(question);
+	code = client_list(&target, "vms", "vms-list", &answer);
 	if (code)
 		return code;
 	if (json) {
