@@ -2,7 +2,7 @@
 /* What reading guest time costs beside reading the host's clock: the price of a guest's RDTSC. */
 #include <stdio.h>
 
-#include "vmm/clock.h"
+#include "vmm/clock/clock.h"
 
 /* Rounds shorter than a turn on a busy CPU; the best is one that nobody disturbed. */
 #define READS  20000u

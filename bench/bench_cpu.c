@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "base/error.h"
-#include "vmm/vcpu.h"
+#include "vmm/cpu/vcpu.h"
 
 #define RAM_BYTES  (UINT64_C(16) << 20)
 #define PML4	   0x1000u

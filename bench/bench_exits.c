@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a user exit costs: a vCPU of each engine behind vmm/vcpu.h, without a machine around it. */
+/* What a user exit costs: a vCPU of each engine behind vmm/cpu/vcpu.h, without a machine around it. */
 #include <errno.h>
 #include <getopt.h>
 #include <linux/futex.h>
@@ -17,10 +17,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "control/control.h"
-#include "vmm/cpuid.h"
-#include "vmm/kvm/kvm.h"
-#include "vmm/layout.h"
-#include "vmm/vcpu.h"
+#include "vmm/cpu/cpuid.h"
+#include "vmm/cpu/kvm/kvm.h"
+#include "vmm/boot/layout.h"
+#include "vmm/cpu/vcpu.h"
 
 #define COUNT_DEFAULT 20000u
 #define COUNT_MAX     1000000u

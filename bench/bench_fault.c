@@ -21,8 +21,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "dsm/engine.h"
-#include "dsm/pages.h"
+#include "dsm/engine/engine.h"
+#include "dsm/pages/pages.h"
 
 /* The three measurements take turns, so that the host's moods strike all alike. */
 #define ROUNDS		   10

@@ -13,9 +13,9 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "control/control.h"
-#include "vmm/layout.h"
-#include "vmm/loader.h"
-#include "vmm/machine.h"
+#include "vmm/boot/layout.h"
+#include "vmm/boot/loader.h"
+#include "vmm/machine/machine.h"
 
 /* The marker is looked for in this much of the latest console output. */
 #define TAIL_MAX 4096

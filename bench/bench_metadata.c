@@ -10,8 +10,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "dsm/engine.h"
-#include "dsm/protocol.h"
+#include "dsm/engine/engine.h"
+#include "dsm/protocol/protocol.h"
 
 #define SLICES	     4
 #define GUEST_BYTES  (UINT64_C(64) << 30)

@@ -8,8 +8,8 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "dsm/engine_policy.h"
-#include "dsm/protocol.h"
+#include "dsm/engine/engine_policy.h"
+#include "dsm/protocol/protocol.h"
 
 #define SLICES	    4u
 #define CHUNK_PAGES (HOME_CHUNK_SIZE / PANGEA_PAGE_SIZE)

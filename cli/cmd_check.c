@@ -2,7 +2,7 @@
 /* pangea check: what this machine can do for Pangea, what matters, and what mends it. */
 #include <string.h>
 
-#include "base/host.h"
+#include "host/host.h"
 #include "cli/cli.h"
 
 static const char usage[] =

@@ -106,7 +106,7 @@ int control_get_array(const json_t *msg, const char *key, size_t max, json_t **o
 const char *control_type(const json_t *msg);
 bool control_is(const json_t *msg, const char *type);
 
-/* ---- a host's report (host_report.c), base/host.h ---- */
+/* ---- a host's report (host_report.c), host/host.h ---- */
 
 struct host_report;
 /* Rates of time-stamp counters, beyond any processor's. */

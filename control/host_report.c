@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/host.h"
+#include "host/host.h"
 #include "control/control.h"
 
 /* What a kernel's files say may be anything; JSON and terminals get printable ASCII. */

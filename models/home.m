@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The home side of the model: as dsm/protocol_home.c, its rows from rows.inc. */
+/* The home side of the model: as dsm/protocol/protocol_home.c, its rows from rows.inc. */
 
 function busy(p: Page): boolean;
 var s: HomeState;

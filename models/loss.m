@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Losses in the model: a node that freezes, as dsm/protocol_loss.c has it. */
+/* Losses in the model: a node that freezes, as dsm/protocol/protocol_loss.c has it. */
 #if LOSSES
 /* What nobody will look at any more, so that states which differ in nothing else are one. */
 procedure forget(n: Node; p: Page);

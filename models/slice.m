@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The slice side of the model: as dsm/protocol_slice.c, its rows from rows.inc. */
+/* The slice side of the model: as dsm/protocol/protocol_slice.c, its rows from rows.inc. */
 
 procedure map(n: Node; p: Page; before: Mapping; after: Mapping);
 begin

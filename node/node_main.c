@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/host.h"
+#include "host/host.h"
 #include "base/log.h"
 #include "node/node.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A slice without its machine: steps the protocol core and obeys its actions as dsm/engine_step.c
+/* A slice without its machine: steps the protocol core and obeys its actions as dsm/engine/engine_step.c
  * does. */
 #include <errno.h>
 #include <stdlib.h>

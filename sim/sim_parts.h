@@ -6,7 +6,7 @@
 #include <jansson.h>
 
 #include "base/clock.h"
-#include "dsm/protocol_parts.h"
+#include "dsm/protocol/protocol_parts.h"
 #include "sim/sim.h"
 
 #define NS_PER_US 1000ull
@@ -148,7 +148,7 @@ struct vcpu {
 	struct sim_random random;
 };
 
-/* A fault that found no free request (as in dsm/engine_step.c). */
+/* A fault that found no free request (as in dsm/engine/engine_step.c). */
 struct put_off {
 	uint32_t page;
 	bool write;
@@ -265,7 +265,7 @@ void net_disturb(struct sim *sim);
 #define NET_PAGE_NS	  (3 * NS_PER_US)
 #define NET_ROUND_TRIP_NS (64 * NS_PER_US)
 
-/* ---- sim_node.c: a node's slice, as dsm/engine*.c has it ---- */
+/* ---- sim_node.c: a node's slice, as dsm/engine/engine*.c has it ---- */
 int node_init(struct sim *sim, unsigned node);
 void node_run(struct sim *sim, unsigned node);
 void node_receive(struct sim *sim, unsigned from, unsigned to, const struct wire_msg *msg);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "dsm/protocol_parts.h"
+#include "dsm/protocol/protocol_parts.h"
 #include "tests/fuzz/fuzz.h"
 
 #define SLICES	 4u

@@ -4,8 +4,8 @@
 
 #include "base/log.h"
 #include "tests/fuzz/fuzz.h"
-#include "vmm/soft/soft.h"
-#include "vmm/soft/soft_parts.h"
+#include "vmm/cpu/soft/soft.h"
+#include "vmm/cpu/soft/soft_parts.h"
 
 #define INSN_MAX 15u
 

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "tests/fuzz/fuzz.h"
-#include "vmm/loader.h"
+#include "vmm/boot/loader.h"
 
 #define MIB	    (UINT64_C(1) << 20)
 #define RAM_MIB_MAX 128u

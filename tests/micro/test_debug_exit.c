@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/debug_exit.h"
-#include "vmm/loader.h"
+#include "vmm/devices/debug_exit.h"
+#include "vmm/boot/loader.h"
 
 struct end {
 	unsigned calls;

@@ -2,7 +2,7 @@
 /* Prints the names and rows of the core's transition tables, one a line, for agree.py. */
 #include <stdio.h>
 
-#include "dsm/protocol_table.h"
+#include "dsm/protocol/protocol_table.h"
 
 static void slice_names_print(void)
 {

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "dsm/protocol_parts.h"
+#include "dsm/protocol/protocol_parts.h"
 
 /* Limits; the search clones worlds by the million and sets them small. */
 #ifndef WORLD_SLICES

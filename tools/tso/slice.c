@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "dsm/engine.h"
+#include "dsm/engine/engine.h"
 #include "tools/tso/tool.h"
 
 /* How often the slice looks at its threads and the parent's wishes. */

@@ -10,11 +10,11 @@
 
 #include "base/error.h"
 #include "control/control.h"
-#include "dsm/engine.h"
-#include "vmm/cpu_choice.h"
-#include "vmm/loader.h"
-#include "vmm/machine.h"
-#include "vmm/shape.h"
+#include "dsm/engine/engine.h"
+#include "vmm/cpu/cpu_choice.h"
+#include "vmm/boot/loader.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/shape.h"
 
 /* The socket to the daemon, given at start. */
 #define SLICE_CONTROL_FD 3

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "vmm/cpuid.h"
-#include "vmm/kvm/kvm.h"
-#include "vmm/layout.h"
+#include "vmm/cpu/cpuid.h"
+#include "vmm/cpu/kvm/kvm.h"
+#include "vmm/boot/layout.h"
 #include "vmm/main/slice.h"
 
 /* ---- the configuration's part; each field may be missing ---- */

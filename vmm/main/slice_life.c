@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "vmm/layout.h"
+#include "vmm/boot/layout.h"
 #include "vmm/main/slice.h"
 
 /*

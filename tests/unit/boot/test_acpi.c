@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/acpi.h"
-#include "vmm/layout.h"
+#include "vmm/boot/acpi.h"
+#include "vmm/boot/layout.h"
 
 #define AREA_SIZE (LAYOUT_ACPI_END - LAYOUT_ACPI_START)
 #define MIB	  (UINT64_C(1) << 20)

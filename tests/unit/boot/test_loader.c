@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "vmm/layout.h"
-#include "vmm/loader.h"
-#include "vmm/loader_internal.h"
+#include "vmm/boot/layout.h"
+#include "vmm/boot/loader.h"
+#include "vmm/boot/loader_internal.h"
 
 #define MIB	    (UINT64_C(1) << 20)
 #define KERNEL_SIZE (64 * 1024u)

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#include "vmm/clock.h"
+#include "vmm/clock/clock.h"
 
 #define HOUR_NS (3600 * NS_PER_S)
 

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/clock_sync.h"
+#include "vmm/clock/clock_sync.h"
 
 #define HOUR_NS (3600.0 * 1e9)
 #define PINGS	16u

@@ -7,9 +7,9 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "vmm/layout.h"
-#include "vmm/machine.h"
-#include "vmm/machine_msg.h"
+#include "vmm/boot/layout.h"
+#include "vmm/machine/machine.h"
+#include "vmm/machine/machine_msg.h"
 
 #define MEM_BYTES  (UINT64_C(32) << 20)
 #define FIRST_PAGE 0x10u /* the guest's code, as SIPI vectors */

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/host.h"
+#include "host/host.h"
 #include "control/control.h"
 
 /* What is said of the host, after it went through a message. */

@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-#include "dsm/engine.h"
+#include "dsm/engine/engine.h"
 
 #define RIG_SLICES_MAX	4
 #define RIG_SLICE_BYTES (2 * HOME_CHUNK_SIZE)

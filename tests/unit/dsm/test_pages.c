@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dsm/pages.h"
+#include "dsm/pages/pages.h"
 
 #define RAM_END (UINT64_C(64) << 20)
 

@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "vmm/cpuid.h"
+#include "vmm/cpu/cpuid.h"
 
 #define P  0x001u
 #define W  0x002u

@@ -6,8 +6,8 @@
 #include <criterion/criterion.h>
 #include <stdint.h>
 
-#include "vmm/kvm/kvm.h"
-#include "vmm/vcpu.h"
+#include "vmm/cpu/kvm/kvm.h"
+#include "vmm/cpu/vcpu.h"
 
 /* Where things lie in guest memory; tables and code in its first 2 MiB. */
 #define GUEST_RAM  0x800000u

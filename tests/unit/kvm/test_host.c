@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/cpu_choice.h"
-#include "vmm/kvm/kvm.h"
+#include "vmm/cpu/cpu_choice.h"
+#include "vmm/cpu/kvm/kvm.h"
 
 /* ---- made-up hosts ---- */
 

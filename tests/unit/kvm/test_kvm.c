@@ -10,8 +10,8 @@
 
 #include "base/clock.h"
 #include "tests/unit/kvm/kvm_guest.h"
-#include "vmm/clock.h"
-#include "vmm/cpuid.h"
+#include "vmm/clock/clock.h"
+#include "vmm/cpu/cpuid.h"
 
 /* ---- accesses ---- */
 

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "vmm/apic.h"
-#include "vmm/layout.h"
+#include "vmm/apic/apic.h"
+#include "vmm/boot/layout.h"
 
 /* ---- the CPU ---- */
 

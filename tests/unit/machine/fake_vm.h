@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 #define FAKE_SLICES   4u
 #define FAKE_VCPUS    8u

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "vmm/apic.h"
-#include "vmm/layout.h"
+#include "vmm/apic/apic.h"
+#include "vmm/boot/layout.h"
 
 #define TICK_NS UINT64_C(40) /* of the 25 MHz crystal */
 

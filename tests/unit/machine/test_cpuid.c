@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cpuid.h"
-#include "vmm/layout.h"
+#include "vmm/cpu/cpuid.h"
+#include "vmm/boot/layout.h"
 
 static struct cpuid_model model = {.vcpus = 200, .tsc_hz = LAYOUT_TSC_HZ};
 

@@ -7,11 +7,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "vmm/bus.h"
-#include "vmm/cmos.h"
-#include "vmm/layout.h"
-#include "vmm/power.h"
-#include "vmm/timer.h"
+#include "vmm/machine/bus.h"
+#include "vmm/devices/cmos.h"
+#include "vmm/boot/layout.h"
+#include "vmm/devices/power.h"
+#include "vmm/apic/timer.h"
 
 /* ---- CMOS ---- */
 

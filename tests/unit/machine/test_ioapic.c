@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "vmm/ioapic.h"
+#include "vmm/apic/ioapic.h"
 
 struct bench {
 	struct ioapic io;

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "fake_vm.h"
-#include "vmm/apic.h"
-#include "vmm/layout.h"
+#include "vmm/apic/apic.h"
+#include "vmm/boot/layout.h"
 
 #define ICR	    (MSR_X2APIC_FIRST + APIC_ICR)
 #define ICR_INIT    0x4500u

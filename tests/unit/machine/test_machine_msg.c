@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/limits.h"
-#include "vmm/machine_msg.h"
+#include "vmm/machine/machine_msg.h"
 
 Test(machine_msg, ipi_round_trip)
 {

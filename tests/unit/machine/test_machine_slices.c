@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "fake_vm.h"
-#include "vmm/apic.h"
-#include "vmm/layout.h"
-#include "vmm/machine_msg.h"
+#include "vmm/apic/apic.h"
+#include "vmm/boot/layout.h"
+#include "vmm/machine/machine_msg.h"
 
 #define ICR    (MSR_X2APIC_FIRST + APIC_ICR)
 #define TO(id) ((uint64_t)(id) << 32)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/serial.h"
+#include "vmm/devices/serial.h"
 
 struct bench {
 	struct serial s;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dsm/protocol_table.h"
+#include "dsm/protocol/protocol_table.h"
 
 #define TEXT_MAX   (1u << 18)
 #define MARK_BEGIN "<!-- tables: printed by protocol_table --print -->\n"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "dsm/protocol_parts.h"
+#include "dsm/protocol/protocol_parts.h"
 
 #define MEM_SIZE (1u << 20)
 #define HOLD_NS	 8000

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/soft/soft.h"
-#include "vmm/vcpu.h"
+#include "vmm/cpu/soft/soft.h"
+#include "vmm/cpu/vcpu.h"
 
 #define FLAT_RAM   (UINT64_C(8) << 20)
 #define FLAT_CPUS  2

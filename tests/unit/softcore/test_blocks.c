@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "tests/unit/softcore/flat.h"
-#include "vmm/soft/soft_block.h"
+#include "vmm/cpu/soft/soft_block.h"
 
 static struct flat flat;
 

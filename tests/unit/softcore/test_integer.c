@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "tests/unit/softcore/flat.h"
-#include "vmm/soft/soft_flags.h"
-#include "vmm/soft/soft_parts.h"
+#include "vmm/cpu/soft/soft_flags.h"
+#include "vmm/cpu/soft/soft_parts.h"
 
 static struct flat flat;
 

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/soft/soft_int.h"
+#include "vmm/cpu/soft/soft_int.h"
 
 #define INSN_MAX 15u
 

@@ -11,8 +11,8 @@
 
 #include "tests/unit/softcore/flat.h"
 #include "tests/unit/softdecode/compare.h"
-#include "vmm/cpuid.h"
-#include "vmm/soft/soft_parts.h"
+#include "vmm/cpu/cpuid.h"
+#include "vmm/cpu/soft/soft_parts.h"
 
 #define TSC_HZ 1000000000
 

@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "vmm/soft/soft_int.h"
+#include "vmm/cpu/soft/soft_int.h"
 
 #define INSN_MAX 15
 

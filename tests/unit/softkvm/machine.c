@@ -11,8 +11,8 @@
 #include <sys/time.h>
 
 #include "base/clock.h"
-#include "vmm/cpuid.h"
-#include "vmm/kvm/kvm.h"
+#include "vmm/cpu/cpuid.h"
+#include "vmm/cpu/kvm/kvm.h"
 
 #define P   UINT64_C(0x001)
 #define W   UINT64_C(0x002)

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/vcpu.h"
+#include "vmm/cpu/vcpu.h"
 
 /* ---- The guest's memory; linear addresses below IMAGE_BYTES are the same --------------------- */
 

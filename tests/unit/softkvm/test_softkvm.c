@@ -18,7 +18,7 @@
 
 #include "base/error.h"
 #include "tests/unit/softkvm/softkvm.h"
-#include "vmm/kvm/kvm.h"
+#include "vmm/cpu/kvm/kvm.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #define CASES_DEFAULT 4000 /* leaving by siglongjmp costs much there */

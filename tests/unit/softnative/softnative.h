@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/vcpu.h"
+#include "vmm/cpu/vcpu.h"
 
 /*
  * Both CPUs see the same linear addresses: two pages of code, two writable pages of data and a

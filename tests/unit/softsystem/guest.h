@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdint.h>
 
-#include "vmm/vcpu.h"
+#include "vmm/cpu/vcpu.h"
 
 /* Where things lie in guest memory. */
 #define GUEST_RAM  0x800000u

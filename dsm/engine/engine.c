@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine's life: creation, start, connecting, end. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "dsm/engine/engine_parts.h"
+
+/* The engine thread answers at once; beyond this it is stuck, and waiting on helps nobody. */
+#define ANSWER_TIMEOUT_S 10
+
+/* Zeroed memory that is backed only where it is touched. */
+static void *memory_lazy(size_t bytes)
+{
+	void *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return NULL;
+	/* A huge page for the first touch of each piece would cost more than all state in use. */
+	madvise(mem, bytes, MADV_NOHUGEPAGE);
+	return mem;
+}
+
+static int protocol_create(struct engine *e)
+{
+	const struct engine_config *config = &e->config;
+	unsigned total = config->slices * (config->faulters_max + 1);
+	struct protocol_config protocol = {
+		.self = config->self,
+		.slices = config->slices,
+		.epoch = config->epoch,
+		.gfns = config->ram_end >> PAGE_SHIFT,
+		.home_of_chunk = e->home_of_chunk,
+		.hold_ns = config->hold_ns,
+		/* One more than threads that fault: duplicates of a fault may come late. */
+		.requests_max = config->faulters_max + 1,
+		.requests_total = total > FAULTERS_TOTAL ? total : FAULTERS_TOTAL,
+	};
+
+	e->protocol_bytes = protocol_size(&protocol);
+	if (e->protocol_bytes == 0)
+		return -EINVAL;
+	e->protocol_mem = memory_lazy(e->protocol_bytes);
+	if (!e->protocol_mem)
+		return -ENOMEM;
+	e->protocol = protocol_init(e->protocol_mem, &protocol);
+	return e->protocol ? 0 : -EINVAL;
+}
+
+static int lists_create(struct engine *e)
+{
+	/* Each thread waits in one fault; its message may come twice. */
+	unsigned capacity = 2 * e->config.faulters_max + PAGE_FAULTS_MAX;
+
+	e->waiting.list = calloc(capacity, sizeof(*e->waiting.list));
+	e->timing.list = calloc(capacity, sizeof(*e->timing.list));
+	e->waiting.capacity = e->timing.capacity = capacity;
+	e->posts = calloc(POSTS_MAX, sizeof(*e->posts));
+	e->scratch = calloc(e->config.slices, WIRE_PAYLOAD_MAX);
+	e->home_touched_bytes = ((e->config.ram_end >> PAGE_SHIFT) + 63) / 64 * 8;
+	e->home_touched = memory_lazy(e->home_touched_bytes);
+	e->policy = policy_create(e->config.ram_end >> PAGE_SHIFT, e->config.self);
+	if (!e->waiting.list || !e->timing.list || !e->posts || !e->scratch || !e->home_touched ||
+	    !e->policy)
+		return -ENOMEM;
+	return 0;
+}
+
+static bool config_valid(const struct engine_config *config)
+{
+	return config->slices >= 1 && config->slices <= SLICES_MAX &&
+	       config->self < config->slices && config->callbacks.on_ready &&
+	       config->callbacks.on_machine_msg && config->callbacks.on_peer_lost;
+}
+
+/* Everything but the loop and what hangs on it. */
+static void memory_free(struct engine *e)
+{
+	if (e->timer_fd >= 0)
+		close(e->timer_fd);
+	if (e->wake_fd >= 0)
+		close(e->wake_fd);
+	if (e->pages)
+		pages_destroy(e->pages);
+	engine_cache_destroy(e);
+	policy_destroy(e->policy);
+	if (e->home_of_chunk)
+		munmap(e->home_of_chunk, e->chunks);
+	if (e->protocol_mem)
+		munmap(e->protocol_mem, e->protocol_bytes);
+	if (e->home_touched)
+		munmap(e->home_touched, e->home_touched_bytes);
+	free(e->waiting.list);
+	free(e->timing.list);
+	free(e->posts);
+	free(e->scratch);
+	pthread_cond_destroy(&e->answered);
+	pthread_mutex_destroy(&e->lock);
+	free(e);
+}
+
+static void on_walk_close(uv_handle_t *handle, void *arg)
+{
+	(void)arg;
+	if (!uv_is_closing(handle))
+		uv_close(handle, NULL);
+}
+
+/* The loop of an engine whose creation failed half way. */
+static void loop_abandon(struct engine *e)
+{
+	if (e->transport)
+		e->transport->ops->close(e->transport);
+	uv_walk(&e->loop, on_walk_close, NULL);
+	uv_run(&e->loop, UV_RUN_DEFAULT);
+	invariant(uv_loop_close(&e->loop) == 0);
+}
+
+static int parts_create(struct engine *e)
+{
+	int err = engine_homes_create(e);
+
+	if (!err)
+		err = protocol_create(e);
+	if (!err)
+		err = lists_create(e);
+	if (!err)
+		err = engine_cache_create(e);
+	if (!err)
+		err = pages_create(e->config.ram_end, e->config.kernel_faults, &e->pages);
+	return err;
+}
+
+/* A vCPU thread that holds it is lifted to the engine's priority while the engine waits for it. */
+static void lock_init(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
+	pthread_mutex_init(lock, &attr);
+	pthread_mutexattr_destroy(&attr);
+}
+
+int engine_create(const struct engine_config *config, unsigned *port_out, struct engine **out)
+{
+	struct engine *e;
+	int err;
+
+	if (!config_valid(config))
+		return -EINVAL;
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return -ENOMEM;
+	e->config = *config;
+	e->epoch = config->epoch;
+	e->timer_fd = -1;
+	e->wake_fd = -1;
+	lock_init(&e->lock);
+	pthread_cond_init(&e->answered, NULL);
+	err = parts_create(e);
+	if (err)
+		goto fail_memory;
+	err = uv_loop_init(&e->loop);
+	if (err)
+		goto fail_memory;
+	err = engine_transport_create(e, port_out);
+	if (!err)
+		err = engine_loop_create(e);
+	if (err)
+		goto fail_loop;
+	e->config.ranges = NULL; /* the caller's; the table has replaced them */
+	*out = e;
+	return 0;
+fail_loop:
+	loop_abandon(e);
+fail_memory:
+	log_error("cannot make the memory engine of slice %u: %s", config->self, error_text(err));
+	memory_free(e);
+	return err;
+}
+
+int engine_start(struct engine *e)
+{
+	int err = pthread_create(&e->thread, NULL, engine_thread_main, e);
+
+	e->started = !err;
+	return -err;
+}
+
+int engine_connect(struct engine *e, const char *const *addresses)
+{
+	struct timespec deadline;
+	int err = 0;
+
+	if (!e->started)
+		return -EINVAL;
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += ANSWER_TIMEOUT_S;
+	pthread_mutex_lock(&e->lock);
+	e->command = (struct command){.connect_wanted = true, .addresses = addresses};
+	engine_wake(e);
+	while (!e->command.connect_done && !err)
+		err = pthread_cond_timedwait(&e->answered, &e->lock, &deadline);
+	e->command.connect_wanted = false;
+	err = err ? -err : e->command.result;
+	pthread_mutex_unlock(&e->lock);
+	return err;
+}
+
+uint8_t *engine_ram(struct engine *e)
+{
+	return pages_ram(e->pages);
+}
+
+void engine_destroy(struct engine *e)
+{
+	if (e->started) {
+		pthread_mutex_lock(&e->lock);
+		e->stop = true;
+		pthread_mutex_unlock(&e->lock);
+		engine_wake(e);
+		pthread_join(e->thread, NULL);
+	} else {
+		engine_loop_close(e);
+	}
+	invariant(uv_loop_close(&e->loop) == 0);
+	engine_posts_free(e);
+	memory_free(e);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The DSM engine of one slice: guest memory, and the thread that keeps it coherent. */
+#ifndef DSM_ENGINE_H
+#define DSM_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "dsm/engine/engine_policy.h"
+#include "transport/wire.h"
+
+struct engine;
+
+/* All callbacks run on the engine thread and must not block or touch guest memory. */
+struct engine_callbacks {
+	void *ctx;
+	/* Every peer is connected: the machine may start. */
+	void (*on_ready)(void *ctx);
+	/* A machine message (type >= MSG_MACHINE_FIRST); payload is valid during the call. Returns
+	 * 0 or a negative code, which closes the connection to the peer. */
+	int (*on_machine_msg)(void *ctx, unsigned from, const struct wire_msg *msg,
+			      const void *payload);
+	/*
+	 * The peer is gone (why is a sentence); or, with this slice's own index, this host refused
+	 * a page operation. From then on no page is fetched or given up: copies that are here may
+	 * be used, every other access waits for ever. So the vCPUs are to be stopped, and the VM
+	 * ended.
+	 */
+	void (*on_peer_lost)(void *ctx, unsigned peer, int err, const char *why);
+};
+
+/* A slice's memory: [start, end) of guest physical addresses, multiples of HOME_CHUNK_SIZE. */
+struct engine_range {
+	unsigned slice;
+	uint64_t start, end;
+};
+
+struct engine_config {
+	unsigned self, slices;
+	uint64_t vm_key; /* the data connections' shared secret */
+	uint32_t epoch;
+	uint64_t ram_end; /* one past the last guest physical address of RAM */
+	const struct engine_range *ranges;
+	unsigned ranges_count; /* must tile RAM: no gap but the hole, no overlap */
+	const char *bind_host; /* numeric address to listen on */
+	unsigned bind_port;    /* 0: any */
+	unsigned connect_timeout_ms;
+	unsigned faulters_max; /* threads of this process that touch guest memory */
+	uint64_t hold_ns;      /* the protocol's hold time, to begin with */
+	/*
+	 * Page-table walks of this slice's vCPUs need the tables writable (AMD's nested paging, EPT
+	 * with accessed bits), so slices that share tables must be kept from taking them from each
+	 * other in the middle of walks: they have turns (engine_turns.c).
+	 */
+	bool walks_write;
+	/*
+	 * Most memory that the frames of remote pages (homed at other slices) may take, those being
+	 * fetched and those being given back included; 0: no limit. It is held exactly, in whole
+	 * pages: at the limit a fault on another page waits until one was evicted (engine_cache.c).
+	 * At least engine_cache_min_bytes() of faulters_max, so that each thread can have the pages
+	 * of one instruction at once.
+	 */
+	uint64_t cache_bytes;
+	bool poll; /* spin instead of sleeping (needs a CPU of its own) */
+	/* Resolve the kernel's own faults on guest memory too: KVM needs it, and it a privilege. */
+	bool kernel_faults;
+	struct engine_callbacks callbacks;
+};
+
+/* Counters; a snapshot that any thread may take. */
+struct engine_stats {
+	uint64_t faults_read, faults_write, faults_local;
+	uint64_t requests_read, requests_write, requests_upgrade;
+	uint64_t msgs_sent, msgs_received, bytes_sent, bytes_received;
+	uint64_t pages_received, pages_sent, zero_pages, invalidations, deferred;
+	uint64_t pages_shared, pages_exclusive; /* held now, of other homes */
+	uint64_t pages_home;			/* homed here and ever touched (frames) */
+	uint64_t metadata_bytes; /* protocol state and counters of pages: resident bytes */
+	uint64_t fault_ns_total, fault_count_remote; /* service time of remote faults seen here */
+	uint64_t frame_bytes;			     /* memory of all frames, now */
+	/* With a limit on remote pages; else 0. In pages. */
+	uint64_t cache_limit, cache_pages, cache_pages_max;
+	uint64_t evictions_shared, evictions_owned;
+	uint64_t refetches;    /* evicted pages fetched again (as far as they are remembered) */
+	uint64_t cache_spared; /* pages that were used while on trial for eviction */
+	uint64_t cache_waits;  /* faults that were put off */
+	/* Of pages homed here (engine_policy.h): faults that took another slice, and what they did.
+	 */
+	uint64_t home_faults;
+	uint64_t reads_replicated, ownership_moves, ping_pongs, upgrades;
+};
+
+/*
+ * The least cache_bytes that is not 0, for so many faulters: the pages that the widest instructions
+ * touch, with their page tables, for each thread that faults.
+ */
+uint64_t engine_cache_min_bytes(unsigned faulters_max);
+
+/*
+ * Makes the memory and the listening socket; no thread yet. *port_out: the port bound. The
+ * sentence of a failure is logged. Errors: -EINVAL (configuration), -ENOMEM, -EPERM (userfaultfd
+ * refused), -ENOSYS (kernel too old), -EADDRINUSE, ...
+ */
+int engine_create(const struct engine_config *config, unsigned *port_out, struct engine **out);
+/* Starts the thread. With one slice on_ready comes at once. */
+int engine_start(struct engine *engine);
+/* Connects to the peers; addresses[slice] "host:port"; any thread, once, after engine_start. */
+int engine_connect(struct engine *engine, const char *const *addresses);
+
+/*
+ * Guest memory as the vCPUs use it: gpa is at engine_ram() + gpa for RAM below the hole and above
+ * it. Reads and writes block until coherent. Only threads that hold no lock the engine thread or
+ * a fault's progress needs may touch it; never the engine thread itself. System calls must not be
+ * given these addresses (the kernel's own access is not resolved without kernel_faults).
+ */
+uint8_t *engine_ram(struct engine *engine);
+
+/*
+ * Sends a machine message to a slice (itself included: it loops back through the engine thread).
+ * Any thread; never blocks. payload (at most WIRE_PAYLOAD_MAX) is copied. -ENOBUFS when the
+ * queue's limit is reached, -ENOTCONN if the peer is gone.
+ */
+int engine_post(struct engine *engine, unsigned to, const struct wire_msg *msg,
+		const void *payload);
+
+/*
+ * A clock that all slices share is this host's monotonic clock plus offset_ns, or about that. Any
+ * thread, again and again.
+ */
+void engine_clock_set(struct engine *engine, int64_t offset_ns);
+
+/* Any thread. */
+void engine_stats(struct engine *engine, struct engine_stats *out);
+
+/* The hottest of the pages that are homed here. Any thread; some microseconds. */
+void engine_hot_pages(struct engine *engine, struct policy_list *out);
+
+/* Stops and joins the thread, closes connections, frees memory. vCPU threads must be gone. */
+void engine_destroy(struct engine *engine);
+
+#endif

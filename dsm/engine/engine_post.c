@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Machine messages from any thread: a bounded queue that the engine thread empties. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "dsm/engine/engine_parts.h"
+
+static bool post_valid(const struct engine *e, unsigned to, const struct wire_msg *msg,
+		       const void *payload)
+{
+	return to < e->config.slices && msg->type >= MSG_MACHINE_FIRST && msg->reserved == 0 &&
+	       msg->payload_len <= WIRE_PAYLOAD_MAX && (payload || msg->payload_len == 0);
+}
+
+static int post_push(struct engine *e, const struct post *post)
+{
+	int err = -ENOBUFS;
+
+	pthread_mutex_lock(&e->lock);
+	if (e->posts_count < POSTS_MAX) {
+		e->posts[(e->posts_head + e->posts_count++) % POSTS_MAX] = *post;
+		err = 0;
+	}
+	pthread_mutex_unlock(&e->lock);
+	return err;
+}
+
+int engine_post(struct engine *e, unsigned to, const struct wire_msg *msg, const void *payload)
+{
+	struct post post = {.msg = *msg, .to = to};
+	int err;
+
+	if (!post_valid(e, to, msg, payload))
+		return -EINVAL;
+	if (__atomic_load_n(&e->peers_lost, __ATOMIC_RELAXED) & UINT64_C(1) << to)
+		return -ENOTCONN;
+	if (msg->payload_len) {
+		post.payload = malloc(msg->payload_len);
+		if (!post.payload)
+			return -ENOMEM;
+		memcpy(post.payload, payload, msg->payload_len);
+	}
+	err = post_push(e, &post);
+	if (err)
+		free(post.payload);
+	else
+		engine_wake(e);
+	return err;
+}
+
+static unsigned posts_take(struct engine *e, struct post *batch)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&e->lock);
+	while (n < POSTS_BATCH && e->posts_count > 0) {
+		batch[n++] = e->posts[e->posts_head];
+		e->posts_head = (e->posts_head + 1) % POSTS_MAX;
+		e->posts_count--;
+	}
+	pthread_mutex_unlock(&e->lock);
+	return n;
+}
+
+static void post_send(struct engine *e, struct post *post)
+{
+	struct engine_callbacks *cb = &e->config.callbacks;
+	int err;
+
+	post->msg.epoch = e->epoch;
+	if (post->to != e->config.self) {
+		/* To a peer that is lost meanwhile: like a message that was under way. */
+		(void)e->transport->ops->send(e->transport, post->to, &post->msg, post->payload,
+					      true);
+		return;
+	}
+	err = cb->on_machine_msg(cb->ctx, post->to, &post->msg, post->payload);
+	if (err)
+		log_warn("this slice refused its own message of type %u: %s", post->msg.type,
+			 error_text(err));
+}
+
+void engine_posts_drain(struct engine *e)
+{
+	struct post batch[POSTS_BATCH];
+	unsigned n;
+
+	do {
+		n = posts_take(e, batch);
+		for (unsigned i = 0; i < n; i++) {
+			if (!e->closing)
+				post_send(e, &batch[i]);
+			free(batch[i].payload);
+		}
+	} while (n == POSTS_BATCH);
+}
+
+void engine_posts_free(struct engine *e)
+{
+	struct post batch[POSTS_BATCH];
+	unsigned n;
+
+	while ((n = posts_take(e, batch)) > 0)
+		for (unsigned i = 0; i < n; i++)
+			free(batch[i].payload);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine's counters: published by its thread once a loop turn, read by any thread. */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "dsm/engine/engine_parts.h"
+
+/* Every field with its source; all are uint64_t. */
+#define STATS_TABLE(X)                                                                             \
+	X(faults_read, p->faults_read)                                                             \
+	X(faults_write, p->faults_write)                                                           \
+	X(faults_local, p->faults_local)                                                           \
+	X(requests_read, p->requests_read)                                                         \
+	X(requests_write, p->requests_write)                                                       \
+	X(requests_upgrade, p->requests_upgrade)                                                   \
+	X(msgs_sent, t->msgs_sent)                                                                 \
+	X(msgs_received, t->msgs_received)                                                         \
+	X(bytes_sent, t->bytes_sent)                                                               \
+	X(bytes_received, t->bytes_received)                                                       \
+	X(pages_received, p->data_received)                                                        \
+	X(pages_sent, e->pages_sent)                                                               \
+	X(zero_pages, p->zero_pages)                                                               \
+	X(invalidations, p->invalidations)                                                         \
+	X(deferred, p->deferred)                                                                   \
+	X(pages_shared, p->pages_shared)                                                           \
+	X(pages_exclusive, p->pages_exclusive)                                                     \
+	X(pages_home, e->pages_home)                                                               \
+	X(fault_ns_total, e->fault_ns_total)                                                       \
+	X(fault_count_remote, e->fault_count_remote)                                               \
+	X(cache_limit, e->cache_stats.limit)                                                       \
+	X(cache_pages, e->cache_stats.pages)                                                       \
+	X(cache_pages_max, e->cache_stats.pages_max)                                               \
+	X(evictions_shared, e->cache_stats.evictions_shared)                                       \
+	X(evictions_owned, e->cache_stats.evictions_owned)                                         \
+	X(refetches, e->cache_stats.refetches)                                                     \
+	X(cache_spared, e->cache_stats.spared)                                                     \
+	X(cache_waits, e->cache_stats.waits)                                                       \
+	X(home_faults, policy.faults)                                                              \
+	X(reads_replicated, policy.reads)                                                          \
+	X(ownership_moves, policy.moves)                                                           \
+	X(ping_pongs, policy.ping_pongs)                                                           \
+	X(upgrades, policy.upgrades)
+
+void engine_stats_publish(struct engine *e)
+{
+	const struct protocol_stats *p = protocol_stats(e->protocol);
+	const struct transport_stats *t = e->transport->ops->stats(e->transport);
+	struct policy_totals policy;
+
+	policy_totals(e->policy, &policy);
+#define X(field, source) __atomic_store_n(&e->published.field, (source), __ATOMIC_RELAXED);
+	STATS_TABLE(X)
+#undef X
+}
+
+/* Bytes of a region that are in memory. */
+static uint64_t resident_bytes(void *region, size_t size)
+{
+	unsigned char present[4096];
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), step = sizeof(present) * page;
+	uint8_t *mem = region;
+	uint64_t bytes = 0;
+
+	for (size_t at = 0; at < size; at += step) {
+		size_t len = size - at < step ? size - at : step;
+
+		if (mincore(mem + at, len, present) < 0)
+			return bytes;
+		for (size_t i = 0; i < (len + page - 1) / page; i++)
+			bytes += (present[i] & 1) * page;
+	}
+	return bytes;
+}
+
+void engine_stats(struct engine *e, struct engine_stats *out)
+{
+	void *records;
+	size_t records_bytes;
+
+#define X(field, source) out->field = __atomic_load_n(&e->published.field, __ATOMIC_RELAXED);
+	STATS_TABLE(X)
+#undef X
+	policy_memory(e->policy, &records, &records_bytes);
+	out->metadata_bytes = resident_bytes(e->protocol_mem, e->protocol_bytes) +
+			      resident_bytes(records, records_bytes);
+	out->frame_bytes = pages_frame_bytes(e->pages);
+}

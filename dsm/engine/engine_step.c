@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Events into the protocol, its actions out: all actions of one event before the next. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "dsm/engine/engine_parts.h"
+
+/* The host could not do a page operation: this slice's memory can no longer be trusted to work. */
+static void page_operation_failed(struct engine *e, const char *what, uint64_t gfn, int err)
+{
+	char why[128];
+
+	if (e->failed)
+		return;
+	e->failed = true;
+	snprintf(why, sizeof(why), "this host cannot %s guest page 0x%llx: %s", what,
+		 (unsigned long long)gfn, error_text(err));
+	log_error("%s", why);
+	e->config.callbacks.on_peer_lost(e->config.callbacks.ctx, e->config.self, err, why);
+}
+
+/* A page was mapped: the faults on it that were under way are over. */
+static void faults_served(struct engine *e, uint64_t gfn)
+{
+	struct fault_list *timing = &e->timing;
+	unsigned i = 0;
+
+	while (i < timing->count) {
+		struct pending_fault *fault = &timing->list[i];
+
+		if (fault->gfn != gfn) {
+			i++;
+			continue;
+		}
+		if (fault->remote) {
+			uint64_t now_ns = clock_now_ns(), latency_ns = now_ns - fault->start_ns;
+
+			engine_use_expect(e, gfn, fault->tid, now_ns);
+			e->fault_ns_total += latency_ns;
+			e->fault_count_remote++;
+			engine_turns_learn(e, latency_ns);
+		}
+		*fault = timing->list[--timing->count];
+	}
+}
+
+static void home_frame_used(struct engine *e, uint64_t gfn)
+{
+	uint64_t bit = UINT64_C(1) << (gfn % 64);
+
+	if (!engine_home_is_self(e, gfn) || (e->home_touched[gfn / 64] & bit))
+		return;
+	e->home_touched[gfn / 64] |= bit;
+	e->pages_home++;
+}
+
+/* A home's page that was never used has no frame yet: make it before the mapping asks for it. */
+static void frame_prepare(struct engine *e, uint64_t gfn)
+{
+	if (engine_home_is_self(e, gfn) && !(e->home_touched[gfn / 64] & UINT64_C(1) << (gfn % 64)))
+		pages_touch_frame(e->pages, gfn);
+}
+
+static void map_check(struct engine *e, uint64_t gfn, int err)
+{
+	if (err)
+		page_operation_failed(e, "map", gfn, err);
+	home_frame_used(e, gfn);
+	if (e->cache)
+		engine_cache_mapped(e, gfn);
+	faults_served(e, gfn);
+}
+
+/* A page that is hidden has no mapping to make writable yet. */
+static int page_upgrade(struct engine *e, uint64_t gfn)
+{
+	if (e->cache && engine_cache_hidden(e, gfn))
+		return pages_map_exclusive(e->pages, gfn);
+	return pages_upgrade(e->pages, gfn);
+}
+
+void engine_page_hide(struct engine *e, uint64_t gfn)
+{
+	int err = pages_unmap(e->pages, gfn);
+
+	if (err)
+		page_operation_failed(e, "unmap", gfn, err);
+}
+
+void engine_frame_drop(struct engine *e, uint64_t gfn)
+{
+	int err = pages_drop_frame(e->pages, gfn);
+
+	/* With a limit it would be broken, without anyone noticing. */
+	if (err && e->cache)
+		page_operation_failed(e, "free the memory of", gfn, err);
+	else if (err)
+		log_debug("cannot free guest page's memory: %s", error_text(err));
+	if (e->cache)
+		engine_cache_dropped(e, gfn);
+}
+
+/*
+ * The fault was satisfied meanwhile, as far as the protocol knows. Its page table entry may still
+ * be missing, since the host may drop entries of file pages at will: so map again, which wakes too.
+ */
+static int page_wake(struct engine *e, uint64_t gfn)
+{
+	const char *state = protocol_page_state(e->protocol, gfn);
+
+	if (strcmp(state, "M") == 0)
+		return pages_map_exclusive(e->pages, gfn);
+	if (strcmp(state, "S") == 0 || strcmp(state, "SM") == 0 || strcmp(state, "SMA") == 0)
+		return pages_map_shared(e->pages, gfn);
+	return pages_wake(e->pages, gfn);
+}
+
+static void page_send(struct engine *e, const struct protocol_action *action)
+{
+	struct transport *t = e->transport;
+	struct wire_msg msg = action->msg;
+	const void *frame = pages_frame(e->pages, action->gfn);
+	/* Nobody tells when the frame of a page that was given away has gone out: where it may be
+	 * dropped then, what the socket does not take at once is copied. */
+	bool copy = e->cache && msg.type == MSG_DATA && (msg.flags & MSG_FLAG_EXCLUSIVE) &&
+		    !engine_home_is_self(e, action->gfn);
+
+	if (pages_frame_is_zero(e->pages, action->gfn)) {
+		msg.flags |= MSG_FLAG_ZERO;
+		msg.payload_len = 0;
+		frame = NULL;
+	} else {
+		e->pages_sent++;
+	}
+	/* A peer that cannot be sent to is lost, and its loss is an event of its own. */
+	(void)t->ops->send(t, action->to, &msg, frame, copy);
+}
+
+static void violation_log(struct engine *e, const struct protocol_action *action)
+{
+	uint64_t bit = UINT64_C(1) << action->to;
+
+	if (e->violators & bit)
+		return;
+	e->violators |= bit;
+	log_error(
+		"slice %u broke the coherence protocol: %s (%s for page 0x%llx, which is %s here)",
+		action->to, action->why, wire_type_name(action->msg.type),
+		(unsigned long long)action->msg.gfn,
+		protocol_page_state(e->protocol, action->msg.gfn));
+}
+
+static void page_lost(struct engine *e, uint64_t gfn)
+{
+	if (e->pages_lost++ == 0)
+		log_warn("guest page 0x%llx may be lost with that slice (others are not listed)",
+			 (unsigned long long)gfn);
+}
+
+static void action_execute(struct engine *e, const struct protocol_action *action)
+{
+	uint64_t gfn = action->gfn;
+	int err;
+
+	switch (action->type) {
+	case ACTION_SEND:
+		(void)e->transport->ops->send(e->transport, action->to, &action->msg, NULL, false);
+		break;
+	case ACTION_SEND_PAGE:
+		page_send(e, action);
+		break;
+	case ACTION_ZERO_FRAME:
+		pages_zero_frame(e->pages, gfn);
+		break;
+	case ACTION_MAP_SHARED:
+		frame_prepare(e, gfn);
+		map_check(e, gfn, pages_map_shared(e->pages, gfn));
+		break;
+	case ACTION_MAP_EXCLUSIVE:
+		frame_prepare(e, gfn);
+		map_check(e, gfn, pages_map_exclusive(e->pages, gfn));
+		break;
+	case ACTION_MAP_UPGRADE:
+		map_check(e, gfn, page_upgrade(e, gfn));
+		break;
+	case ACTION_WAKE:
+		map_check(e, gfn, page_wake(e, gfn));
+		break;
+	case ACTION_PROTECT:
+		err = pages_protect(e->pages, gfn);
+		if (err)
+			page_operation_failed(e, "protect", gfn, err);
+		break;
+	case ACTION_UNMAP:
+		engine_page_hide(e, gfn);
+		break;
+	case ACTION_DROP_FRAME:
+		engine_frame_drop(e, gfn);
+		break;
+	case ACTION_HOLD_TIMER:
+		engine_hold_add(e, gfn, action->deadline_ns);
+		break;
+	case ACTION_PAGE_LOST:
+		page_lost(e, gfn);
+		break;
+	case ACTION_VIOLATION:
+		violation_log(e, action);
+		break;
+	}
+}
+
+/* Steps one event and does what it asks for. */
+static int engine_step(struct engine *e, const struct protocol_event *event)
+{
+	int err;
+
+	/* What this host could not do must not be built on: no ACK after an unmap that failed. */
+	if (e->failed)
+		return -EOWNERDEAD;
+	engine_holds_trim(e);
+	err = protocol_step(e->protocol, event, &e->actions);
+	for (unsigned i = 0; i < e->actions.count && !e->failed; i++)
+		action_execute(e, &e->actions.list[i]);
+	engine_policy_learn(e, event);
+	if (e->cache)
+		engine_cache_sync(e, event->gfn);
+	return err;
+}
+
+void engine_evict(struct engine *e, uint64_t gfn)
+{
+	struct protocol_event event = {.type = EVENT_EVICT, .gfn = gfn, .now_ns = clock_now_ns()};
+
+	engine_step(e, &event);
+}
+
+static int fault_step(struct engine *e, const struct pending_fault *fault)
+{
+	struct protocol_event event = {
+		.type = fault->write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ,
+		.gfn = fault->gfn,
+		.now_ns = fault->start_ns,
+	};
+
+	return engine_step(e, &event);
+}
+
+static bool list_add(struct fault_list *list, const struct pending_fault *fault)
+{
+	if (list->count == list->capacity)
+		return false;
+	list->list[list->count++] = *fault;
+	return true;
+}
+
+/* No request is free, or no room for a frame. A thread that cannot even wait in the list is woken,
+ * and faults again. */
+static void fault_put_off(struct engine *e, const struct pending_fault *fault)
+{
+	for (unsigned i = 0; i < e->waiting.count; i++)
+		if (e->waiting.list[i].gfn == fault->gfn &&
+		    e->waiting.list[i].write == fault->write)
+			return;
+	if (!list_add(&e->waiting, fault))
+		(void)pages_wake(e->pages, fault->gfn);
+}
+
+/* The faults on a page that are not over when their step is; true if there are any. */
+static bool faults_mark_remote(struct engine *e, uint64_t gfn)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < e->timing.count; i++)
+		if (e->timing.list[i].gfn == gfn)
+			any = e->timing.list[i].remote = true;
+	return any;
+}
+
+/* May the fault be taken for a write, since the last reads of this page became writes? */
+static bool fault_will_write(struct engine *e, const struct page_fault *fault)
+{
+	const char *state = protocol_page_state(e->protocol, fault->gfn);
+
+	if (!fault->write)
+		return strcmp(state, "I") == 0 && engine_predict_write(e, fault->gfn);
+	if (strcmp(state, "S") == 0)
+		engine_predict_learn(e, fault->gfn);
+	return true;
+}
+
+/* Where remote pages are limited, they need room before they are asked for. */
+static int fault_begin(struct engine *e, const struct pending_fault *fault)
+{
+	int err;
+
+	if (!e->cache)
+		return fault_step(e, fault);
+	if (!engine_cache_admit(e, fault->gfn))
+		return -EAGAIN;
+	err = fault_step(e, fault);
+	engine_cache_balance(e); /* while the answer is on its way */
+	return err;
+}
+
+void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now_ns)
+{
+	struct pending_fault pending = {
+		.gfn = fault->gfn,
+		.start_ns = now_ns,
+		.tid = fault->tid,
+		.write = fault_will_write(e, fault),
+	};
+	int err;
+
+	/* A full list only costs the statistics a sample. */
+	(void)list_add(&e->timing, &pending);
+	/* Who waits for room comes first. */
+	if (e->cache && e->waiting.count > 0)
+		engine_retry(e);
+	err = fault_begin(e, &pending);
+	if (faults_mark_remote(e, fault->gfn) && err == 0)
+		pages_touch_frame(e->pages, fault->gfn); /* while the answer is on its way */
+	if (err == -EAGAIN) {
+		fault_put_off(e, &pending);
+		if (e->cache)
+			engine_cache_wait(e);
+	} else if (err && err != -EOWNERDEAD) { /* that one waits for the end of the VM */
+		log_error("a fault outside of guest memory: page 0x%llx",
+			  (unsigned long long)fault->gfn);
+	}
+}
+
+void engine_retry(struct engine *e)
+{
+	struct fault_list *waiting = &e->waiting;
+
+	while (waiting->count > 0) {
+		struct pending_fault fault = waiting->list[0];
+
+		if (fault_begin(e, &fault) == -EAGAIN)
+			return;
+		waiting->count--;
+		memmove(waiting->list, waiting->list + 1, waiting->count * sizeof(fault));
+	}
+}
+
+int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
+{
+	struct protocol_event event = {
+		.type = EVENT_MESSAGE, .from = from, .gfn = msg->gfn, .now_ns = clock_now_ns()};
+
+	event.msg = *msg;
+	event.unused = engine_use_outstanding(e, msg->gfn, event.now_ns);
+	engine_turn_tell(e, &event);
+	engine_step(e, &event);
+	if (e->violators & UINT64_C(1) << from)
+		return -PANGEA_EPROTOCOL;
+	/* A dropped message's gfn was never checked: protocol_home does. */
+	if (msg->payload_len && protocol_home(e->protocol, msg->gfn) == e->config.self)
+		home_frame_used(e, msg->gfn);
+	if (e->waiting.count > 0)
+		engine_retry(e);
+	return 0;
+}
+
+void engine_hold_end(struct engine *e, uint64_t gfn)
+{
+	struct protocol_event event = {
+		.type = EVENT_HOLD_END, .gfn = gfn, .now_ns = clock_now_ns()};
+
+	engine_step(e, &event);
+}
+
+void engine_peer_loss(struct engine *e, unsigned peer)
+{
+	struct protocol_event event = {
+		.type = EVENT_PEER_LOST, .from = peer, .now_ns = clock_now_ns()};
+	int err;
+
+	/* The protocol tells of pages in pieces, each within the limit of one event's actions. */
+	do {
+		err = engine_step(e, &event);
+	} while (err == -EAGAIN);
+	invariant(err == 0 || e->failed);
+	if (e->cache)
+		engine_cache_sync_all(e);
+	engine_retry(e);
+}

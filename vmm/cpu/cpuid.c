@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CPUID's answers. Only what the software CPU has and what Linux needs to hear is offered. */
+#include "vmm/cpu/cpuid.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "vmm/boot/layout.h"
+
+/*
+ * GenuineIntel, since only there Linux believes leaf 0x15 (TSC frequency) and needs no timer to
+ * calibrate against. Family 6 model 0x2c (Westmere): no quirk of Linux's for that model touches
+ * anything that is not here, and above model 0xe the TSC counts as constant.
+ */
+#define SIGNATURE 0x000206c2u
+
+/* 1.EDX: FPU DE PSE TSC MSR PAE CX8 APIC PGE CMOV PAT CLFLUSH MMX FXSR SSE SSE2. Not MTRR, MCE,
+ * HTT, nor SEP: AMD's processors have no SYSENTER in long mode, and one model is for all hosts. */
+#define FEATURES_1_EDX                                                                             \
+	(1u << 0 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 9 |           \
+	 1u << 13 | 1u << 15 | 1u << 16 | 1u << 19 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26)
+/* 1.ECX: CX16, x2APIC, hypervisor. Not TSC deadline (bit 24): the timer is the one-shot count. */
+#define FEATURES_1_ECX (1u << 13 | 1u << 21 | 1u << 31)
+/* 7.EBX: ERMS. 7.EDX: FSRM. They make Linux copy with REP MOVSB, our fastest instruction. */
+#define FEATURES_7_EBX (1u << 9)
+#define FEATURES_7_EDX (1u << 4)
+/* 80000001.EDX: SYSCALL, NX, LM. ECX: LAHF in 64-bit mode, PREFETCHW. */
+#define FEATURES_EXT_EDX (1u << 11 | 1u << 20 | 1u << 29)
+#define FEATURES_EXT_ECX (1u << 0 | 1u << 8)
+
+/* 40000001.EAX: MSI_EXT_DEST_ID (I/O APIC and MSI destinations of 15 bits), and nothing of KVM's
+ * that would write guest memory behind the coherence protocol or send IPIs by hypercall. */
+#define KVM_FEATURES (1u << 15)
+
+#define CLFLUSH_SIZE_8 8u /* 64 bytes */
+
+struct leaf {
+	uint32_t leaf, subleaf;
+	struct vcpu_cpuid regs; /* eax, ebx, ecx, edx */
+};
+
+#define ANY_SUBLEAF UINT32_MAX
+
+/* Leaf 4: type, level, no sharing between CPUs, one core a package; then ways, sets. */
+#define CACHE(type, level, ways, sets)                                                             \
+	{                                                                                          \
+		(type) | (level) << 5 | 1u << 8, ((ways)-1) << 22 | 63, (sets)-1, 0                \
+	}
+
+#define TEXT4(a, b, c, d)                                                                          \
+	((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
+
+/* What is the same for all vCPUs of all VMs. */
+static const struct leaf leaves[] = {
+	{0x0,
+	 ANY_SUBLEAF,
+	 {CPUID_MAX_BASIC, TEXT4('G', 'e', 'n', 'u'), TEXT4('n', 't', 'e', 'l'),
+	  TEXT4('i', 'n', 'e', 'I')}},
+	{0x2, ANY_SUBLEAF, {0x0000ff01, 0, 0, 0}}, /* caches: see leaf 4 */
+	{0x4, 0, CACHE(1u, 1u, 8u, 64u)},	   /* data, 32 KiB */
+	{0x4, 1, CACHE(2u, 1u, 8u, 64u)},	   /* instructions, 32 KiB */
+	{0x4, 2, CACHE(3u, 2u, 8u, 512u)},	   /* unified, 256 KiB: the last, not shared */
+	{0x6, ANY_SUBLEAF, {1u << 2, 0, 0, 0}},	   /* ARAT: the APIC timer never stops */
+	{0x7, 0, {0, FEATURES_7_EBX, 0, FEATURES_7_EDX}},
+	{0x40000000,
+	 ANY_SUBLEAF,
+	 {CPUID_MAX_HYPERVISOR, TEXT4('K', 'V', 'M', 'K'), TEXT4('V', 'M', 'K', 'V'),
+	  TEXT4('M', 0, 0, 0)}},
+	{0x40000001, ANY_SUBLEAF, {KVM_FEATURES, 0, 0, 0}},
+	{0x80000000, ANY_SUBLEAF, {CPUID_MAX_EXTENDED, 0, 0, 0}},
+	{0x80000001, ANY_SUBLEAF, {0, 0, FEATURES_EXT_ECX, FEATURES_EXT_EDX}},
+	{0x80000006, ANY_SUBLEAF, {0, 0, 256u << 16 | 6u << 12 | 64u, 0}}, /* L2 as above */
+	{0x80000007, ANY_SUBLEAF, {0, 0, 0, 1u << 8}},			   /* invariant TSC */
+	{0x80000008, ANY_SUBLEAF, {LAYOUT_LINEAR_BITS << 8 | LAYOUT_PHYS_BITS, 0, 0, 0}},
+};
+
+static const char brand[48] = "Pangea software x86-64 CPU";
+
+static void features_read(unsigned vcpu, struct vcpu_cpuid *out)
+{
+	out->eax = SIGNATURE;
+	out->ebx = (vcpu & 0xff) << 24 | 1u << 16 | CLFLUSH_SIZE_8 << 8;
+	out->ecx = FEATURES_1_ECX;
+	out->edx = FEATURES_1_EDX;
+}
+
+/*
+ * Leaf 0xb: every CPU is a package of one core of one thread. x2APIC ids are dense and slices of
+ * any size, so no shift could name the slice; and cores of one package in two NUMA nodes make
+ * Linux complain and build its scheduling domains wrong.
+ */
+static void topology_read(unsigned vcpu, uint32_t subleaf, struct vcpu_cpuid *out)
+{
+	static const uint32_t types[] = {1, 2}; /* SMT, core */
+
+	out->edx = vcpu;
+	out->ecx = subleaf & 0xff;
+	if (subleaf >= sizeof(types) / sizeof(types[0]))
+		return;
+	out->ebx = 1;
+	out->ecx |= types[subleaf] << 8;
+}
+
+/*
+ * Leaf 0x15: TSC = ECX * EBX / EAX. Linux multiplies ECX in kHz by EBX in 32 bits, so EBX has a
+ * limit, and EBX/EAX is the last convergent of the rate's continued fraction within it: exact, or
+ * off by less than a millionth (the guest's own kilohertz are coarser).
+ */
+static void tsc_read(uint64_t tsc_hz, struct vcpu_cpuid *out)
+{
+	const uint64_t limit = UINT32_MAX / (LAYOUT_CRYSTAL_HZ / 1000);
+	uint64_t n = tsc_hz, d = LAYOUT_CRYSTAL_HZ;
+	uint64_t p0 = 0, q0 = 1, p1 = 1, q1 = 0; /* the last two convergents */
+
+	while (d) {
+		uint64_t a = n / d, p = a * p1 + p0, q = a * q1 + q0, rest = n % d;
+
+		if (p > limit || q > UINT32_MAX)
+			break;
+		p0 = p1, q0 = q1, p1 = p, q1 = q;
+		n = d, d = rest;
+	}
+	out->eax = (uint32_t)q1;
+	out->ebx = (uint32_t)p1;
+	out->ecx = LAYOUT_CRYSTAL_HZ;
+}
+
+static void table_read(uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
+		if (leaves[i].leaf != leaf)
+			continue;
+		if (leaves[i].subleaf != ANY_SUBLEAF && leaves[i].subleaf != subleaf)
+			continue;
+		*out = leaves[i].regs;
+		return;
+	}
+}
+
+void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
+{
+	const struct cpuid_model *model = ctx;
+
+	memset(out, 0, sizeof(*out));
+	switch (leaf) {
+	case 0x1:
+		features_read(vcpu, out);
+		return;
+	case 0xb:
+		topology_read(vcpu, subleaf, out);
+		return;
+	case 0x15:
+		tsc_read(model->tsc_hz, out);
+		return;
+	case 0x80000002:
+	case 0x80000003:
+	case 0x80000004:
+		memcpy(out, brand + (leaf - 0x80000002) * sizeof(*out), sizeof(*out));
+		return;
+	default:
+		table_read(leaf, subleaf, out);
+		return;
+	}
+}

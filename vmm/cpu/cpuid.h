@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one CPU model of every VM, as CPUID tells it. */
+#ifndef VMM_CPUID_H
+#define VMM_CPUID_H
+
+#include <stdint.h>
+
+#include "vmm/cpu/vcpu.h"
+
+/* The highest leaves of the three ranges. */
+#define CPUID_MAX_BASIC	     0x15u
+#define CPUID_MAX_HYPERVISOR 0x40000001u
+#define CPUID_MAX_EXTENDED   0x80000008u
+
+/* What differs from VM to VM; constant once made. */
+struct cpuid_model {
+	unsigned vcpus;
+	uint64_t tsc_hz;
+};
+
+/*
+ * Fits vcpu_config.cpuid: ctx is a struct cpuid_model, vcpu the x2APIC id. Any thread, no locks,
+ * no allocation. Leaves beyond the maximum of their range give zeroes.
+ */
+void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out);
+
+#endif

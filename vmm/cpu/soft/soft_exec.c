@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Running blocks: until attention, or one instruction. */
+#include "vmm/cpu/soft/soft_block.h"
+#include "vmm/cpu/soft/soft_int.h"
+
+uint64_t soft_rip_wrap(const struct soft_cpu *c, uint64_t rip)
+{
+	if (c->mode == 64)
+		return rip;
+	return c->mode == 32 ? (uint32_t)rip : (uint16_t)rip;
+}
+
+static void exec_block(struct soft_cpu *c, struct soft_block *b)
+{
+	const struct insn *i = block_enter(c, b, c->rip);
+
+#if SOFT_TAIL_DISPATCH
+	i->fn(c, i);
+#else
+	while (i)
+		i = i->fn(c, i);
+#endif
+}
+
+void soft_exec(struct soft_cpu *c)
+{
+	while (!block_interrupted(c)) {
+		const struct soft_jump *j = block_jump(c, c->rip);
+
+		if (j->tag == (c->rip ^ c->cache->salt) && block_fresh(c, j->block))
+			exec_block(c, j->block);
+		else
+			exec_block(c, soft_block_find(c, false));
+	}
+}
+
+void soft_exec_one(struct soft_cpu *c)
+{
+	exec_block(c, soft_block_find(c, true));
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The slow half of guest memory accesses: TLB misses, page crossings, MMIO, pages with code. */
+#include <sched.h>
+
+#include "vmm/cpu/soft/soft_system.h"
+
+/* Up to two pages of an access, translated before any byte moves. */
+struct span {
+	struct {
+		uint64_t gpa;
+		unsigned bytes;
+	} part[2];
+	unsigned parts;
+};
+
+static bool access_user(const struct soft_cpu *c)
+{
+	return c->tlb == &c->tlb_bank[1];
+}
+
+static unsigned page_left(uint64_t linear)
+{
+	return PANGEA_PAGE_SIZE - (unsigned)(linear & (PANGEA_PAGE_SIZE - 1));
+}
+
+/* The page after linear's: outside 64-bit mode addresses wrap at 4 GiB. */
+static uint64_t page_next(const struct soft_cpu *c, uint64_t linear)
+{
+	uint64_t next = (linear & LINEAR_PAGE_MASK) + PANGEA_PAGE_SIZE;
+
+	return c->mode != 64 && linear <= UINT32_MAX ? (uint32_t)next : next;
+}
+
+static void span_translate(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned n,
+			   bool write, bool user, struct span *s)
+{
+	unsigned left = page_left(linear);
+	uint8_t *host;
+
+	s->parts = 1;
+	s->part[0].gpa = soft_translate(c, i, linear, write, user, &host);
+	s->part[0].bytes = n < left ? n : left;
+	if (n > left) {
+		s->parts = 2;
+		s->part[1].gpa = soft_translate(c, i, page_next(c, linear), write, user, &host);
+		s->part[1].bytes = n - left;
+	}
+}
+
+/* ---- One place in physical memory ------------------------------------------------------------ */
+
+static uint64_t host_load(const void *host, unsigned size)
+{
+	switch (size) {
+	case 1:
+		return soft_host_load8(host);
+	case 2:
+		return soft_host_load16(host);
+	case 4:
+		return soft_host_load32(host);
+	default:
+		return soft_host_load64(host);
+	}
+}
+
+static void host_store(void *host, unsigned size, uint64_t value)
+{
+	switch (size) {
+	case 1:
+		soft_host_store8(host, (uint8_t)value);
+		break;
+	case 2:
+		soft_host_store16(host, (uint16_t)value);
+		break;
+	case 4:
+		soft_host_store32(host, (uint32_t)value);
+		break;
+	default:
+		soft_host_store64(host, value);
+	}
+}
+
+/* size 1, 2, 4 or 8, within one page. */
+static uint64_t phys_load(struct soft_cpu *c, uint64_t gpa, unsigned size)
+{
+	uint64_t value = UINT64_MAX;
+
+	if (soft_is_ram(c->vm, gpa))
+		return host_load(c->vm->ram + gpa, size);
+	c->config.bus.mmio_read(c->config.bus.ctx, c->vcpu.id, gpa, size, &value);
+	return value;
+}
+
+static void phys_store(struct soft_cpu *c, uint64_t gpa, unsigned size, uint64_t value)
+{
+	if (!soft_is_ram(c->vm, gpa)) {
+		c->config.bus.mmio_write(c->config.bus.ctx, c->vcpu.id, gpa, size, value);
+		return;
+	}
+	host_store(c->vm->ram + gpa, size, value);
+	if (atomic_load_explicit(&c->vm->code_page[gpa >> PAGE_SHIFT], memory_order_relaxed))
+		soft_code_written(c, gpa, size);
+}
+
+/* The largest access size for the next of n bytes. */
+static unsigned chunk_size(unsigned n)
+{
+	return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+}
+
+static void span_load(struct soft_cpu *c, const struct span *s, uint8_t *dst)
+{
+	for (unsigned p = 0; p < s->parts; p++) {
+		uint64_t gpa = s->part[p].gpa;
+
+		for (unsigned left = s->part[p].bytes, step; left; left -= step) {
+			uint64_t value;
+
+			step = chunk_size(left);
+			value = phys_load(c, gpa, step);
+			memcpy(dst, &value, step);
+			gpa += step;
+			dst += step;
+		}
+	}
+}
+
+static void span_store(struct soft_cpu *c, const struct span *s, const uint8_t *src)
+{
+	for (unsigned p = 0; p < s->parts; p++) {
+		uint64_t gpa = s->part[p].gpa;
+
+		for (unsigned left = s->part[p].bytes, step; left; left -= step) {
+			uint64_t value = 0;
+
+			step = chunk_size(left);
+			memcpy(&value, src, step);
+			phys_store(c, gpa, step, value);
+			gpa += step;
+			src += step;
+		}
+	}
+}
+
+/* ---- Accesses by linear address -------------------------------------------------------------- */
+
+uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+		      bool user)
+{
+	uint64_t value = 0;
+	struct span s;
+	void *host;
+
+	if (!soft_long_mode(c))
+		linear = (uint32_t)linear;
+	host = soft_tlb_host(c->tlb_bank[user].read, linear, size);
+	if (host)
+		return host_load(host, size);
+	span_translate(c, i, linear, size, false, user, &s);
+	if (s.parts == 1)
+		return phys_load(c, s.part[0].gpa, size);
+	span_load(c, &s, (uint8_t *)&value);
+	return value;
+}
+
+void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+		   uint64_t value, bool user)
+{
+	struct span s;
+	void *host;
+
+	if (!soft_long_mode(c))
+		linear = (uint32_t)linear;
+	host = soft_tlb_host(c->tlb_bank[user].write, linear, size);
+	if (host) {
+		host_store(host, size, value);
+		return;
+	}
+	span_translate(c, i, linear, size, true, user, &s);
+	if (s.parts == 1)
+		phys_store(c, s.part[0].gpa, size, value);
+	else
+		span_store(c, &s, (const uint8_t *)&value);
+}
+
+uint64_t soft_load_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
+{
+	return soft_load_as(c, i, linear, size, access_user(c));
+}
+
+void soft_store_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+		     uint64_t value)
+{
+	soft_store_as(c, i, linear, size, value, access_user(c));
+}
+
+static void stack_check(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
+{
+	if (soft_long_mode(c) && !(soft_canonical(linear) && soft_canonical(linear + size - 1)))
+		soft_raise_error(c, i, VEC_SS, 0);
+}
+
+uint64_t soft_stack_load_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear,
+			      unsigned size)
+{
+	stack_check(c, i, linear, size);
+	return soft_load_slow(c, i, linear, size);
+}
+
+void soft_stack_store_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+			   uint64_t value)
+{
+	stack_check(c, i, linear, size);
+	soft_store_slow(c, i, linear, size, value);
+}
+
+void soft_load_bytes_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, void *dst,
+			  unsigned n)
+{
+	struct span s;
+
+	span_translate(c, i, linear, n, false, access_user(c), &s);
+	span_load(c, &s, dst);
+}
+
+void soft_store_bytes_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear,
+			   const void *src, unsigned n)
+{
+	struct span s;
+
+	span_translate(c, i, linear, n, true, access_user(c), &s);
+	span_store(c, &s, src);
+}
+
+void soft_probe(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+		bool write)
+{
+	struct span s;
+
+	span_translate(c, i, linear, size, write, access_user(c), &s);
+}
+
+/* ---- Host pointers --------------------------------------------------------------------------- */
+
+void *soft_write_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
+{
+	uint8_t *host;
+
+	if (size > page_left(linear)) {
+		soft_probe(c, i, linear, size, true);
+		return NULL;
+	}
+	soft_translate(c, i, linear, true, access_user(c), &host);
+	return host;
+}
+
+void *soft_lock_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
+{
+	uint8_t *host;
+	uint64_t gpa;
+
+	if (size > page_left(linear)) {
+		soft_probe(c, i, linear, size, true);
+		return NULL;
+	}
+	gpa = soft_translate(c, i, linear, true, access_user(c), &host);
+	if (!host && soft_is_ram(c->vm, gpa)) {
+		soft_code_written(c, gpa, size);
+		host = c->vm->ram + gpa;
+	}
+	return host;
+}
+
+uint8_t *soft_host_span(struct soft_cpu *c, const struct insn *i, uint64_t linear, bool write,
+			unsigned *bytes)
+{
+	uint8_t *host;
+
+	soft_translate(c, i, linear, write, access_user(c), &host);
+	*bytes = page_left(linear);
+	return host;
+}
+
+/* ---- Split lock ------------------------------------------------------------------------------ */
+
+/* The word holds the owner's id + 1. A waiter yields: the owner may be waiting for a page that
+ * another slice sends, which the engine bounds; nothing of ours needs this lock to make progress.
+ */
+void soft_split_lock(struct soft_cpu *c)
+{
+	uint32_t free_word = 0;
+
+	while (!atomic_compare_exchange_weak_explicit(&c->vm->split_lock, &free_word,
+						      c->vcpu.id + 1, memory_order_acquire,
+						      memory_order_relaxed)) {
+		free_word = 0;
+		sched_yield();
+	}
+}
+
+void soft_split_unlock(struct soft_cpu *c)
+{
+	atomic_store_explicit(&c->vm->split_lock, 0, memory_order_release);
+}
+
+void soft_split_release(struct soft_cpu *c)
+{
+	if (atomic_load_explicit(&c->vm->split_lock, memory_order_relaxed) == c->vcpu.id + 1)
+		soft_split_unlock(c);
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The machine of one slice: its vCPUs and their threads, APICs, timers, devices, and messages. */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "transport/wire.h"
+#include "vmm/clock/clock.h"
+#include "vmm/machine/shape.h"
+#include "vmm/cpu/vcpu.h"
+
+/*
+ * Life of a machine in pangea-vmm:
+ *
+ *   engine_create, machine_create      (in this order: the machine needs engine_ram())
+ *   engine_start, engine_connect       (machine_msg may be called from now on)
+ *   ... on_ready ...
+ *   slice 0: load the kernel into RAM, machine_start_bsp(state)
+ *   every slice: machine_start
+ *   ... on_exit, or machine_end ...
+ *   machine_stop: 0 -> engine_destroy, machine_destroy
+ *                 -ETIMEDOUT (a vCPU hangs in a page fault) -> just _exit
+ *
+ * Threads: one a vCPU, one for all timers, and on slice 0 one that carries console output out.
+ * An idle vCPU sleeps; nothing here polls.
+ */
+struct machine;
+
+struct machine_callbacks {
+	void *ctx;
+	/*
+	 * The VM is over; called exactly once in the life of a machine, on whatever thread found
+	 * out (a vCPU's, the engine's, the caller of machine_end). All vCPUs have been told to
+	 * stop. Must not block, nor call machine_stop or machine_destroy: hand it to the main
+	 * thread. sentence is valid during the call. Every slice of the VM gets its own call.
+	 */
+	void (*on_exit)(void *ctx, enum exit_code reason, const char *sentence);
+	/*
+	 * Bytes that the guest wrote to COM1 (slice 0 only); one call at a time, in order, from
+	 * the console thread or, at the end, before on_exit, from the thread that calls that. May
+	 * block for a moment: the guest then finds its transmitter busy.
+	 */
+	void (*on_console)(void *ctx, const uint8_t *bytes, size_t len);
+	/*
+	 * Sends a message to another slice: engine_post's contract (any thread, never blocks,
+	 * payload copied). May be NULL with one slice.
+	 */
+	int (*post)(void *ctx, unsigned to, const struct wire_msg *msg, const void *payload);
+};
+
+struct machine_config {
+	const struct vm_shape *shape; /* copied */
+	unsigned self;		      /* this slice */
+	const struct vcpu_ops *vcpu_ops;
+	uint8_t *ram;	 /* engine_ram() */
+	uint64_t tsc_hz; /* 1 MHz .. 10 GHz; LAYOUT_TSC_HZ is the choice */
+	uint64_t
+		tsc_origin_ns; /* slice 0: the host's clock when guest time is 0; others: ignored */
+	struct guest_clock_source host_clock; /* zeroes: CLOCK_MONOTONIC */
+	bool debug_exit; /* slice 0: the debug-exit port is there (loader_debug_exit) */
+	struct machine_callbacks callbacks;
+};
+
+/* Counters; approximate while the machine runs. */
+struct machine_stats {
+	uint64_t instructions; /* guest instructions of this slice's vCPUs */
+	uint64_t exits_kicked, exits_hlt, exits_irq_window;
+	uint64_t interrupts; /* injected into vCPUs, NMIs not counted */
+	uint64_t ipis_local, ipis_remote;
+	uint64_t timer_fires;
+	uint64_t remote_io;	   /* accesses that slice 0 served for us */
+	uint64_t remote_io_served; /* accesses that we (slice 0) served for others */
+	unsigned vcpus, vcpus_started, vcpus_idle;
+	int64_t clock_offset_ns; /* guest time less this host's CLOCK_MONOTONIC */
+	uint64_t clock_error_ns; /* bound on guest time here less guest time on slice 0 */
+	int64_t clock_rate_ppb;	 /* by how much guest time runs faster than this host's clock */
+	uint64_t clock_bursts;	 /* how often it was measured */
+};
+
+/*
+ * Makes the vCPUs (in reset state), their APICs and the devices; starts no vCPU. Slices without
+ * vCPUs are fine. Errors: -EINVAL (configuration), -ENOMEM, what vcpu_ops or pthread give.
+ */
+int machine_create(const struct machine_config *config, struct machine **out);
+
+/*
+ * Slice 0, after machine_create and before machine_start: the state that vCPU 0 begins with. Does
+ * not touch guest memory. Errors: -EINVAL (not slice 0, already started, or an impossible state).
+ */
+int machine_start_bsp(struct machine *m, const struct vcpu_state *state);
+
+/*
+ * Starts the threads. vCPU 0 runs if machine_start_bsp gave it a state; every other vCPU waits for
+ * INIT and SIPI. Once. Errors: -EALREADY, -EAGAIN (no more threads; the machine must be stopped).
+ */
+int machine_start(struct machine *m);
+
+/*
+ * engine_callbacks.on_machine_msg: from another slice, on the engine thread; never blocks and
+ * never touches guest memory. May be called between machine_create and machine_destroy. Returns 0,
+ * or -PANGEA_EWIRE / -PANGEA_EWIRELEN for a message that a correct peer cannot send.
+ */
+int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, const void *payload);
+
+/*
+ * Slice 0: bytes typed at the console; any thread. Returns how many were taken (0..len): the rest
+ * finds the receive buffer full; offer it again a little later. Other slices: 0.
+ */
+size_t machine_console_input(struct machine *m, const uint8_t *bytes, size_t len);
+
+/*
+ * Ends the VM from outside (EXIT_STOPPED, EXIT_NODE_LOST, EXIT_ERROR, ...): tells the vCPUs to
+ * stop, calls on_exit, and tells the other slices through slice 0. Any thread, any number of
+ * times: only the first end counts. sentence NULL: exit_text(reason).
+ */
+void machine_end(struct machine *m, enum exit_code reason, const char *sentence);
+
+/*
+ * Tells the vCPUs to stop for good, and nothing else: for whoever knows that the VM is over, on a
+ * thread that is not to do all that machine_end does. Those in a page fault stop when it ends. Any
+ * thread, any number of times; never blocks. machine_end is to follow.
+ */
+void machine_halt(struct machine *m);
+
+/*
+ * Stops and joins all threads; not from a callback. Does not call on_exit. Returns 0, or
+ * -ETIMEDOUT when a vCPU thread did not come back within timeout_ms (it is blocked in a page fault
+ * that nobody serves any more): the machine must then not be destroyed, end the process instead.
+ * May be called again.
+ */
+int machine_stop(struct machine *m, unsigned timeout_ms);
+
+/* After machine_stop returned 0, or if machine_start was never called. NULL is fine. */
+void machine_destroy(struct machine *m);
+
+/* A snapshot; any thread, until machine_destroy. */
+void machine_stats(struct machine *m, struct machine_stats *out);
+
+/*
+ * Sends a ping to another slice; machine_ping_best tells of the answer. Any thread. 0, -EINVAL (no
+ * such slice, or this one), or what post gives.
+ */
+int machine_ping(struct machine *m, unsigned slice);
+
+/*
+ * The shortest round trip to a slice so far in nanoseconds, and in *answers, unless NULL, the
+ * number of pings answered; 0 before the first. Any thread.
+ */
+uint64_t machine_ping_best(struct machine *m, unsigned slice, unsigned *answers);
+
+/*
+ * Guest time is slice 0's clock (vmm/clock/clock.h). Every other slice measures it by bursts of pings to
+ * slice 0. The answers to machine_ping(m, 0) count too, and with those alone:
+ *
+ * machine_clock_align ends the first measurement and sets the guest's clock. Before machine_start.
+ * 0, or -EAGAIN: slice 0 has not answered yet. Slice 0: 0, nothing to do.
+ *
+ * machine_clock_burst starts a burst (ends the last one, if an answer is missing) and returns in
+ * how many milliseconds the next one is due; 0 on slice 0: never. When the burst is answered, the
+ * clock is corrected: by a step before machine_start, by its rate, unnoticed, afterwards. Any
+ * thread, one at a time.
+ */
+int machine_clock_align(struct machine *m);
+unsigned machine_clock_burst(struct machine *m);
+
+/*
+ * The architectural state of a local vCPU (by x2APIC id), for tests and post-mortems: only while
+ * its thread does not run (before machine_start, after machine_stop). -EINVAL else.
+ */
+int machine_vcpu_state(struct machine *m, unsigned vcpu, struct vcpu_state *out);
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The machine's inner structures, shared by machine*.c and nobody else. */
+#ifndef VMM_MACHINE_PARTS_H
+#define VMM_MACHINE_PARTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "vmm/apic/apic.h"
+#include "vmm/machine/bus.h"
+#include "vmm/clock/clock_sync.h"
+#include "vmm/devices/cmos.h"
+#include "vmm/cpu/cpuid.h"
+#include "vmm/devices/debug_exit.h"
+#include "vmm/apic/ioapic.h"
+#include "vmm/machine/machine.h"
+#include "vmm/devices/power.h"
+#include "vmm/machine/remote_io.h"
+#include "vmm/devices/serial.h"
+#include "vmm/apic/timer.h"
+
+/* Where a vCPU's thread is; says how to reach it. */
+enum vcpu_where {
+	VCPU_OUTSIDE, /* about to look for work, or gone */
+	VCPU_RUNNING, /* in, or about to enter, ops->run: kick it */
+	VCPU_ASLEEP   /* in, or about to enter, the futex: wake it */
+};
+
+struct machine_vcpu {
+	/* constant */
+	struct machine *m;
+	unsigned id;
+	struct vcpu *cpu;
+	/* any thread, as apic.h says */
+	struct apic apic;
+	/* any thread: the wake word, incremented by every kick, is the futex */
+	_Atomic uint32_t wakes;
+	_Atomic int where;
+	/* written by the vCPU's thread, read by statistics */
+	_Atomic bool started; /* runs; else it waits for SIPI */
+	_Atomic bool halted;
+	_Atomic uint64_t exits_kicked, exits_hlt, exits_irq_window, interrupts;
+	_Atomic uint64_t ipis_local, ipis_remote;
+	/* the vCPU's thread */
+	bool window_wanted;
+	/* machine_start and machine_stop's caller */
+	pthread_t thread;
+	bool thread_running;
+};
+
+/* Slice 0's devices. */
+struct machine_devices {
+	struct ioapic ioapic;
+	struct serial serial;
+	struct cmos cmos;
+	struct power power;
+	struct debug_exit debug_exit;
+};
+
+struct machine {
+	/* constant after machine_create */
+	struct vm_shape shape;
+	unsigned self;
+	const struct vcpu_ops *ops;
+	struct machine_callbacks callbacks;
+	struct cpuid_model cpuid;
+	uint8_t slice_of[VCPUS_MAX];
+	void *vcpu_shared;
+	unsigned first_vcpu, vcpus_count;
+	bool debug_exit;
+	struct machine_vcpu *vcpus;
+	struct apic_env apic_env;
+	struct bus bus;
+	struct machine_devices *devices; /* slice 0 */
+	struct remote_io remote;	 /* other slices */
+	struct timer timer;
+	struct guest_clock clock; /* read by any thread; written under clock_lock */
+	/* any thread */
+	_Atomic bool ended;    /* on_exit was or is being called */
+	_Atomic bool stopping; /* vCPU threads leave */
+	_Atomic int post_error;
+	_Atomic unsigned post_error_slice;
+	_Atomic uint64_t io_served;
+	struct {
+		_Atomic uint64_t best_ns; /* written before answers */
+		_Atomic unsigned answers;
+	} ping[SLICES_MAX];
+	_Atomic uint64_t device_ipis_remote;
+	/* clock_lock */
+	pthread_mutex_t clock_lock;
+	struct clock_sync clock_sync;
+	unsigned burst_left; /* pings of the open burst that are not answered */
+	bool clock_running;  /* guest code may read the clock: no steps */
+	/* main thread */
+	bool started;
+	/* threads_lock */
+	pthread_mutex_t threads_lock;
+	pthread_cond_t threads_gone; /* CLOCK_MONOTONIC */
+	unsigned threads;	     /* vCPU threads that have not left */
+};
+
+/* machine_vcpu.c */
+int machine_vcpu_create(struct machine *m, struct machine_vcpu *v, const struct machine_config *c);
+void machine_vcpu_destroy(struct machine_vcpu *v);
+void *machine_vcpu_thread(void *arg);
+/* Something is new for the vCPU: brings it out of ops->run or out of its sleep. Any thread. */
+void machine_vcpu_kick(struct machine_vcpu *v);
+/* The local vCPU with this x2APIC id, or NULL. */
+struct machine_vcpu *machine_vcpu_find(struct machine *m, unsigned id);
+
+/* machine_route.c: apic_env's functions (ctx is the machine), and messages. */
+void machine_apic_env(struct machine *m, struct apic_env *env);
+/* Sends an interrupt to the APICs it is meant for; from is the sending vCPU or NULL for a device.
+ * Any thread, with device locks held or not. */
+void machine_ipi(struct machine *m, struct machine_vcpu *from, const struct ipi *ipi);
+/*
+ * Posts a message. A lost one would hang the guest: failures end the VM, from the timer thread,
+ * since the caller may hold a device's lock. -ENOTCONN is left to whoever watches the peers.
+ */
+int machine_post(struct machine *m, unsigned to, const struct wire_msg *msg, const void *payload);
+/* The timer thread's part of that. */
+void machine_post_failed(struct machine *m);
+
+/* machine_clock.c */
+int machine_clock_create(struct machine *m, const struct machine_config *c);
+void machine_clock_destroy(struct machine *m);
+/* Guest code may run from now on. */
+void machine_clock_start(struct machine *m);
+void machine_clock_stats(struct machine *m, struct machine_stats *out);
+/* PING or PONG; engine thread. */
+int machine_ping_msg(struct machine *m, unsigned from, const struct wire_msg *msg);
+
+/* machine_devices.c */
+int machine_devices_create(struct machine *m);
+void machine_devices_destroy(struct machine *m);
+int machine_devices_attach(struct machine *m);
+
+/* machine.c: the end, told to the other slices or (if it came from them) not. */
+void machine_ended(struct machine *m, enum exit_code reason, const char *sentence, bool tell);
+/* The timer's slot for the machine's own deadlines. */
+#define MACHINE_TIMER_SLOT VCPUS_MAX
+
+#endif

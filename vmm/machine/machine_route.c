@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Interrupts and messages between vCPUs, devices and slices: who gets what, here or over there. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "vmm/machine/machine_parts.h"
+
+/* ---- sending ---- */
+
+int machine_post(struct machine *m, unsigned to, const struct wire_msg *msg, const void *payload)
+{
+	int err, none = 0;
+
+	if (atomic_load(&m->ended))
+		return -ECANCELED;
+	err = m->callbacks.post(m->callbacks.ctx, to, msg, payload);
+	if (!err || err == -ENOTCONN)
+		return err;
+	if (atomic_compare_exchange_strong(&m->post_error, &none, err)) {
+		atomic_store(&m->post_error_slice, to);
+		timer_set(&m->timer, MACHINE_TIMER_SLOT, 0);
+	}
+	return err;
+}
+
+void machine_post_failed(struct machine *m)
+{
+	char sentence[MACHINE_SENTENCE_MAX];
+
+	snprintf(sentence, sizeof(sentence), "a message for slice %u could not be sent: %s",
+		 atomic_load(&m->post_error_slice), error_text(atomic_load(&m->post_error)));
+	machine_end(m, EXIT_ERROR, sentence);
+}
+
+/* ---- interrupts ---- */
+
+static void deliver_local(struct machine *m, const struct ipi *ipi)
+{
+	struct machine_vcpu *v;
+	unsigned i;
+
+	if (!ipi->logical && ipi->dest != IPI_BROADCAST) {
+		v = machine_vcpu_find(m, ipi->dest);
+		if (v && apic_matches(v->id, ipi))
+			apic_deliver(&v->apic, ipi);
+		return;
+	}
+	for (i = 0; i < m->vcpus_count; i++)
+		if (apic_matches(m->vcpus[i].id, ipi))
+			apic_deliver(&m->vcpus[i].apic, ipi);
+}
+
+/* Which slices hold a CPU that is meant, as a bit set. */
+static uint64_t slices_meant(const struct machine *m, const struct ipi *ipi)
+{
+	uint64_t slices = 0;
+	unsigned id;
+
+	if (!ipi->logical && ipi->dest != IPI_BROADCAST)
+		return ipi->dest < m->shape.vcpus ? UINT64_C(1) << m->slice_of[ipi->dest] : 0;
+	for (id = 0; id < m->shape.vcpus; id++)
+		if (apic_matches(id, ipi))
+			slices |= UINT64_C(1) << m->slice_of[id];
+	return slices;
+}
+
+/* Lowest priority: any one of those meant will do; the first is always the same one. */
+static bool lowest_resolve(const struct machine *m, struct ipi *ipi)
+{
+	unsigned id;
+
+	for (id = 0; id < m->shape.vcpus; id++) {
+		if (!apic_matches(id, ipi))
+			continue;
+		ipi->dest = id;
+		ipi->logical = false;
+		ipi->delivery = IPI_FIXED;
+		return true;
+	}
+	return false;
+}
+
+static void count(_Atomic uint64_t *counter)
+{
+	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+void machine_ipi(struct machine *m, struct machine_vcpu *from, const struct ipi *ipi)
+{
+	struct ipi resolved = *ipi;
+	uint64_t slices, local = UINT64_C(1) << m->self;
+	struct wire_msg msg;
+	unsigned slice;
+
+	if (resolved.delivery == IPI_LOWEST && !lowest_resolve(m, &resolved))
+		return;
+	slices = slices_meant(m, &resolved);
+	if (slices & local) {
+		deliver_local(m, &resolved);
+		if (from)
+			count(&from->ipis_local);
+	}
+	slices &= ~local;
+	if (!slices)
+		return;
+	ipi_encode(&resolved, &msg);
+	for (slice = 0; slice < m->shape.slices; slice++) {
+		if (!(slices >> slice & 1))
+			continue;
+		machine_post(m, slice, &msg, NULL);
+		count(from ? &from->ipis_remote : &m->device_ipis_remote);
+	}
+}
+
+/* ---- what the APICs call ---- */
+
+static uint64_t env_now_ns(void *ctx)
+{
+	(void)ctx;
+	return clock_now_ns();
+}
+
+static void env_kick(void *ctx, unsigned id)
+{
+	machine_vcpu_kick(machine_vcpu_find(ctx, id));
+}
+
+static void env_ipi(void *ctx, unsigned id, const struct ipi *ipi)
+{
+	machine_ipi(ctx, machine_vcpu_find(ctx, id), ipi);
+}
+
+static void env_eoi(void *ctx, unsigned id, uint8_t vector)
+{
+	struct wire_msg msg = {.type = MSG_MACHINE_EOI, .arg = vector};
+	struct machine *m = ctx;
+
+	(void)id;
+	if (m->devices)
+		ioapic_eoi(&m->devices->ioapic, vector);
+	else
+		machine_post(m, 0, &msg, NULL);
+}
+
+static void env_timer(void *ctx, unsigned id, uint64_t deadline_ns)
+{
+	struct machine *m = ctx;
+
+	timer_set(&m->timer, id - m->first_vcpu, deadline_ns);
+}
+
+void machine_apic_env(struct machine *m, struct apic_env *env)
+{
+	env->ctx = m;
+	env->now_ns = env_now_ns;
+	env->kick = env_kick;
+	env->ipi = env_ipi;
+	env->eoi = env_eoi;
+	env->timer = env_timer;
+}
+
+/* ---- receiving: engine thread ---- */
+
+static int ipi_received(struct machine *m, const struct wire_msg *msg)
+{
+	struct ipi ipi;
+	int err = ipi_decode(msg, &ipi);
+
+	if (err)
+		return err;
+	deliver_local(m, &ipi);
+	return 0;
+}
+
+static int eoi_received(struct machine *m, const struct wire_msg *msg)
+{
+	if (!m->devices || msg->payload_len || msg->gfn || msg->arg > 0xff)
+		return -PANGEA_EWIRE;
+	ioapic_eoi(&m->devices->ioapic, (uint8_t)msg->arg);
+	return 0;
+}
+
+/* Devices' registers are quick: they are served right here, on the engine thread. */
+static int io_request_received(struct machine *m, unsigned from, const struct wire_msg *msg)
+{
+	struct io_reply reply = {0};
+	struct io_request req;
+	struct wire_msg answer;
+	int err = io_request_decode(msg, &req);
+
+	if (err)
+		return err;
+	if (!m->devices || req.vcpu >= m->shape.vcpus || m->slice_of[req.vcpu] != from)
+		return -PANGEA_EWIRE;
+	if (req.mmio && req.write)
+		bus_mmio_write(&m->bus, req.vcpu, req.addr, req.size, req.value);
+	else if (req.mmio)
+		reply.value = (uint32_t)bus_mmio_read(&m->bus, req.vcpu, req.addr, req.size);
+	else if (req.write)
+		bus_pio_write(&m->bus, req.vcpu, (uint16_t)req.addr, req.size, req.value);
+	else
+		reply.value = bus_pio_read(&m->bus, req.vcpu, (uint16_t)req.addr, req.size);
+	reply.vcpu = req.vcpu;
+	reply.seq = req.seq;
+	io_reply_encode(&reply, &answer);
+	count(&m->io_served);
+	machine_post(m, from, &answer, NULL);
+	return 0;
+}
+
+static int io_reply_received(struct machine *m, unsigned from, const struct wire_msg *msg)
+{
+	struct io_reply reply;
+	int err = io_reply_decode(msg, &reply);
+
+	if (err)
+		return err;
+	if (from != 0 || m->devices)
+		return -PANGEA_EWIRE;
+	return remote_io_reply(&m->remote, &reply);
+}
+
+static int end_received(struct machine *m, unsigned from, const struct wire_msg *msg,
+			const void *payload)
+{
+	char sentence[MACHINE_SENTENCE_MAX + 1];
+	enum exit_code reason;
+	int err = end_decode(msg, payload, &reason, sentence);
+
+	if (err)
+		return err;
+	if (from != 0 && m->self != 0)
+		return -PANGEA_EWIRE;
+	machine_ended(m, reason, sentence[0] ? sentence : exit_text(reason), m->self == 0);
+	return 0;
+}
+
+int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, const void *payload)
+{
+	if (from >= m->shape.slices || from == m->self)
+		return -PANGEA_EWIRE;
+	switch ((enum machine_msg_type)msg->type) {
+	case MSG_MACHINE_IPI:
+		return ipi_received(m, msg);
+	case MSG_MACHINE_EOI:
+		return eoi_received(m, msg);
+	case MSG_MACHINE_IO_REQUEST:
+		return io_request_received(m, from, msg);
+	case MSG_MACHINE_IO_REPLY:
+		return io_reply_received(m, from, msg);
+	case MSG_MACHINE_END:
+		return end_received(m, from, msg, payload);
+	case MSG_MACHINE_PING:
+	case MSG_MACHINE_PONG:
+		return machine_ping_msg(m, from, msg);
+	}
+	return -PANGEA_EWIRE;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Remote port and MMIO accesses: one request at a time per vCPU, a sequence number, a deadline. */
+#include "vmm/machine/remote_io.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+struct remote_slot {
+	pthread_cond_t done; /* CLOCK_MONOTONIC */
+	uint16_t seq;
+	bool waiting;
+	uint32_t value;
+};
+
+static int slots_init(struct remote_io *r)
+{
+	pthread_condattr_t attr;
+	unsigned i;
+	int err = pthread_condattr_init(&attr);
+
+	if (err)
+		return -err;
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	for (i = 0; i < r->vcpus && !err; i++)
+		err = pthread_cond_init(&r->slots[i].done, &attr);
+	if (err)
+		while (--i)
+			pthread_cond_destroy(&r->slots[i - 1].done);
+	pthread_condattr_destroy(&attr);
+	return -err;
+}
+
+int remote_io_init(struct remote_io *r, unsigned first_vcpu, unsigned vcpus)
+{
+	int err;
+
+	r->first_vcpu = first_vcpu;
+	r->vcpus = vcpus;
+	r->aborted = false;
+	r->accesses = 0;
+	r->slots = calloc(vcpus + 1, sizeof(*r->slots));
+	if (!r->slots)
+		return -ENOMEM;
+	err = -pthread_mutex_init(&r->lock, NULL);
+	if (err)
+		goto fail_slots;
+	err = slots_init(r);
+	if (err)
+		goto fail_lock;
+	return 0;
+fail_lock:
+	pthread_mutex_destroy(&r->lock);
+fail_slots:
+	free(r->slots);
+	return err;
+}
+
+void remote_io_destroy(struct remote_io *r)
+{
+	unsigned i;
+
+	for (i = 0; i < r->vcpus; i++)
+		pthread_cond_destroy(&r->slots[i].done);
+	pthread_mutex_destroy(&r->lock);
+	free(r->slots);
+}
+
+/* lock held. 0, -ETIMEDOUT or -ECANCELED. */
+static int slot_wait(struct remote_io *r, struct remote_slot *slot)
+{
+	uint64_t deadline_ns = clock_now_ns() + r->timeout_ms * NS_PER_MS;
+	struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
+				 .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+
+	while (slot->waiting && !r->aborted)
+		if (pthread_cond_timedwait(&slot->done, &r->lock, &until) == ETIMEDOUT)
+			break;
+	if (!slot->waiting)
+		return 0;
+	slot->waiting = false;
+	return r->aborted ? -ECANCELED : -ETIMEDOUT;
+}
+
+static void access_failed(struct remote_io *r, const struct io_request *req, int err)
+{
+	char sentence[MACHINE_SENTENCE_MAX];
+
+	/* Aborted, or slice 0 is lost: whoever found out about that tells it. */
+	if (err == -ECANCELED || err == -ENOTCONN)
+		return;
+	if (err == -ETIMEDOUT)
+		snprintf(sentence, sizeof(sentence),
+			 "slice 0 did not answer vCPU %u's access to %s 0x%llx within %u ms",
+			 req->vcpu, req->mmio ? "address" : "port", (unsigned long long)req->addr,
+			 r->timeout_ms);
+	else
+		snprintf(sentence, sizeof(sentence),
+			 "vCPU %u's access to %s 0x%llx could not be sent to slice 0: %s",
+			 req->vcpu, req->mmio ? "address" : "port", (unsigned long long)req->addr,
+			 error_text(err));
+	r->failed(r->ctx, err, sentence);
+}
+
+static uint64_t remote_access(struct remote_io *r, struct io_request *req)
+{
+	struct remote_slot *slot;
+	struct wire_msg msg;
+	uint64_t value = bus_ones(req->size);
+	int err = -ECANCELED;
+
+	invariant(req->vcpu - r->first_vcpu < r->vcpus);
+	slot = &r->slots[req->vcpu - r->first_vcpu];
+	pthread_mutex_lock(&r->lock);
+	if (!r->aborted) {
+		r->accesses++;
+		req->seq = ++slot->seq;
+		slot->waiting = true;
+		io_request_encode(req, &msg);
+		err = r->post(r->ctx, &msg);
+		if (err)
+			slot->waiting = false;
+		else
+			err = slot_wait(r, slot);
+		if (!err)
+			value = slot->value;
+	}
+	pthread_mutex_unlock(&r->lock);
+	if (err)
+		access_failed(r, req, err);
+	return value;
+}
+
+int remote_io_reply(struct remote_io *r, const struct io_reply *reply)
+{
+	struct remote_slot *slot;
+
+	if ((unsigned)(reply->vcpu - r->first_vcpu) >= r->vcpus)
+		return -PANGEA_EWIRE;
+	slot = &r->slots[reply->vcpu - r->first_vcpu];
+	pthread_mutex_lock(&r->lock);
+	if (slot->waiting && slot->seq == reply->seq) {
+		slot->waiting = false;
+		slot->value = reply->value;
+		pthread_cond_signal(&slot->done);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return 0;
+}
+
+void remote_io_abort(struct remote_io *r)
+{
+	unsigned i;
+
+	pthread_mutex_lock(&r->lock);
+	r->aborted = true;
+	for (i = 0; i < r->vcpus; i++)
+		pthread_cond_signal(&r->slots[i].done);
+	pthread_mutex_unlock(&r->lock);
+}
+
+uint64_t remote_io_accesses(struct remote_io *r)
+{
+	uint64_t accesses;
+
+	pthread_mutex_lock(&r->lock);
+	accesses = r->accesses;
+	pthread_mutex_unlock(&r->lock);
+	return accesses;
+}
+
+/* ---- the bus's side ---- */
+
+static uint64_t port_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
+{
+	struct io_request req = {.addr = addr, .vcpu = (uint16_t)vcpu, .size = (uint8_t)size};
+
+	return remote_access(dev, &req);
+}
+
+static void port_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
+{
+	struct io_request req = {.addr = addr,
+				 .value = (uint32_t)value,
+				 .vcpu = (uint16_t)vcpu,
+				 .size = (uint8_t)size,
+				 .write = true};
+
+	remote_access(dev, &req);
+}
+
+static uint64_t mmio_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
+{
+	struct io_request req = {
+		.addr = addr, .vcpu = (uint16_t)vcpu, .size = (uint8_t)size, .mmio = true};
+
+	return remote_access(dev, &req);
+}
+
+static void mmio_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
+{
+	struct io_request req = {.addr = addr,
+				 .value = (uint32_t)value,
+				 .vcpu = (uint16_t)vcpu,
+				 .size = (uint8_t)size,
+				 .mmio = true,
+				 .write = true};
+
+	remote_access(dev, &req);
+}
+
+const struct bus_ops remote_port_ops = {port_read, port_write};
+const struct bus_ops remote_mmio_ops = {mmio_read, mmio_write};

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lays out a VM's CPUs and memory over its slices, around the hole below 4 GiB. */
+#include "vmm/machine/shape.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define DISTANCE_LOCAL	10
+#define DISTANCE_REMOTE 20 /* until measured: Linux's own default for another node */
+
+static int slices_check(unsigned slices, const unsigned *vcpus, const uint64_t *mem_bytes)
+{
+	unsigned vcpus_total = 0;
+	uint64_t mem_total = 0;
+
+	if (slices == 0 || slices > SLICES_MAX || vcpus[0] == 0)
+		return -EINVAL;
+	for (unsigned i = 0; i < slices; i++) {
+		if (mem_bytes[i] % HOME_CHUNK_SIZE)
+			return -EINVAL;
+		if (vcpus[i] > VCPUS_MAX || mem_bytes[i] > GUEST_MEM_MAX)
+			return -E2BIG;
+		vcpus_total += vcpus[i];
+		mem_total += mem_bytes[i];
+	}
+	if (mem_total == 0)
+		return -EINVAL;
+	if (vcpus_total > VCPUS_MAX || mem_total > GUEST_MEM_MAX)
+		return -E2BIG;
+	return 0;
+}
+
+static void slice_add_range(struct shape_slice *slice, uint64_t start, uint64_t end)
+{
+	slice->ranges[slice->ranges_count++] = (struct shape_range){start, end};
+}
+
+/* Gives the slice its memory from *gpa on; moves *gpa behind it, over the hole. */
+static void slice_place(struct shape_slice *slice, uint64_t *gpa)
+{
+	uint64_t left = slice->mem_bytes;
+
+	if (left && *gpa < GPA_HOLE_START) {
+		uint64_t room = GPA_HOLE_START - *gpa;
+		uint64_t low = left < room ? left : room;
+
+		slice_add_range(slice, *gpa, *gpa + low);
+		*gpa += low;
+		left -= low;
+	}
+	if (*gpa == GPA_HOLE_START)
+		*gpa = GPA_HOLE_END;
+	if (left) {
+		slice_add_range(slice, *gpa, *gpa + left);
+		*gpa += left;
+	}
+}
+
+int shape_init(struct vm_shape *shape, unsigned slices, const unsigned *vcpus,
+	       const uint64_t *mem_bytes)
+{
+	uint64_t gpa = 0;
+	int err = slices_check(slices, vcpus, mem_bytes);
+
+	if (err)
+		return err;
+	memset(shape, 0, sizeof(*shape));
+	shape->slices = slices;
+	for (unsigned i = 0; i < slices; i++) {
+		struct shape_slice *slice = &shape->slice[i];
+
+		slice->first_vcpu = shape->vcpus;
+		slice->vcpus = vcpus[i];
+		slice->mem_bytes = mem_bytes[i];
+		slice_place(slice, &gpa);
+		if (slice->ranges_count)
+			shape->ram_end = slice->ranges[slice->ranges_count - 1].end;
+		shape->vcpus += vcpus[i];
+		for (unsigned j = 0; j < slices; j++)
+			shape->distance[i][j] = i == j ? DISTANCE_LOCAL : DISTANCE_REMOTE;
+	}
+	return 0;
+}
+
+unsigned shape_slice_of_vcpu(const struct vm_shape *shape, unsigned vcpu)
+{
+	for (unsigned i = 0; i < shape->slices; i++) {
+		const struct shape_slice *slice = &shape->slice[i];
+
+		if (vcpu >= slice->first_vcpu && vcpu - slice->first_vcpu < slice->vcpus)
+			return i;
+	}
+	return SLICES_MAX;
+}
