@@ -41,8 +41,8 @@ static struct host_item *item_add(struct judge *j, const char *name, enum host_m
 	return item;
 }
 
-static void __attribute__((format(printf, 2, 3)))
-item_found(struct host_item *item, const char *format, ...)
+static void __attribute__((format(printf, 2, 3))) item_found(struct host_item *item,
+							     const char *format, ...)
 {
 	va_list ap;
 

@@ -15,10 +15,7 @@
 /* The two options, for the end of a tool's table. */
 #define COMMAND_OPTIONS                                                                            \
 	{"help", no_argument, NULL, COMMAND_HELP},                                                 \
-		{"version", no_argument, NULL, COMMAND_VERSION},                                   \
-	{                                                                                          \
-		NULL, 0, NULL, 0                                                                   \
-	}
+		{"version", no_argument, NULL, COMMAND_VERSION}, {NULL, 0, NULL, 0}
 
 /* Static text and tables of a tool. */
 struct command_line {

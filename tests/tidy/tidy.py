@@ -202,12 +202,12 @@ def check_format(top):
     files = list(filter(is_c, tree_files(top)))
     if not files:
         return
-    done = subprocess.run(["clang-format-14", "--dry-run", "-Werror", "--ferror-limit=1", *files],
+    done = subprocess.run(["clang-format-19", "--dry-run", "-Werror", "--ferror-limit=1", *files],
                           cwd=top, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=300, check=False)
     if done.returncode != 0:
         complaints = [line for line in done.stderr.split("\n") if ": error:" in line]
-        yield from complaints or [done.stderr.strip() or "clang-format-14 failed"]
+        yield from complaints or [done.stderr.strip() or "clang-format-19 failed"]
 
 
 def check_scripts(top):

@@ -43,9 +43,7 @@ struct leaf {
 
 /* Leaf 4: type, level, no sharing between CPUs, one core a package; then ways, sets. */
 #define CACHE(type, level, ways, sets)                                                             \
-	{                                                                                          \
-		(type) | (level) << 5 | 1u << 8, ((ways)-1) << 22 | 63, (sets)-1, 0                \
-	}
+	{(type) | (level) << 5 | 1u << 8, ((ways) - 1) << 22 | 63, (sets) - 1, 0}
 
 #define TEXT4(a, b, c, d)                                                                          \
 	((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)

@@ -65,9 +65,9 @@ void fail(const char *fmt, ...)
 
 	while (atomic_exchange32(&failed, 1))
 		call(CALL_NAP, 1000, 0);
-	call(CALL_WRITE, (uint64_t) "\n", 1);
+	call(CALL_WRITE, (uint64_t)"\n", 1);
 	call(CALL_WRITE, (uint64_t)guest_name, strlen(guest_name));
-	call(CALL_WRITE, (uint64_t) ": FAIL ", 7);
+	call(CALL_WRITE, (uint64_t)": FAIL ", 7);
 	va_start(ap, fmt);
 	len = text_format(line, sizeof(line), fmt, ap);
 	va_end(ap);

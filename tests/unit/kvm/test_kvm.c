@@ -31,7 +31,7 @@ Test(kvm, ports)
 
 		cr_expect_eq(a->address, 0xe9);
 		cr_expect_eq(a->size, 1);
-		cr_expect_eq(a->value, (uint64_t) "hihello"[i]);
+		cr_expect_eq(a->value, (uint64_t)"hihello"[i]);
 	}
 	cr_expect_eq(g.s.gpr[RBX] & 0xff, 0xf8);
 	cr_expect_eq(g.s.gpr[R8], 0xa0b00600);

@@ -33,9 +33,7 @@ static void tables_compare(const struct vcpu_state *a, const struct vcpu_state *
 }
 
 #define FIELD(name)                                                                                \
-	{                                                                                          \
-#name, offsetof(struct vcpu_state, name), sizeof(((struct vcpu_state *)0)->name)   \
-	}
+	{#name, offsetof(struct vcpu_state, name), sizeof(((struct vcpu_state *)0)->name)}
 
 /* The fields that are plain numbers. */
 static const struct {

@@ -85,7 +85,7 @@ static enum vcpu_exit_reason casts(struct fake_cpu *c)
 	return VCPU_EXIT_HLT;
 }
 
-#define SEEN(v) (UINT64_C(1) << ((v)&63))
+#define SEEN(v) (UINT64_C(1) << ((v) & 63))
 
 Test(slices, destinations)
 {

@@ -12,8 +12,7 @@
 
 #define INSN_MAX 15u
 
-/* ---- model.c: what the CPU model has ----------------------------------------------------------
- */
+/* ---- model.c: what the CPU model has --------------------------------------------------------- */
 
 #define MODEL_SETS_MAX 4
 

@@ -45,8 +45,7 @@ static int execute(const uint8_t *bytes, unsigned mode)
 	return c->exception.vector;
 }
 
-/* ---- Every instruction that is not of the model -----------------------------------------------
- */
+/* ---- Every instruction that is not of the model ---------------------------------------------- */
 
 struct absence {
 	struct comparison c;
@@ -128,8 +127,7 @@ Test(softabsent, present_instructions_execute)
 	flat_free(&flat);
 }
 
-/* ---- CPUID ------------------------------------------------------------------------------------
- */
+/* ---- CPUID ----------------------------------------------------------------------------------- */
 
 static bool cpuid_bit_read(const struct model_feature *f)
 {
@@ -156,8 +154,7 @@ Test(softabsent, every_set_has_a_feature)
 		cr_expect(model_set_known((ZydisISASet)set), "%s", ZydisISASetGetString(set));
 }
 
-/* ---- The page ---------------------------------------------------------------------------------
- */
+/* ---- The page -------------------------------------------------------------------------------- */
 
 static char *page_read(void)
 {

@@ -9,9 +9,7 @@
 #define U_AAM	  (OF | AF | CF)
 
 #define OWN(name, class, map, op, ext, imm, flags, special, undef)                                 \
-	{                                                                                          \
-		name, class, 0, map, op, ext, 0, imm, flags, special, undef                        \
-	}
+	{name, class, 0, map, op, ext, 0, imm, flags, special, undef}
 
 static const struct form own_forms[] = {
 	OWN("inc r", CLASS_ALU, 0, 0x40, EXT_NONE, IMM_NONE, F_66 | F_PLUS, SP_NONE, 0),

@@ -39,9 +39,7 @@
 		{name " rm8,1", CLASS_SHIFT, 0, 0, 0xd0, n, 0, IMM_NONE, F_BYTE, special, 0},      \
 		{name " rm,1", CLASS_SHIFT, 0, 0, 0xd1, n, 0, IMM_NONE, F_WORD, special, 0},       \
 		{name " rm8,cl", CLASS_SHIFT, 0, 0, 0xd2, n, 0, IMM_NONE, F_BYTE, special, 0},     \
-	{                                                                                          \
-		name " rm,cl", CLASS_SHIFT, 0, 0, 0xd3, n, 0, IMM_NONE, F_WORD, special, 0         \
-	}
+		{name " rm,cl", CLASS_SHIFT, 0, 0, 0xd3, n, 0, IMM_NONE, F_WORD, special, 0}
 
 #define UNARY(name, op, n, lock, class, special, undef)                                            \
 	{name " rm8", class, 0, 0, op, n, 0, IMM_NONE, F_BYTE | lock, special, undef},             \
@@ -57,23 +55,15 @@
 
 #define STRING(name, op, special)                                                                  \
 	{name "b", CLASS_STRING, 0, 0, op, EXT_NONE, 0, IMM_NONE, F_BYTE, special, 0},             \
-	{                                                                                          \
-		name, CLASS_STRING, 0, 0, op + 1, EXT_NONE, 0, IMM_NONE, F_WORD, special, 0        \
-	}
+		{name, CLASS_STRING, 0, 0, op + 1, EXT_NONE, 0, IMM_NONE, F_WORD, special, 0}
 
 #define PLAIN(name, class, map, op, ext, imm, flags, special, undef)                               \
-	{                                                                                          \
-		name, class, 0, map, op, ext, 0, imm, flags, special, undef                        \
-	}
+	{name, class, 0, map, op, ext, 0, imm, flags, special, undef}
 
 #define FAULT0(name, map, op, ext, imm, flags)                                                     \
-	{                                                                                          \
-		name, CLASS_FAULT, 0, map, op, ext, 0, imm, F_FAULT | flags, SP_NONE, 0            \
-	}
+	{name, CLASS_FAULT, 0, map, op, ext, 0, imm, F_FAULT | flags, SP_NONE, 0}
 #define FAULTM(name, map, op, modrm)                                                               \
-	{                                                                                          \
-		name, CLASS_FAULT, 0, map, op, EXT_FULL, modrm, IMM_NONE, F_FAULT, SP_NONE, 0      \
-	}
+	{name, CLASS_FAULT, 0, map, op, EXT_FULL, modrm, IMM_NONE, F_FAULT, SP_NONE, 0}
 
 static const struct form alu_forms[] = {
 	ALU("add", 0x00, 0, F_LOCK, 0),

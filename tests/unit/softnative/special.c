@@ -355,7 +355,7 @@ static void fldenv_after(struct generator *g)
 
 	g->t->wide = true;
 	if (rng_below(&g->rng, 4))
-		sw &= (uint16_t) ~(~cw & 0x3f);
+		sw &= (uint16_t)~(~cw & 0x3f);
 	data_put(g, g->t->target, &cw, 2);
 	data_put(g, g->t->target + step, &sw, 2);
 	data_put(g, g->t->target + 2 * step, &tag, 2);

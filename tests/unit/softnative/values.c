@@ -230,7 +230,7 @@ void fx_random(struct rng *r, uint8_t fx[512])
 
 	memset(fx, 0, 512);
 	if (rng_below(r, 16))
-		sw &= (uint16_t) ~(~cw & 0x3f);
+		sw &= (uint16_t)~(~cw & 0x3f);
 	memcpy(fx + FX_CW, &cw, 2);
 	memcpy(fx + FX_SW, &sw, 2);
 	fx[FX_TAG] = tags_random(r);

@@ -121,7 +121,7 @@ static void pair_read(const struct kvm_cpu *c, uint64_t *host_tsc, uint64_t *gue
 	uint64_t best_ns = 0;
 
 	*took = UINT64_MAX;
-	for (int i = 0; i<READINGS && * took> host_us(c); i++) {
+	for (int i = 0; i < READINGS && *took > host_us(c); i++) {
 		uint64_t before = __rdtsc();
 		uint64_t host_ns = clock ? guest_clock_host_ns(clock) : clock_now_ns();
 		uint64_t now_took = __rdtsc() - before;

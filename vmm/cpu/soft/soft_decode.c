@@ -57,8 +57,7 @@ struct decode_state {
 	int segment; /* override, or -1 */
 };
 
-/* ---- Prefixes ---------------------------------------------------------------------------------
- */
+/* ---- Prefixes -------------------------------------------------------------------------------- */
 
 static void decode_segment_prefix(struct decode_state *s, int segment)
 {
@@ -132,8 +131,7 @@ static void decode_opcode(struct decode_state *s)
 	s->d.opcode = byte;
 }
 
-/* ---- Attributes and sizes ---------------------------------------------------------------------
- */
+/* ---- Attributes and sizes -------------------------------------------------------------------- */
 
 static uint32_t decode_attr(const struct soft_decode *d)
 {
@@ -179,8 +177,7 @@ static void decode_sizes(struct decode_state *s)
 		out->opsize = s->attr & ATTR_D64 ? 8 : 4;
 }
 
-/* ---- ModRM ------------------------------------------------------------------------------------
- */
+/* ---- ModRM ----------------------------------------------------------------------------------- */
 
 static void decode_sib(struct decode_state *s)
 {
@@ -295,8 +292,7 @@ static void decode_segment(struct decode_state *s)
 		out->flags |= INSN_EA_SLOW;
 }
 
-/* ---- Immediates -------------------------------------------------------------------------------
- */
+/* ---- Immediates ------------------------------------------------------------------------------ */
 
 static void decode_imm(struct decode_state *s)
 {
@@ -353,8 +349,7 @@ static void decode_relative(struct decode_state *s, unsigned off)
 	}
 }
 
-/* ---- Selection --------------------------------------------------------------------------------
- */
+/* ---- Selection ------------------------------------------------------------------------------- */
 
 /* SDM 2A, LOCK: these opcodes, and only with a memory destination. */
 static bool decode_lock_legal(const struct soft_decode *d)

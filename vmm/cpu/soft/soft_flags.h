@@ -136,12 +136,12 @@ static inline void soft_flags_set_cf_of(struct soft_cpu *c, bool cf, bool of)
 
 /* The carries out of every bit, moved so that the top two are CF and PO. */
 #define FLAGS_AUX_8(carries)                                                                       \
-	(((uint32_t)(carries) << 24 & AUX_CARRY) | ((uint32_t)(carries)&AUX_AF))
+	(((uint32_t)(carries) << 24 & AUX_CARRY) | ((uint32_t)(carries) & AUX_AF))
 #define FLAGS_AUX_16(carries)                                                                      \
-	(((uint32_t)(carries) << 16 & AUX_CARRY) | ((uint32_t)(carries)&AUX_AF))
+	(((uint32_t)(carries) << 16 & AUX_CARRY) | ((uint32_t)(carries) & AUX_AF))
 #define FLAGS_AUX_32(carries) ((uint32_t)(carries) & (AUX_CARRY | AUX_AF))
 #define FLAGS_AUX_64(carries)                                                                      \
-	(((uint32_t)((carries) >> 32) & AUX_CARRY) | ((uint32_t)(carries)&AUX_AF))
+	(((uint32_t)((carries) >> 32) & AUX_CARRY) | ((uint32_t)(carries) & AUX_AF))
 
 /*
  * Per width: the flags after ADD/ADC, SUB/SBB/CMP (result r of a and b with any carry in), logic

@@ -196,8 +196,7 @@ static inline void mxcsr_leave(struct soft_cpu *c, const struct insn *i, uint32_
 	c->mxcsr |= flags;
 }
 
-/* ---- MMX: the mantissas of the physical x87 registers -----------------------------------------
- */
+/* ---- MMX: the mantissas of the physical x87 registers ---------------------------------------- */
 
 static inline struct soft_f80 *x87_reg(struct soft_cpu *c, unsigned physical)
 {
@@ -233,8 +232,7 @@ static inline __m128i mmx_src64(struct soft_cpu *c, const struct insn *i)
 	return mmx_get(c, i->rm);
 }
 
-/* ---- x87 words (soft_x87_control.c) -------------------------------------------------------------
- */
+/* ---- x87 words (soft_x87_control.c) ---------------------------------------------------------- */
 
 /* The status word as software sees it: TOP, and ES and B computed. */
 uint16_t x87_status(const struct soft_cpu *c);

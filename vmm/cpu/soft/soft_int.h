@@ -8,8 +8,7 @@
 #include "vmm/cpu/soft/soft_mem.h"
 #include "vmm/cpu/soft/soft_parts.h"
 
-/* ---- Opcode attributes (soft_decode_table.c) --------------------------------------------------
- */
+/* ---- Opcode attributes (soft_decode_table.c) ------------------------------------------------- */
 
 /* Who selects the handler. PART_NONE is #UD. */
 enum decode_part {
@@ -45,7 +44,7 @@ enum decode_imm {
 	IMM_GROUP3, /* IMM_8 or IMM_Z if modrm.reg is 0 or 1 (TEST) */
 };
 
-#define ATTR_PART(a)	  ((a)&31u)
+#define ATTR_PART(a)	  ((a) & 31u)
 #define ATTR_IMM(a)	  ((enum decode_imm)((a) >> 5 & 15u))
 #define ATTR_IMM_SET(imm) ((uint32_t)(imm) << 5)
 #define ATTR_MODRM	  0x0200u
@@ -81,30 +80,19 @@ bool soft_select_atomic(struct soft_decode *d);
 /* Raises #UD; what invalid opcodes decode to. */
 const struct insn *soft_op_ud(struct soft_cpu *c, const struct insn *i);
 
-/* ---- Choosing handlers ------------------------------------------------------------------------
- */
+/* ---- Choosing handlers ----------------------------------------------------------------------- */
 
 /* The two forms of a handler: fast computes the address inline and hands over to slow when the TLB
  * misses; slow takes any address form. Register forms have the same function twice. */
 struct int_op {
 	insn_fn fast, slow;
 };
-#define INT_MEM(name)                                                                              \
-	{                                                                                          \
-		name, name##_slow                                                                  \
-	}
-#define INT_REG(name)                                                                              \
-	{                                                                                          \
-		name, name                                                                         \
-	}
+#define INT_MEM(name) {name, name##_slow}
+#define INT_REG(name) {name, name}
 #define INT_MEM_SIZES(name)                                                                        \
-	{                                                                                          \
-		INT_MEM(name##8), INT_MEM(name##16), INT_MEM(name##32), INT_MEM(name##64)          \
-	}
+	{INT_MEM(name##8), INT_MEM(name##16), INT_MEM(name##32), INT_MEM(name##64)}
 #define INT_REG_SIZES(name)                                                                        \
-	{                                                                                          \
-		INT_REG(name##8), INT_REG(name##16), INT_REG(name##32), INT_REG(name##64)          \
-	}
+	{INT_REG(name##8), INT_REG(name##16), INT_REG(name##32), INT_REG(name##64)}
 #define INT_EVERY_SIZE(M) M(8) M(16) M(32) M(64)
 
 static inline bool int_pick(struct soft_decode *d, const struct int_op *op)
@@ -124,8 +112,7 @@ static inline bool int_is_mem(const struct soft_decode *d)
 	return d->out->flags & INSN_MEM;
 }
 
-/* ---- Registers --------------------------------------------------------------------------------
- */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
 /*
  * Byte registers are encoded as the offset of their byte in the register file (AH is 1, CL 8):
@@ -246,8 +233,7 @@ static inline bool int_canonical(uint64_t linear)
 	return (uint64_t)((int64_t)(linear << 16) >> 16) == linear;
 }
 
-/* ---- Moulds of handlers -----------------------------------------------------------------------
- */
+/* ---- Moulds of handlers ---------------------------------------------------------------------- */
 
 #define HANDLER(name) static const struct insn *name(struct soft_cpu *c, const struct insn *i)
 #define HANDLER_SLOW(name)                                                                         \

@@ -2,13 +2,12 @@
 /* ADD OR ADC SBB AND SUB XOR CMP, TEST, INC, DEC, NOT, NEG in every width and operand form. */
 #include "vmm/cpu/soft/soft_int.h"
 
-/* ---- The operations: value of a and b, then flags -----------------------------------------------
- */
+/* ---- The operations: value of a and b, then flags -------------------------------------------- */
 
 #define VALUE_add(a, b) ((a) + (b))
 #define VALUE_or(a, b)	((a) | (b))
 #define VALUE_adc(a, b) ((a) + (b) + soft_cf(c))
-#define VALUE_sbb(a, b) ((a) - (b)-soft_cf(c))
+#define VALUE_sbb(a, b) ((a) - (b) - soft_cf(c))
 #define VALUE_and(a, b) ((a) & (b))
 #define VALUE_sub(a, b) ((a) - (b))
 #define VALUE_xor(a, b) ((a) ^ (b))
@@ -101,7 +100,7 @@ COMPARE_WIDTHS(test)
  * -------------------------------------------------------------------------------------- */
 
 #define UNARY_VALUE_inc(a) ((a) + 1)
-#define UNARY_VALUE_dec(a) ((a)-1)
+#define UNARY_VALUE_dec(a) ((a) - 1)
 #define UNARY_VALUE_not(a) (~(a))
 #define UNARY_VALUE_neg(a) (0 - (a))
 
@@ -128,7 +127,7 @@ COMPARE_WIDTHS(test)
 
 UNARY_WIDTHS(inc)
 UNARY_WIDTHS(dec)
-UNARY_WIDTHS(not )
+UNARY_WIDTHS(not)
 UNARY_WIDTHS(neg)
 
 /* ---- Tables
@@ -147,9 +146,12 @@ enum alu_form {
 
 #define ALU_ROW(op)                                                                                \
 	{                                                                                          \
-		[FORM_RR] = INT_REG_SIZES(op##_rr), [FORM_RI] = INT_REG_SIZES(op##_ri),            \
-		[FORM_RM] = INT_MEM_SIZES(op##_rm), [FORM_MR] = INT_MEM_SIZES(op##_mr),            \
-		[FORM_MI] = INT_MEM_SIZES(op##_mi), [FORM_LOCK_MR] = INT_REG_SIZES(op##_lock_mr),  \
+		[FORM_RR] = INT_REG_SIZES(op##_rr),                                                \
+		[FORM_RI] = INT_REG_SIZES(op##_ri),                                                \
+		[FORM_RM] = INT_MEM_SIZES(op##_rm),                                                \
+		[FORM_MR] = INT_MEM_SIZES(op##_mr),                                                \
+		[FORM_MI] = INT_MEM_SIZES(op##_mi),                                                \
+		[FORM_LOCK_MR] = INT_REG_SIZES(op##_lock_mr),                                      \
 		[FORM_LOCK_MI] = INT_REG_SIZES(op##_lock_mi),                                      \
 	}
 #define COMPARE_ROW(op)                                                                            \
@@ -179,15 +181,12 @@ enum unary_op {
 	UNARY_NEG,
 };
 
-#define UNARY_ROW(op)                                                                              \
-	{                                                                                          \
-		INT_REG_SIZES(op##_r), INT_MEM_SIZES(op##_m), INT_REG_SIZES(op##_lock)             \
-	}
+#define UNARY_ROW(op) {INT_REG_SIZES(op##_r), INT_MEM_SIZES(op##_m), INT_REG_SIZES(op##_lock)}
 
 static const struct int_op unary_ops[4][UNARY_FORM_COUNT][4] = {
 	[UNARY_INC] = UNARY_ROW(inc),
 	[UNARY_DEC] = UNARY_ROW(dec),
-	[UNARY_NOT] = UNARY_ROW(not ),
+	[UNARY_NOT] = UNARY_ROW(not),
 	[UNARY_NEG] = UNARY_ROW(neg),
 };
 

@@ -223,10 +223,7 @@ HANDLER(nop)
 /* ---- Selection
  * --------------------------------------------------------------------------------------- */
 
-#define ATOMIC_ROW(name)                                                                           \
-	{                                                                                          \
-		name##8, name##16, name##32, name##64                                              \
-	}
+#define ATOMIC_ROW(name) {name##8, name##16, name##32, name##64}
 
 static const insn_fn xchg_ops[2][4] = {ATOMIC_ROW(xchg_rr), ATOMIC_ROW(xchg_mr)};
 static const insn_fn xadd_ops[2][4] = {ATOMIC_ROW(xadd_rr), ATOMIC_ROW(xadd_mr)};

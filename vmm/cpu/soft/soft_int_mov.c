@@ -74,15 +74,10 @@ EXTEND_FORMS(16, 32)
 EXTEND_FORMS(32, 32)
 EXTEND_FORMS(64, 32)
 
-#define EXTEND_ROW(M, name, F)                                                                     \
-	{                                                                                          \
-		{NULL, NULL}, M(name##F##_16), M(name##F##_32), M(name##F##_64)                    \
-	}
+#define EXTEND_ROW(M, name, F) {{NULL, NULL}, M(name##F##_16), M(name##F##_32), M(name##F##_64)}
 #define EXTEND_SOURCE(F)                                                                           \
-	{                                                                                          \
-		EXTEND_ROW(INT_REG, movzx_r, F), EXTEND_ROW(INT_MEM, movzx_m, F),                  \
-			EXTEND_ROW(INT_REG, movsx_r, F), EXTEND_ROW(INT_MEM, movsx_m, F)           \
-	}
+	{EXTEND_ROW(INT_REG, movzx_r, F), EXTEND_ROW(INT_MEM, movzx_m, F),                         \
+	 EXTEND_ROW(INT_REG, movsx_r, F), EXTEND_ROW(INT_MEM, movsx_m, F)}
 
 /* [8, 16, 32 bits][zx reg, zx mem, sx reg, sx mem][destination] */
 static const struct int_op extend_ops[3][4][4] = {

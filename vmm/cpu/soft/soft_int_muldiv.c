@@ -13,8 +13,7 @@ static inline void mul_flags(struct soft_cpu *c, uint64_t low, unsigned size, bo
 	c->flag_aux = wide ? AUX_CF : 0; /* PO = CF ^ OF = 0 */
 }
 
-/* ---- IMUL with two and three operands ----------------------------------------------------------
- */
+/* ---- IMUL with two and three operands -------------------------------------------------------- */
 
 #define IMUL_TRUNCATED(N, a, b)                                                                    \
 	int##N##_t r;                                                                              \
@@ -41,10 +40,7 @@ IMUL_FORMS(16)
 IMUL_FORMS(32)
 IMUL_FORMS(64)
 
-#define IMUL_ROW(M, name)                                                                          \
-	{                                                                                          \
-		{NULL, NULL}, M(name##16), M(name##32), M(name##64)                                \
-	}
+#define IMUL_ROW(M, name) {{NULL, NULL}, M(name##16), M(name##32), M(name##64)}
 
 static const struct int_op imul_ops[4][4] = {
 	IMUL_ROW(INT_REG, imul_rr),
@@ -53,8 +49,7 @@ static const struct int_op imul_ops[4][4] = {
 	IMUL_ROW(INT_MEM, imul_rmi),
 };
 
-/* ---- One operand: rDX:rAX (AX for bytes) --------------------------------------------------------
- */
+/* ---- One operand: rDX:rAX (AX for bytes) ----------------------------------------------------- */
 
 /* The double-width result goes to AX, or to rDX:rAX. */
 static inline void mul_store(struct soft_cpu *c, unsigned size, uint64_t low, uint64_t high)

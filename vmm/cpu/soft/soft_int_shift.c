@@ -126,8 +126,7 @@ SHIFT_INLINE void shift_flags_commit(struct soft_cpu *c, unsigned bits, struct s
 	}
 }
 
-/* ---- Register forms: one function per operation, width and source of the count -----------------
- */
+/* ---- Register forms: one function per operation, width and source of the count --------------- */
 
 #define SHIFT_REG(name, op, N, count)                                                              \
 	HANDLER(name)                                                                              \

@@ -73,8 +73,7 @@ static inline uint64_t soft_ea(const struct soft_cpu *c, const struct insn *i)
 	return soft_linear(c, i->seg, soft_ea_offset(c, i));
 }
 
-/* ---- Slow paths (soft_mmu.c): TLB miss, page crossing, MMIO, code pages -----------------------
- */
+/* ---- Slow paths (soft_mmu.c): TLB miss, page crossing, MMIO, code pages ---------------------- */
 
 uint64_t soft_load_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size);
 void soft_store_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,

@@ -138,10 +138,7 @@ SSE_COMI(comisd, sse_src64)
 SSE_COMI(ucomiss, sse_src32)
 SSE_COMI(ucomisd, sse_src64)
 
-#define FOUR(name)                                                                                 \
-	{                                                                                          \
-		sse_##name##ps, sse_##name##pd, sse_##name##ss, sse_##name##sd                     \
-	}
+#define FOUR(name) {sse_##name##ps, sse_##name##pd, sse_##name##ss, sse_##name##sd}
 static const insn_fn arith_table[256][FP_PREFIXES] = {
 	[0x2e] = {sse_ucomiss, sse_ucomisd},
 	[0x2f] = {sse_comiss, sse_comisd},
@@ -159,10 +156,7 @@ static const insn_fn arith_table[256][FP_PREFIXES] = {
 	[0xe6] = {NULL, sse_cvttpd2dq, sse_cvtdq2pd, sse_cvtpd2dq},
 };
 
-#define COMPARE_ROW(p)                                                                             \
-	{                                                                                          \
-		sse_cmpps_##p, sse_cmppd_##p, sse_cmpss_##p, sse_cmpsd_##p                         \
-	}
+#define COMPARE_ROW(p) {sse_cmpps_##p, sse_cmppd_##p, sse_cmpss_##p, sse_cmpsd_##p}
 static const insn_fn compare_table[8][FP_PREFIXES] = {
 	COMPARE_ROW(0), COMPARE_ROW(1), COMPARE_ROW(2), COMPARE_ROW(3),
 	COMPARE_ROW(4), COMPARE_ROW(5), COMPARE_ROW(6), COMPARE_ROW(7),

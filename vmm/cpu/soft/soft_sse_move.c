@@ -250,18 +250,9 @@ static fp_next sse_maskmovdqu(struct soft_cpu *c, const struct insn *i)
 struct move_form {
 	insn_fn reg, mem;
 };
-#define BOTH(fn)                                                                                   \
-	{                                                                                          \
-		fn, fn                                                                             \
-	}
-#define MEM(fn)                                                                                    \
-	{                                                                                          \
-		NULL, fn                                                                           \
-	}
-#define REG(fn)                                                                                    \
-	{                                                                                          \
-		fn, NULL                                                                           \
-	}
+#define BOTH(fn) {fn, fn}
+#define MEM(fn)	 {NULL, fn}
+#define REG(fn)	 {fn, NULL}
 
 static const struct move_form move_table[256][FP_PREFIXES] = {
 	[0x10] = {BOTH(sse_movu_load), BOTH(sse_movu_load), BOTH(sse_movss_load),

@@ -164,8 +164,7 @@ void soft_code_commit(struct soft_cpu *c, const struct vcpu_segment *cs, unsigne
 /* Each of these gives the handler of an opcode that is its own, or NULL; sets d->end_block. */
 insn_fn soft_select_far(struct soft_decode *d);
 
-/* ---- soft_system.c and its kin ----------------------------------------------------------------
- */
+/* ---- soft_system.c and its kin --------------------------------------------------------------- */
 
 /* RFLAGS from value where mask has bits; makes the run loop look if that opens an interrupt window
  * or begins single stepping. */

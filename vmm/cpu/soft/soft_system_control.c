@@ -174,8 +174,7 @@ static const struct insn *op_lmsw(struct soft_cpu *c, const struct insn *i)
 	return SOFT_LEAVE(c, rip);
 }
 
-/* ---- Debug registers: kept and guarded by DR7.GD, but no breakpoint is ever checked -----------
- */
+/* ---- Debug registers: kept and guarded by DR7.GD, but no breakpoint is ever checked ---------- */
 
 static unsigned dr_index(struct soft_cpu *c, const struct insn *i)
 {

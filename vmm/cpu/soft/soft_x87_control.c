@@ -75,8 +75,7 @@ static inline void check_waiting(struct soft_cpu *c, const struct insn *i)
 		soft_raise(c, i, VEC_MF);
 }
 
-/* ---- Environment: 14 bytes (16-bit operand size) or 28; SDM 1, figures 8-9 to 8-12 -------------
- */
+/* ---- Environment: 14 bytes (16-bit operand size) or 28; SDM 1, figures 8-9 to 8-12 ----------- */
 
 static unsigned env_size(const struct insn *i)
 {
