@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Compares the documentation with what the tree has: options, exit codes, states, constants, paths."""
+
+import os
+import re
+import subprocess
+import sys
+
+# What each manual page speaks of: the command whose --help must name the same options.
+MANUALS = {
+    "pangea-check.1": ["pangea", "check"],
+    "pangea-cluster.1": ["pangea", "cluster"],
+    "pangea-console.1": ["pangea", "console"],
+    "pangea-nodes.1": ["pangea", "nodes"],
+    "pangea-pages.1": ["pangea", "pages"],
+    "pangea-run.1": ["pangea", "run"],
+    "pangea-search.1": ["pangea-search"],
+    "pangea-sim.1": ["pangea-sim"],
+    "pangea-stop.1": ["pangea", "stop"],
+    "pangea-tso.1": ["pangea-tso"],
+    "pangea-vms.1": ["pangea", "vms"],
+    "pangea-coordinator.8": ["pangea-coordinator"],
+    "pangead.8": ["pangead"],
+}
+
+# Sentences with a number in them: (page, pattern with one group a number, file, what defines each,
+# factor). A number written out as a word does not belong here. What defines a number is a macro, or
+# the first number of the row of an X-macro table.
+CLAIMS = [
+    ("docs/man/pangea-coordinator.8", r"(\d+) nodes, (\d+) virtual machines, (\d+) connections",
+     ["coordinator/coordinator_internal.h:NODES_MAX", "coordinator/coordinator_internal.h:VMS_MAX",
+      "control/control.h:CONTROL_CONNS_MAX"], 1),
+    ("docs/man/pangea-coordinator.8", r"connections; (\d+) slices, (\d+) CPUs",
+     ["base/limits.h:SLICES_MAX", "base/limits.h:VCPUS_MAX"], 1),
+    ("docs/man/pangea-coordinator.8", r"(\d+) seconds for the next piece of its kernel to arrive, "
+     r"(\d+) for its slices to start, (\d+) to connect to each other, (\d+) to begin to run; "
+     r"(\d+) to stop when asked, (\d+) more to be killed",
+     [f"coordinator/coordinator_internal.h:VM_{s}" for s in
+      ("PLACING", "STARTING", "CONNECTING", "BOOTING", "ENDING", "KILLING")], 1000),
+    ("docs/man/pangea-coordinator.8", r"measured: (\d+) between the nearest slices, others in "
+     r"proportion to their round trip in steps of (\d+), at most (\d+)",
+     ["coordinator/coordinator_distance.c:DISTANCE_NEAREST",
+      "coordinator/coordinator_distance.c:DISTANCE_NEAREST",
+      "coordinator/coordinator_distance.c:DISTANCE_MAX"], 1),
+    ("docs/man/pangead.8", r"first after 0\.(\d) seconds",
+     ["node/node.h:BACKOFF_FIRST_MS"], 100),
+    ("docs/man/pangead.8", r"intervals up to (\d+) seconds", ["node/node.h:BACKOFF_LAST_MS"], 1000),
+    ("docs/man/pangea-console.1", r"last (\d+) KiB",
+     ["coordinator/coordinator_internal.h:CONSOLE_RING_BYTES"], 1024),
+]
+
+# Pages whose back-quoted paths and links must lead to something.
+PAGES = ["README.md"] + [f"docs/{n}.md" for n in (
+    "bench", "design", "lab", "microguests", "models", "policy", "protocol", "simulation", "softcpu",
+    "testing", "time")]
+
+
+def text_of(top, path):
+    with open(os.path.join(top, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def plain(troff):
+    """A manual page's words without its markup, on one line."""
+    lines = [re.sub(r"^\.[A-Z]{1,2}\s?", "", line) for line in troff.split("\n")]
+    return re.sub(r"\s+", " ", re.sub(r"\\f[A-Z]", "", " ".join(lines)).replace("\\-", "-"))
+
+
+def options_of(text):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text))
+
+
+def manual_options(troff):
+    """The options that a manual page explains: those of its .TP heads."""
+    text = re.sub(r"\\f[A-Z]", "", troff).replace("\\-", "-")
+    heads = re.findall(r"^\.TP\n(.*)$", text, flags=re.M)
+    return set().union(*(options_of(head) for head in heads)) if heads else set()
+
+
+def check_options(top, bindir):
+    pages = {n for n in os.listdir(os.path.join(top, "docs/man"))}
+    for missing in sorted(pages - set(MANUALS) - {"pangea.1", "pangea-vmm.8"}):
+        yield f"docs/man/{missing}: no command is known for it: add it to MANUALS"
+    for page, command in MANUALS.items():
+        done = subprocess.run([os.path.join(bindir, command[0]), *command[1:], "--help"],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+                              check=False)
+        if done.returncode != 0:
+            yield f"{' '.join(command)} --help ended with {done.returncode}"
+        helped = options_of(done.stdout)
+        explained = manual_options(text_of(top, f"docs/man/{page}"))
+        for option in sorted(helped - explained):
+            yield f"docs/man/{page} does not explain {option}, which --help names"
+        for option in sorted(explained - helped):
+            yield f"docs/man/{page} explains {option}, which --help does not name"
+
+
+def exit_codes(top):
+    table = text_of(top, "base/error.h").split("#define EXIT_TABLE")[1]
+    return {int(n) for n in re.findall(r"X\(EXIT_\w+, (\d+),", table)}
+
+
+def check_exits(top, _bindir):
+    known = exit_codes(top) - {77}
+    status = text_of(top, "docs/man/pangea-run.1").split(".SH EXIT STATUS")[1].split(".SH")[0]
+    told = {int(n) for n in re.findall(r"^\.B (\d+)$", status, flags=re.M)}
+    for code in sorted(known ^ told):
+        yield f"docs/man/pangea-run.1 and EXIT_TABLE (base/error.h) differ in exit code {code}"
+
+
+def check_states(top, _bindir):
+    table = text_of(top, "coordinator/coordinator_internal.h").split("#define VM_STATES")[1]
+    known = set(re.findall(r"X\(VM_\w+, \"(\w+)\"", table.split("#define X(")[0]))
+    page = text_of(top, "docs/man/pangea-vms.1").split("The states:")[1].split(".PP")[0]
+    heads = re.findall(r"^\.TP\n\.BR? (.*)$", page, flags=re.M)
+    told = set(re.findall(r"[a-z]+", " ".join(heads)))
+    for state in sorted(known ^ told):
+        yield f"docs/man/pangea-vms.1 and VM_STATES differ in the state {state}"
+    if not known:
+        yield "VM_STATES has no states: the check reads it wrongly"
+
+
+def constant(top, where):
+    """The number behind FILE:NAME: of a macro (with shifts and suffixes) or of an X-macro's row."""
+    path, name = where.split(":")
+    text = text_of(top, path)
+    macro = re.search(rf"^#define\s+{name}\s+(.*?)\s*(?:/\*.*)?$", text, flags=re.M)
+    if macro:
+        words = re.sub(r"UINT64_C\((\d+)\)", r"\1", macro.group(1))
+        words = re.sub(r"\b(\d+)[uUlL]+\b", r"\1", words)
+        return eval(words, {"__builtins__": {}}) if re.fullmatch(r"[\d()<>*+ -]+", words) else None
+    row = re.search(rf"X\({name}, \"\w+\", (\d+)", text)
+    return int(row.group(1)) if row else None
+
+
+def check_constants(top, _bindir, claims=None):
+    for page, pattern, names, factor in claims or CLAIMS:
+        text = text_of(top, page)
+        found = re.search(pattern, plain(text) if "/man/" in page else re.sub(r"\s+", " ", text))
+        if not found:
+            yield f"{page}: no sentence like '{pattern}': change CLAIMS with it"
+            continue
+        for said, where in zip(found.groups(), names, strict=True):
+            value = constant(top, where)
+            if value is None:
+                yield f"{where} is not a number that this check can read"
+            elif value != int(said) * factor:
+                yield f"{page} says {said} in '{found.group(0)}', but {where} is {value}"
+
+
+def is_path(word):
+    return re.fullmatch(r"[a-z0-9_.-]+(/[A-Za-z0-9_.-]+)+/?", word) is not None
+
+
+def check_paths(top, _bindir):
+    tops = {n for n in os.listdir(top) if os.path.isdir(os.path.join(top, n))} - {"build"}
+    for page in PAGES:
+        text = text_of(top, page)
+        for word in re.findall(r"`([^`\s]+)`", text):
+            if is_path(word) and word.split("/")[0] in tops and \
+                    not os.path.exists(os.path.join(top, word)):
+                yield f"{page}: there is no {word}"
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            if not os.path.exists(os.path.join(top, os.path.dirname(page), link)):
+                yield f"{page}: the link {link} leads nowhere"
+
+
+def check_self(top, bindir):
+    """Each check sees a seeded untruth."""
+    wrong = [("docs/man/pangea-coordinator.8", r"(128) nodes", ["base/limits.h:SLICES_MAX"], 1),
+             ("docs/man/pangea-coordinator.8", r"(\d+) lions", ["base/limits.h:SLICES_MAX"], 1)]
+    for claim in wrong:
+        if not list(check_constants(top, bindir, [claim])):
+            yield f"docs.constants does not see a seeded untruth: {claim[1]}"
+    if manual_options(".TP\n.BI \\-\\-json\nsee\n.B \\-\\-other\n") != {"--json"}:
+        yield "docs.options reads manual pages wrongly"
+    if options_of("  --stats-json FILE  and --help, --version; a -- b") != \
+            {"--stats-json", "--help", "--version"}:
+        yield "docs.options reads helps wrongly"
+    if not is_path("dsm/no.c") or is_path("no") or is_path("a*b/c"):
+        yield "docs.paths takes words wrongly for paths"
+
+
+CHECKS = {
+    "options": check_options,
+    "exits": check_exits,
+    "states": check_states,
+    "constants": check_constants,
+    "paths": check_paths,
+    "self": check_self,
+}
+
+
+def main():
+    if len(sys.argv) != 4 or sys.argv[3] not in CHECKS:
+        sys.exit(f"usage: docs.py TOP BINDIR {'|'.join(CHECKS)}")
+    complaints = list(CHECKS[sys.argv[3]](sys.argv[1], sys.argv[2]))
+    for line in complaints:
+        print(line)
+    sys.exit(1 if complaints else 0)
+
+
+if __name__ == "__main__":
+    main()
