@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "dsm/engine/engine_policy.h"
+#include "dsm/engine/page_counts.h"
 #include "dsm/protocol/protocol.h"
 
 #define SLICES	    4u
@@ -212,25 +212,25 @@ static void memory_row(unsigned gib, unsigned slices)
 }
 
 /* A fault counted at the home, of random ones of so many pages, half of them writes. */
-static void policy_row(struct bench *b, const char *name, uint64_t pages)
+static void page_counts_row(struct bench *b, const char *name, uint64_t pages)
 {
-	struct policy *policy = policy_create(GFNS, 0);
+	struct page_counts *counts = page_counts_create(GFNS, 0);
 	uint64_t start_ns = clock_now_ns(), now_ns, count = 0;
-	if (!policy)
+	if (!counts)
 		exit(EXIT_ERROR);
 	do {
 		now_ns = clock_now_ns();
 		for (unsigned i = 0; i < BATCH; i++) {
 			uint64_t r = random_next(b), gfn = (r >> 8) % pages;
 			if (r & 8)
-				policy_write(policy, gfn, r % SLICES, r & 16, now_ns);
+				page_counts_write(counts, gfn, r % SLICES, r & 16, now_ns);
 			else
-				policy_read(policy, gfn, r % SLICES, now_ns);
+				page_counts_read(counts, gfn, r % SLICES, now_ns);
 		}
 		count += BATCH;
 	} while (now_ns - start_ns < RUN_NS);
 	printf("| %-20s | %8.0f |\n", name, (double)(now_ns - start_ns) / (double)count);
-	policy_destroy(policy);
+	page_counts_destroy(counts);
 }
 
 int main(void)
@@ -256,9 +256,9 @@ int main(void)
 	memory_row(1024, 64);
 	printf("\nWhat the home adds for each fault, 16 bytes a page that others asked for:\n\n"
 	       "| faults on            | ns/fault |\n|---|---|\n");
-	policy_row(&b, "one page", 1);
-	policy_row(&b, "64 pages", HOT_PAGES);
-	policy_row(&b, "4,096 pages", READ_PAGES);
-	policy_row(&b, "262,144 pages", GFNS);
+	page_counts_row(&b, "one page", 1);
+	page_counts_row(&b, "64 pages", HOT_PAGES);
+	page_counts_row(&b, "4,096 pages", READ_PAGES);
+	page_counts_row(&b, "262,144 pages", GFNS);
 	return 0;
 }

@@ -3,43 +3,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/uffd.h"
 #include "host/host.h"
 
-/* Newer than some distributions' headers. */
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
-#ifndef USERFAULTFD_IOC_NEW
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
-#endif
-
-/* Closes a descriptor that was only asked for; 0 or the error. */
-static int descriptor_error(int fd)
+/* Whether a userfaultfd can be had: 0 or the error. */
+static int uffd_error(bool kernel_faults)
 {
+	int fd = uffd_open(kernel_faults);
+
 	if (fd < 0)
-		return -errno;
+		return fd;
 	close(fd);
 	return 0;
-}
-
-static int uffd_kernel_error(void)
-{
-	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), err = -ENOENT;
-
-	if (device >= 0) {
-		err = descriptor_error(ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC));
-		close(device);
-	}
-	return err ? descriptor_error((int)syscall(SYS_userfaultfd, O_CLOEXEC)) : 0;
 }
 
 /* The TSC that guests get here; nothing is set when KVM does not tell. */
@@ -101,9 +83,8 @@ void host_live_read(struct host_live *out)
 	out->vmx = cpuid_ecx(1) & 1u << 5;
 	out->svm = cpuid_ecx(0x80000001) & 1u << 2;
 	kvm_read(out);
-	out->uffd_user_error =
-		descriptor_error((int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
-	out->uffd_kernel_error = uffd_kernel_error();
+	out->uffd_user_error = uffd_error(false);
+	out->uffd_kernel_error = uffd_error(true);
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0)
 		out->memlock_bytes = limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
 	if (uname(&name) == 0)

@@ -64,9 +64,9 @@ static int lists_create(struct engine *e)
 	e->scratch = calloc(e->config.slices, WIRE_PAYLOAD_MAX);
 	e->home_touched_bytes = ((e->config.ram_end >> PAGE_SHIFT) + 63) / 64 * 8;
 	e->home_touched = memory_lazy(e->home_touched_bytes);
-	e->policy = policy_create(e->config.ram_end >> PAGE_SHIFT, e->config.self);
+	e->page_counts = page_counts_create(e->config.ram_end >> PAGE_SHIFT, e->config.self);
 	if (!e->waiting.list || !e->timing.list || !e->posts || !e->scratch || !e->home_touched ||
-	    !e->policy)
+	    !e->page_counts)
 		return -ENOMEM;
 	return 0;
 }
@@ -88,7 +88,7 @@ static void memory_free(struct engine *e)
 	if (e->pages)
 		pages_destroy(e->pages);
 	engine_cache_destroy(e);
-	policy_destroy(e->policy);
+	page_counts_destroy(e->page_counts);
 	if (e->home_of_chunk)
 		munmap(e->home_of_chunk, e->chunks);
 	if (e->protocol_mem)

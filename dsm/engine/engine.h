@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "base/limits.h"
-#include "dsm/engine/engine_policy.h"
+#include "dsm/engine/page_counts.h"
 #include "transport/wire.h"
 
 struct engine;
@@ -86,7 +86,7 @@ struct engine_stats {
 	uint64_t refetches;    /* evicted pages fetched again (as far as they are remembered) */
 	uint64_t cache_spared; /* pages that were used while on trial for eviction */
 	uint64_t cache_waits;  /* faults that were put off */
-	/* Of pages homed here (engine_policy.h): faults that took another slice, and what they did.
+	/* Of pages homed here (page_counts.h): faults that took another slice, and what they did.
 	 */
 	uint64_t home_faults;
 	uint64_t reads_replicated, ownership_moves, ping_pongs, upgrades;
@@ -135,7 +135,7 @@ void engine_clock_set(struct engine *engine, int64_t offset_ns);
 void engine_stats(struct engine *engine, struct engine_stats *out);
 
 /* The hottest of the pages that are homed here. Any thread; some microseconds. */
-void engine_hot_pages(struct engine *engine, struct policy_list *out);
+void engine_hot_pages(struct engine *engine, struct page_counts_list *out);
 
 /* Stops and joins the thread, closes connections, frees memory. vCPU threads must be gone. */
 void engine_destroy(struct engine *engine);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "dsm/engine/engine_cache.h"
 
@@ -44,7 +45,7 @@ void cache_destroy(struct cache *cache)
 
 static uint32_t bucket_of(const struct cache *cache, uint64_t gfn)
 {
-	return (uint32_t)(gfn * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (cache->buckets - 1);
+	return hash_u64(gfn) & (cache->buckets - 1);
 }
 
 static uint32_t number_of(const struct cache *cache, const struct cache_page *page)

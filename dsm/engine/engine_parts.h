@@ -94,7 +94,7 @@ struct engine {
 	size_t home_touched_bytes;
 	struct pages *pages;
 	struct cache *cache; /* what it points to is the engine thread's; NULL: no limit */
-	struct policy *policy;
+	struct page_counts *page_counts;
 	int timer_fd, wake_fd;
 
 	/* The engine thread's (engine_create's caller until the thread starts). */
@@ -241,9 +241,9 @@ void engine_cache_sync(struct engine *e, uint64_t gfn);
 /* Every page's may have. */
 void engine_cache_sync_all(struct engine *e);
 
-/* engine_policy.c: what becomes of the pages that are homed here. */
+/* page_counts.c: what becomes of the pages that are homed here. */
 /* An event was stepped, and e->actions obeyed. */
-void engine_policy_learn(struct engine *e, const struct protocol_event *event);
+void engine_page_counts_learn(struct engine *e, const struct protocol_event *event);
 
 /* engine_post.c */
 void engine_posts_drain(struct engine *e);

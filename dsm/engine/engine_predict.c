@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads that a write follows: pages that migrate are asked for with the right to write at once. */
 #include "base/clock.h"
+#include "base/hash.h"
 #include "dsm/engine/engine_parts.h"
 
 /*
@@ -17,8 +18,7 @@
 
 static struct prediction *prediction_of(struct engine *e, uint64_t gfn)
 {
-	uint64_t hash = gfn * UINT64_C(0x9e3779b97f4a7c15) >> 32;
-	struct prediction *p = &e->predictions[hash % PREDICTIONS];
+	struct prediction *p = &e->predictions[hash_u64(gfn) % PREDICTIONS];
 
 	if (p->tag != gfn + 1)
 		*p = (struct prediction){.tag = gfn + 1};

@@ -35,19 +35,19 @@
 	X(refetches, e->cache_stats.refetches)                                                     \
 	X(cache_spared, e->cache_stats.spared)                                                     \
 	X(cache_waits, e->cache_stats.waits)                                                       \
-	X(home_faults, policy.faults)                                                              \
-	X(reads_replicated, policy.reads)                                                          \
-	X(ownership_moves, policy.moves)                                                           \
-	X(ping_pongs, policy.ping_pongs)                                                           \
-	X(upgrades, policy.upgrades)
+	X(home_faults, counts.faults)                                                              \
+	X(reads_replicated, counts.reads)                                                          \
+	X(ownership_moves, counts.moves)                                                           \
+	X(ping_pongs, counts.ping_pongs)                                                           \
+	X(upgrades, counts.upgrades)
 
 void engine_stats_publish(struct engine *e)
 {
 	const struct protocol_stats *p = protocol_stats(e->protocol);
 	const struct transport_stats *t = e->transport->ops->stats(e->transport);
-	struct policy_totals policy;
+	struct page_counts_totals counts;
 
-	policy_totals(e->policy, &policy);
+	page_counts_totals(e->page_counts, &counts);
 #define X(field, source) __atomic_store_n(&e->published.field, (source), __ATOMIC_RELAXED);
 	STATS_TABLE(X)
 #undef X
@@ -80,7 +80,7 @@ void engine_stats(struct engine *e, struct engine_stats *out)
 #define X(field, source) out->field = __atomic_load_n(&e->published.field, __ATOMIC_RELAXED);
 	STATS_TABLE(X)
 #undef X
-	policy_memory(e->policy, &records, &records_bytes);
+	page_counts_memory(e->page_counts, &records, &records_bytes);
 	out->metadata_bytes = resident_bytes(e->protocol_mem, e->protocol_bytes) +
 			      resident_bytes(records, records_bytes);
 	out->frame_bytes = pages_frame_bytes(e->pages);

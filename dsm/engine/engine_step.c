@@ -225,7 +225,7 @@ static int engine_step(struct engine *e, const struct protocol_event *event)
 	err = protocol_step(e->protocol, event, &e->actions);
 	for (unsigned i = 0; i < e->actions.count && !e->failed; i++)
 		action_execute(e, &e->actions.list[i]);
-	engine_policy_learn(e, event);
+	engine_page_counts_learn(e, event);
 	if (e->cache)
 		engine_cache_sync(e, event->gfn);
 	return err;

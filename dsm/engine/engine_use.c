@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "dsm/engine/engine_parts.h"
 
 /*
@@ -35,7 +36,7 @@ static uint64_t thread_cpu_ns(uint32_t tid)
 
 static struct grant *grant_of(struct engine *e, uint64_t gfn)
 {
-	return &e->grants[(gfn * UINT64_C(0x9e3779b97f4a7c15) >> 32) % GRANTS];
+	return &e->grants[hash_u64(gfn) % GRANTS];
 }
 
 void engine_use_expect(struct engine *e, uint64_t gfn, uint32_t tid, uint64_t now_ns)

@@ -11,19 +11,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/uffd.h"
 
 /* Newer than some distributions' <linux/userfaultfd.h>. */
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1 /* Linux 5.11 */
-#endif
-#ifndef USERFAULTFD_IOC_NEW
-#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00) /* Linux 6.1 */
-#endif
 #ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
 #define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12) /* Linux 5.19 */
 #endif
@@ -217,47 +211,27 @@ uint64_t pages_frame_bytes(const struct pages *pages)
 	return fstat(pages->memfd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
+static void refusal_log(bool kernel_faults, int err)
+{
+	if (kernel_faults)
+		log_error("userfaultfd for the kernel's own faults, which KVM needs, is refused "
+			  "(%s): allow this user to open /dev/userfaultfd, or set "
+			  "vm.unprivileged_userfaultfd=1",
+			  error_text(err));
+	else
+		log_error("userfaultfd is refused (%s): it needs Linux 6.4 or later and must not "
+			  "be blocked by a seccomp filter",
+			  error_text(err));
+}
+
 /* User mode only needs no privilege: enough where the kernel never touches G for us. */
-static int uffd_open_user(void)
-{
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-	int err;
-
-	if (fd >= 0)
-		return fd;
-	err = -errno;
-	log_error("userfaultfd is refused (%s): it needs Linux 6.4 or later and must not be "
-		  "blocked by a seccomp filter",
-		  error_text(err));
-	return err;
-}
-
-/* By the device's permissions if they allow it, else by a capability or the host's setting. */
-static int uffd_open_kernel(void)
-{
-	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), fd = -1, err;
-
-	if (device >= 0) {
-		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-		close(device);
-	}
-	if (fd < 0)
-		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0)
-		return fd;
-	err = -errno;
-	log_error("userfaultfd for the kernel's own faults, which KVM needs, is refused (%s): "
-		  "allow this user to open /dev/userfaultfd, or set "
-		  "vm.unprivileged_userfaultfd=1",
-		  error_text(err));
-	return err;
-}
-
-static int uffd_open(bool kernel_faults)
+static int faults_open(bool kernel_faults)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = FEATURES_NEEDED};
-	int fd = kernel_faults ? uffd_open_kernel() : uffd_open_user();
+	int fd = uffd_open(kernel_faults);
 
+	if (fd < 0)
+		refusal_log(kernel_faults, fd);
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) == 0)
 		return fd;
 	close(fd);
@@ -352,7 +326,7 @@ static int pages_setup(struct pages *pages, bool kernel_faults)
 		log_error("cannot map guest memory: %s", error_text(err));
 		return err;
 	}
-	pages->uffd = uffd_open(kernel_faults);
+	pages->uffd = faults_open(kernel_faults);
 	if (pages->uffd < 0)
 		return pages->uffd;
 	err = each_part(pages, pages->g, part_register);

@@ -2,12 +2,12 @@
 /* The memory of the protocol core: one region with dense lazily backed arrays and fixed pools. */
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "dsm/protocol/protocol_parts.h"
 
 #define REGION_ALIGN	 64u
 #define ARRAY_ALIGN	 4096u
-#define HASH_MULTIPLIER	 UINT64_C(0x9e3779b97f4a7c15)
 #define REQUESTS_ALL_MAX (PROTOCOL_REQUESTS_MAX * SLICES_MAX)
 #define WORD_BITS	 64u
 
@@ -252,7 +252,7 @@ struct request *request_at(const struct protocol *p, uint32_t index)
 
 static uint32_t *request_bucket(const struct protocol *p, uint64_t gfn)
 {
-	uint64_t hash = (gfn * HASH_MULTIPLIER) >> 32;
+	uint64_t hash = hash_u64(gfn);
 	return (uint32_t *)region_at(p, p->bucket_offset) + (hash & (p->buckets - 1));
 }
 
@@ -365,6 +365,6 @@ struct hold *hold_at(const struct protocol *p, uint64_t gfn)
 {
 	if (!p->holds)
 		return NULL;
-	uint64_t hash = (gfn * HASH_MULTIPLIER) >> 32;
+	uint64_t hash = hash_u64(gfn);
 	return (struct hold *)region_at(p, p->hold_offset) + (hash & (p->holds - 1));
 }

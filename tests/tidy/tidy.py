@@ -21,19 +21,20 @@ ARROWS = {
     # Headers that are interfaces, or the machine's constants, stand below the folder they lie in.
     "vmm/boot/layout.h": {"base"},
     "vmm/cpu/vcpu.h": {"base"},
+    "vmm/cpu/msr.h": set(),
     "vmm/machine/bus.h": {"base"},
     "vmm/machine/shape.h": {"vmm/boot/layout.h", "base"},
     "vmm/machine/machine_msg.h": {"transport", "base"},
     "vmm/clock": {"base"},
-    "vmm/cpu/soft": {"vmm/cpu/vcpu.h", "vmm/clock", "vmm/boot/layout.h", "base"},
-    "vmm/cpu/kvm": {"vmm/cpu/vcpu.h", "vmm/clock", "vmm/boot/layout.h", "base"},
+    "vmm/cpu/soft": {"vmm/cpu/vcpu.h", "vmm/cpu/msr.h", "vmm/clock", "vmm/boot/layout.h", "base"},
+    "vmm/cpu/kvm": {"vmm/cpu/vcpu.h", "vmm/cpu/msr.h", "vmm/clock", "vmm/boot/layout.h", "base"},
     "vmm/cpu": {"vmm/cpu/vcpu.h", "vmm/cpu/soft", "vmm/cpu/kvm", "vmm/boot/layout.h", "host", "base"},
-    "vmm/apic": {"vmm/boot/layout.h", "vmm/machine/machine_msg.h", "base"},
+    "vmm/apic": {"vmm/boot/layout.h", "vmm/cpu/msr.h", "vmm/machine/machine_msg.h", "base"},
     "vmm/devices": {"vmm/boot/layout.h", "vmm/machine/bus.h", "base"},
     "vmm/boot": {"vmm/boot/layout.h", "vmm/machine/shape.h", "vmm/cpu/vcpu.h", "base"},
     "vmm/machine": {"vmm/machine/bus.h", "vmm/machine/shape.h", "vmm/machine/machine_msg.h",
-                    "vmm/boot/layout.h", "vmm/cpu/vcpu.h", "vmm/cpu", "vmm/apic", "vmm/devices",
-                    "vmm/clock", "dsm/engine", "transport", "base"},
+                    "vmm/boot/layout.h", "vmm/cpu/vcpu.h", "vmm/cpu/msr.h", "vmm/cpu", "vmm/apic",
+                    "vmm/devices", "vmm/clock", "dsm/engine", "transport", "base"},
     "vmm/main": {"vmm/machine", "vmm/machine/shape.h", "vmm/cpu", "vmm/cpu/kvm", "vmm/cpu/vcpu.h",
                  "vmm/boot", "vmm/boot/layout.h", "vmm/clock", "dsm/engine", "transport", "control",
                  "host", "base"},
@@ -53,7 +54,7 @@ ARROWS = {
 PURE_PREFIX = "dsm/protocol"
 PURE_HEADERS = {
     "<stdbool.h>", "<stddef.h>", "<stdint.h>", "<string.h>", "<limits.h>", "<stdalign.h>",
-    "<assert.h>", "<errno.h>", '"base/log.h"', '"base/limits.h"', '"base/error.h"',
+    "<assert.h>", "<errno.h>", '"base/log.h"', '"base/hash.h"', '"base/limits.h"', '"base/error.h"',
     '"transport/wire.h"',
 }
 # Calls that would be I/O, time or allocation even without their header's include.

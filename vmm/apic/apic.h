@@ -8,14 +8,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/cpu/msr.h"
 #include "vmm/machine/machine_msg.h"
 
-#define MSR_APIC_BASE	  0x1bu
 #define APIC_BASE_BSP	  (1u << 8)
 #define APIC_BASE_EXTD	  (1u << 10)
 #define APIC_BASE_ENABLE  (1u << 11)
-#define MSR_X2APIC_FIRST  0x800u
-#define MSR_X2APIC_LAST	  0x8ffu
 #define APIC_VECTOR_FIRST 16u /* 0..15 are illegal */
 
 /* Registers, as offsets from MSR 0x800 (SDM 3A, table 11-6). */

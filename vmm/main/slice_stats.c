@@ -47,7 +47,7 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "upgrades", e->upgrades);
 }
 
-static json_t *hot_page_json(const struct policy_hot *hot)
+static json_t *hot_page_json(const struct page_counts_hot *hot)
 {
 	json_t *page = json_object();
 
@@ -57,14 +57,14 @@ static json_t *hot_page_json(const struct policy_hot *hot)
 	put(page, "ownership_moves", hot->page.moves);
 	put(page, "ping_pongs", hot->page.ping_pongs);
 	put(page, "upgrades", hot->page.upgrades);
-	if (hot->other != POLICY_NOBODY)
+	if (hot->other != PAGE_COUNTS_NOBODY)
 		put(page, "other_slice", hot->other);
 	return page;
 }
 
-static void policy_put(json_t *msg, struct engine *engine)
+static void hot_pages_put(json_t *msg, struct engine *engine)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 	json_t *hottest = json_array();
 
 	engine_hot_pages(engine, &list);
@@ -106,7 +106,7 @@ void slice_stats_send(struct slice *s)
 	engine_stats(s->engine, &engine);
 	machine_stats(s->machine, &machine);
 	engine_put(msg, &engine);
-	policy_put(msg, s->engine);
+	hot_pages_put(msg, s->engine);
 	machine_put(msg, &machine);
 	control_send(s->node, msg, NULL, 0);
 	json_decref(msg);

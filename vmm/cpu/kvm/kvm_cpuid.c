@@ -22,8 +22,6 @@
 
 #define LEAF1_ECX_X2APIC     (1u << 21)
 #define LEAF1_ECX_HYPERVISOR (1u << 31)
-#define LEAF7_EBX_ERMS	     (1u << 9)
-#define LEAF7_EDX_FSRM	     (1u << 4)
 /* Promises about speed: whoever believes them wrongly never gets a #UD (PREFETCHW is executed by
  * every processor with long mode). And about the TSC, which is as good as we make it. */
 #define LEAF7_EBX_ERMS	   (1u << 9)
@@ -80,15 +78,13 @@ int kvm_features_read(int dev_fd, struct kvm_features *out)
 	}
 	for (uint32_t i = 0; !err && i < list->nent; i++)
 		features_add(out, &list->entries[i]);
-	/* Ours: the machine has an x2APIC whatever KVM has, and is a hypervisor's. */
+	/* Ours: the machine has an x2APIC whatever KVM has, and is a hypervisor's; and promises of
+	 * speed, since REP MOVSB works everywhere and one model is for all CPUs. */
 	out->leaf1_ecx |= LEAF1_ECX_X2APIC | LEAF1_ECX_HYPERVISOR;
 	out->leaf7_ebx |= LEAF7_EBX_ERMS;
 	out->leaf7_edx |= LEAF7_EDX_FSRM;
 	out->ext1_ecx |= EXT1_ECX_PREFETCHW;
 	out->ext7_edx |= EXT7_EDX_INVARIANT;
-	/* Promises of speed alone: REP MOVSB works everywhere, and one model is for all CPUs. */
-	out->leaf7_ebx |= LEAF7_EBX_ERMS;
-	out->leaf7_edx |= LEAF7_EDX_FSRM;
 	free(list);
 	return err;
 }

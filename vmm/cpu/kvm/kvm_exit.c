@@ -64,12 +64,6 @@ static void mmio(struct kvm_cpu *c)
 
 /* ---- MSRs ---- */
 
-static bool msr_is_bus(uint32_t msr)
-{
-	return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
-	       (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
-}
-
 /* Besides the bus's: those that KVM does not know but every kernel reads on such a CPU. */
 static int msr_read(struct kvm_cpu *c, uint32_t msr, uint64_t *value)
 {
@@ -86,16 +80,8 @@ static int msr_read(struct kvm_cpu *c, uint32_t msr, uint64_t *value)
 	case MSR_MISC_ENABLE:
 		*value = c->misc_enable;
 		return 0;
-	case MSR_FEAT_CTL:
-		*value = 1; /* locked, nothing enabled */
-		return 0;
-	case MSR_PLATFORM_ID:
-	case MSR_SMI_COUNT:
-	case MSR_UCODE_REV:
-	case MSR_MTRRCAP: /* no MTRRs */
-		return 0;
 	default:
-		return -EINVAL;
+		return msr_is_constant(msr, value) ? 0 : -EINVAL;
 	}
 }
 

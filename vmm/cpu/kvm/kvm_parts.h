@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "vmm/cpu/kvm/kvm.h"
+#include "vmm/cpu/msr.h"
 
 /* Newer than some distributions' <linux/kvm.h>. */
 #ifndef KVM_EXIT_MEMORY_FAULT
@@ -20,31 +21,6 @@
 
 /* Leaves with their subleaves that a guest can be told; our model has about 30. */
 #define KVM_CPUID_MAX 96u
-
-enum kvm_msr {
-	MSR_TSC = 0x10,
-	MSR_PLATFORM_ID = 0x17,
-	MSR_APIC_BASE = 0x1b,
-	MSR_SMI_COUNT = 0x34,
-	MSR_FEAT_CTL = 0x3a,
-	MSR_TSC_ADJUST = 0x3b,
-	MSR_UCODE_REV = 0x8b,
-	MSR_MTRRCAP = 0xfe,
-	MSR_SYSENTER_CS = 0x174,
-	MSR_SYSENTER_ESP = 0x175,
-	MSR_SYSENTER_EIP = 0x176,
-	MSR_MISC_ENABLE = 0x1a0,
-	MSR_PAT = 0x277,
-	MSR_TSC_DEADLINE = 0x6e0,
-	MSR_X2APIC_FIRST = 0x800,
-	MSR_X2APIC_LAST = 0x8ff,
-};
-#define MSR_STAR	   0xc0000081u
-#define MSR_LSTAR	   0xc0000082u
-#define MSR_CSTAR	   0xc0000083u
-#define MSR_SFMASK	   0xc0000084u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_TSC_AUX	   0xc0000103u
 
 struct kvm_slot {
 	uint64_t gpa, size;

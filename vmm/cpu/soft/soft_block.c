@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "vmm/cpu/soft/soft_block.h"
 #include "vmm/cpu/soft/soft_int.h"
@@ -51,7 +52,7 @@ _Static_assert(sizeof(struct soft_block) == 64, "header is one cache line");
 
 static struct soft_block **block_bucket(struct soft_cache *cache, uint64_t key)
 {
-	return &cache->hash[(key * 0x9e3779b97f4a7c15ull) >> (64 - BLOCK_HASH_BITS)];
+	return &cache->hash[hash_u64(key) >> (32 - BLOCK_HASH_BITS)];
 }
 
 /* Empties everything. No block may be running on: c->block is forgotten. */

@@ -3,40 +3,13 @@
 #include <errno.h>
 
 #include "vmm/clock/clock.h"
+#include "vmm/cpu/msr.h"
 #include "vmm/cpu/soft/soft_system.h"
 
 /*
  * What is here is what the CPU model advertises, and what kernels read unconditionally on a CPU of
  * this family. Anything else is #GP, as on hardware.
  */
-enum msr {
-	MSR_TSC = 0x10,
-	MSR_PLATFORM_ID = 0x17,
-	MSR_APIC_BASE = 0x1b,
-	MSR_SMI_COUNT = 0x34,
-	MSR_FEAT_CTL = 0x3a,
-	MSR_TSC_ADJUST = 0x3b,
-	MSR_UCODE_REV = 0x8b,
-	MSR_MTRRCAP = 0xfe,
-	MSR_SYSENTER_CS = 0x174,
-	MSR_SYSENTER_ESP = 0x175,
-	MSR_SYSENTER_EIP = 0x176,
-	MSR_MISC_ENABLE = 0x1a0,
-	MSR_PAT = 0x277,
-	MSR_TSC_DEADLINE = 0x6e0,
-	MSR_X2APIC_FIRST = 0x800,
-	MSR_X2APIC_LAST = 0x8ff,
-};
-#define MSR_EFER	   0xc0000080u
-#define MSR_STAR	   0xc0000081u
-#define MSR_LSTAR	   0xc0000082u
-#define MSR_CSTAR	   0xc0000083u
-#define MSR_SFMASK	   0xc0000084u
-#define MSR_FS_BASE	   0xc0000100u
-#define MSR_GS_BASE	   0xc0000101u
-#define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_TSC_AUX	   0xc0000103u
-
 /* ---- TSC ------------------------------------------------------------------------------------- */
 
 static uint64_t guest_time_ns(const struct vcpu_config *config)
@@ -65,13 +38,6 @@ uint64_t soft_tsc(const struct soft_cpu *c)
 }
 
 /* ---- Read ------------------------------------------------------------------------------------ */
-
-/* The machine's: the APIC and its timer. */
-static bool msr_is_bus(uint32_t msr)
-{
-	return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
-	       (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
-}
 
 /* MSRs that are plain 64-bit fields. */
 static uint64_t *msr_field(struct soft_cpu *c, uint32_t msr)
@@ -122,22 +88,11 @@ static int msr_read(struct soft_cpu *c, uint32_t msr, uint64_t *value)
 	}
 	if (msr_is_bus(msr))
 		return c->config.bus.msr_read(c->config.bus.ctx, c->vcpu.id, msr, value);
-	switch (msr) {
-	case MSR_TSC:
+	if (msr == MSR_TSC) {
 		*value = soft_tsc(c);
 		return 0;
-	case MSR_FEAT_CTL:
-		*value = 1; /* locked, nothing enabled */
-		return 0;
-	case MSR_PLATFORM_ID:
-	case MSR_SMI_COUNT:
-	case MSR_UCODE_REV:
-	case MSR_MTRRCAP: /* no MTRRs */
-		*value = 0;
-		return 0;
-	default:
-		return -EINVAL;
 	}
+	return msr_is_constant(msr, value) ? 0 : -EINVAL;
 }
 
 /* ---- Write ----------------------------------------------------------------------------------- */

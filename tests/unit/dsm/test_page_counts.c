@@ -8,32 +8,32 @@
 
 #define GFNS   (UINT64_C(1) << 20)
 #define SELF   2u
-#define START  (UINT64_C(1000) << POLICY_HALF_SHIFT)
-#define WINDOW ((uint64_t)POLICY_PING_PONG_UNITS << POLICY_UNIT_SHIFT)
-#define HALF   (UINT64_C(1) << POLICY_HALF_SHIFT)
+#define START  (UINT64_C(1000) << PAGE_COUNTS_HALF_SHIFT)
+#define WINDOW ((uint64_t)PAGE_COUNTS_PING_PONG_UNITS << PAGE_COUNTS_UNIT_SHIFT)
+#define HALF   (UINT64_C(1) << PAGE_COUNTS_HALF_SHIFT)
 
-static struct policy *policy;
+static struct page_counts *counts;
 static struct rig rig; /* each test runs in a process of its own */
 
 static void begin(void)
 {
-	policy = policy_create(GFNS, SELF);
-	cr_assert_not_null(policy);
+	counts = page_counts_create(GFNS, SELF);
+	cr_assert_not_null(counts);
 }
 
 static void end(void)
 {
-	policy_destroy(policy);
+	page_counts_destroy(counts);
 }
 
-TestSuite(policy, .init = begin, .fini = end);
+TestSuite(counts, .init = begin, .fini = end);
 
 static void page_is(uint64_t gfn, uint64_t reads, uint64_t moves, uint64_t ping_pongs,
 		    uint64_t upgrades, unsigned owner)
 {
-	struct policy_page page;
+	struct page_counts_page page;
 
-	policy_page(policy, gfn, &page);
+	page_counts_page(counts, gfn, &page);
 	cr_expect_eq(page.reads, reads, "page %lu: %lu reads", gfn, page.reads);
 	cr_expect_eq(page.moves, moves, "page %lu: %lu moves", gfn, page.moves);
 	cr_expect_eq(page.ping_pongs, ping_pongs, "page %lu: %lu ping-pongs", gfn, page.ping_pongs);
@@ -41,34 +41,35 @@ static void page_is(uint64_t gfn, uint64_t reads, uint64_t moves, uint64_t ping_
 	cr_expect_eq(page.owner, owner, "page %lu: owner %u", gfn, page.owner);
 }
 
-Test(policy, a_page_that_nobody_asked_for_is_its_homes)
+Test(counts, a_page_that_nobody_asked_for_is_its_homes)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
 	page_is(0, 0, 0, 0, 0, SELF);
 	page_is(GFNS - 1, 0, 0, 0, 0, SELF);
-	policy_hottest(policy, START, &list);
+	page_counts_hottest(counts, START, &list);
 	cr_assert_eq(list.count + list.hot_count + list.recent, 0);
 }
 
-Test(policy, reads_moves_and_upgrades_are_told_apart)
+Test(counts, reads_moves_and_upgrades_are_told_apart)
 {
-	struct policy_totals totals;
+	struct page_counts_totals totals;
 
-	policy_read(policy, 7, 0, START);
-	policy_read(policy, 7, 63, START);
+	page_counts_read(counts, 7, 0, START);
+	page_counts_read(counts, 7, 63, START);
 	page_is(7, 2, 0, 0, 0, SELF);
-	policy_write(policy, 7, 63, true, START + 1);
+	page_counts_write(counts, 7, 63, true, START + 1);
 	page_is(7, 2, 1, 0, 1, 63);
-	policy_read(policy, 7, SELF, START + 2);
-	policy_write(policy, 7, 63, true, START + 3); /* nobody else wrote meanwhile: no move */
+	page_counts_read(counts, 7, SELF, START + 2);
+	page_counts_write(counts, 7, 63, true,
+			  START + 3); /* nobody else wrote meanwhile: no move */
 	page_is(7, 3, 1, 0, 2, 63);
-	policy_write(policy, 7, 0, false, START + 4);
+	page_counts_write(counts, 7, 0, false, START + 4);
 	page_is(7, 3, 2, 0, 2, 0);
-	policy_write(policy, 8, 5, false, START + 5);
+	page_counts_write(counts, 8, 5, false, START + 5);
 	page_is(8, 0, 1, 0, 0, 5);
 	page_is(7, 3, 2, 0, 2, 0);
-	policy_totals(policy, &totals);
+	page_counts_totals(counts, &totals);
 	cr_assert_eq(totals.faults, 7);
 	cr_assert_eq(totals.reads, 3);
 	cr_assert_eq(totals.moves, 3);
@@ -76,66 +77,68 @@ Test(policy, reads_moves_and_upgrades_are_told_apart)
 	cr_assert_eq(totals.ping_pongs, 0);
 }
 
-Test(policy, a_ping_pong_is_a_soon_return_to_the_one_that_gave_the_page_up)
+Test(counts, a_ping_pong_is_a_soon_return_to_the_one_that_gave_the_page_up)
 {
 	uint64_t now_ns = START;
 
-	policy_write(policy, 1, 4, false, now_ns);
-	policy_write(policy, 1, SELF, false, now_ns += WINDOW); /* back to its home */
+	page_counts_write(counts, 1, 4, false, now_ns);
+	page_counts_write(counts, 1, SELF, false, now_ns += WINDOW); /* back to its home */
 	page_is(1, 0, 2, 1, 0, SELF);
-	policy_write(policy, 1, 4, false, now_ns += WINDOW);
+	page_counts_write(counts, 1, 4, false, now_ns += WINDOW);
 	page_is(1, 0, 3, 2, 0, 4);
-	policy_write(policy, 1, SELF, false, now_ns += WINDOW + (UINT64_C(1) << POLICY_UNIT_SHIFT));
+	page_counts_write(counts, 1, SELF, false,
+			  now_ns += WINDOW + (UINT64_C(1) << PAGE_COUNTS_UNIT_SHIFT));
 	page_is(1, 0, 4, 2, 0, SELF); /* too late */
-	policy_write(policy, 1, 5, false, now_ns += 1);
-	policy_write(policy, 1, 6, false, now_ns += 1);
-	policy_write(policy, 1, 4, false, now_ns += 1); /* round, not to and fro */
+	page_counts_write(counts, 1, 5, false, now_ns += 1);
+	page_counts_write(counts, 1, 6, false, now_ns += 1);
+	page_counts_write(counts, 1, 4, false, now_ns += 1); /* round, not to and fro */
 	page_is(1, 0, 7, 2, 0, 4);
-	policy_write(policy, 1, 6, true, now_ns + 1);
+	page_counts_write(counts, 1, 6, true, now_ns + 1);
 	page_is(1, 0, 8, 3, 1, 6);
 }
 
-Test(policy, a_write_alone_takes_the_page_home_and_is_no_fault)
+Test(counts, a_write_alone_takes_the_page_home_and_is_no_fault)
 {
-	struct policy_totals totals;
+	struct page_counts_totals totals;
 
-	policy_write_alone(policy, 3, START); /* never shared */
+	page_counts_write_alone(counts, 3, START); /* never shared */
 	page_is(3, 0, 0, 0, 0, SELF);
-	policy_write(policy, 3, 9, false, START);
-	policy_write_alone(policy, 3, START); /* it was evicted there */
+	page_counts_write(counts, 3, 9, false, START);
+	page_counts_write_alone(counts, 3, START); /* it was evicted there */
 	page_is(3, 0, 1, 0, 0, SELF);
-	policy_write(policy, 3, 9, false, START);
+	page_counts_write(counts, 3, 9, false, START);
 	page_is(3, 0, 2, 1, 0, 9);
-	policy_totals(policy, &totals);
+	page_counts_totals(counts, &totals);
 	cr_assert_eq(totals.faults, 2);
 }
 
-Test(policy, counters_stop_at_their_limits_and_spare_their_neighbours)
+Test(counts, counters_stop_at_their_limits_and_spare_their_neighbours)
 {
-	uint64_t rounds = POLICY_PINGS_MAX + 100;
-	struct policy_totals totals;
+	uint64_t rounds = PAGE_COUNTS_PINGS_MAX + 100;
+	struct page_counts_totals totals;
 
-	cr_assert_eq(POLICY_PINGS_MAX, POLICY_GRANTS_MAX);
-	policy_read(policy, 11, 1, START);
-	policy_write(policy, 11, 1, false, START);
+	cr_assert_eq(PAGE_COUNTS_PINGS_MAX, PAGE_COUNTS_GRANTS_MAX);
+	page_counts_read(counts, 11, 1, START);
+	page_counts_write(counts, 11, 1, false, START);
 	for (uint64_t i = 0; i < rounds; i++)
-		policy_write(policy, 11, i % 2 ? 1 : SELF, true, START);
-	page_is(11, 1, rounds + 1, POLICY_PINGS_MAX, POLICY_GRANTS_MAX, rounds % 2 ? SELF : 1);
+		page_counts_write(counts, 11, i % 2 ? 1 : SELF, true, START);
+	page_is(11, 1, rounds + 1, PAGE_COUNTS_PINGS_MAX, PAGE_COUNTS_GRANTS_MAX,
+		rounds % 2 ? SELF : 1);
 	page_is(10, 0, 0, 0, 0, SELF);
 	page_is(12, 0, 0, 0, 0, SELF);
-	policy_totals(policy, &totals);
+	page_counts_totals(counts, &totals);
 	cr_assert_eq(totals.ping_pongs, rounds);
 	cr_assert_eq(totals.upgrades, rounds);
 }
 
-Test(policy, every_pair_of_slices_is_told_apart)
+Test(counts, every_pair_of_slices_is_told_apart)
 {
 	for (unsigned a = 0; a < SLICES_MAX; a++) {
 		for (unsigned b = 0; b < SLICES_MAX; b++) {
 			uint64_t gfn = 1000 + a * SLICES_MAX + b;
 
-			policy_write(policy, gfn, a, false, START);
-			policy_write(policy, gfn, b, false, START);
+			page_counts_write(counts, gfn, a, false, START);
+			page_counts_write(counts, gfn, b, false, START);
 			page_is(gfn, 0, (a != SELF) + (b != a), a != SELF && b == SELF, 0, b);
 		}
 	}
@@ -145,21 +148,21 @@ Test(policy, every_pair_of_slices_is_told_apart)
 static void cold_faults(unsigned pages, unsigned rounds, uint64_t hot, unsigned every)
 {
 	for (unsigned i = 0; i < rounds; i++) {
-		policy_read(policy, 5000 + (uint64_t)(rand() % (int)pages), 7, START);
+		page_counts_read(counts, 5000 + (uint64_t)(rand() % (int)pages), 7, START);
 		if (hot && i % every == 0)
-			policy_read(policy, hot, 1 + i / every % 2 * 4, START);
+			page_counts_read(counts, hot, 1 + i / every % 2 * 4, START);
 	}
 }
 
-Test(policy, a_hot_page_among_ten_thousand_cold_ones_is_found)
+Test(counts, a_hot_page_among_ten_thousand_cold_ones_is_found)
 {
-	struct policy_list list;
-	struct policy_totals totals;
+	struct page_counts_list list;
+	struct page_counts_totals totals;
 
 	srand(1);
 	cold_faults(10000, 100000, 77, 50); /* one fault in 51 */
-	policy_hottest(policy, START, &list);
-	policy_totals(policy, &totals);
+	page_counts_hottest(counts, START, &list);
+	page_counts_totals(counts, &totals);
 	cr_assert_eq(totals.faults, 102000);
 	cr_assert_eq(list.recent, 102000);
 	cr_assert_eq(list.hot_count, 1);
@@ -175,13 +178,13 @@ Test(policy, a_hot_page_among_ten_thousand_cold_ones_is_found)
 		cr_assert_leq(list.page[i].recent, list.page[i - 1].recent);
 }
 
-Test(policy, no_page_is_hot_where_all_are_alike)
+Test(counts, no_page_is_hot_where_all_are_alike)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
 	srand(2);
 	cold_faults(10000, 100000, 0, 1);
-	policy_hottest(policy, START, &list);
+	page_counts_hottest(counts, START, &list);
 	cr_assert_eq(list.hot_count, 0);
 	for (unsigned i = 0; i < list.count; i++)
 		cr_assert_leq(list.page[i].recent, list.page[i].page.reads);
@@ -189,113 +192,113 @@ Test(policy, no_page_is_hot_where_all_are_alike)
 
 /* More pages than the table has places: it stays as it is, each of them is counted in its record.
  */
-Test(policy, the_table_is_bounded_and_the_records_are_not)
+Test(counts, the_table_is_bounded_and_the_records_are_not)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
 	for (unsigned round = 1; round <= 3; round++)
-		for (uint64_t gfn = 0; gfn < 100 * POLICY_SETS * POLICY_WAYS; gfn++)
-			policy_read(policy, gfn, 1, START);
-	for (uint64_t gfn = 0; gfn < 100 * POLICY_SETS * POLICY_WAYS; gfn++)
+		for (uint64_t gfn = 0; gfn < 100 * PAGE_COUNTS_SETS * PAGE_COUNTS_WAYS; gfn++)
+			page_counts_read(counts, gfn, 1, START);
+	for (uint64_t gfn = 0; gfn < 100 * PAGE_COUNTS_SETS * PAGE_COUNTS_WAYS; gfn++)
 		page_is(gfn, 3, 0, 0, 0, SELF);
-	policy_hottest(policy, START, &list);
+	page_counts_hottest(counts, START, &list);
 	cr_assert_eq(list.count, HOT_PAGES_MAX);
-	cr_assert_eq(list.recent, 3 * 100 * POLICY_SETS * POLICY_WAYS);
+	cr_assert_eq(list.recent, 3 * 100 * PAGE_COUNTS_SETS * PAGE_COUNTS_WAYS);
 	for (unsigned i = 0; i < list.count; i++)
 		cr_assert_leq(list.page[i].recent, 3);
 }
 
-Test(policy, what_was_hot_goes)
+Test(counts, what_was_hot_goes)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
 	for (unsigned i = 0; i < 1000; i++)
-		policy_read(policy, 50, 1, START);
-	policy_hottest(policy, START + HALF, &list);
+		page_counts_read(counts, 50, 1, START);
+	page_counts_hottest(counts, START + HALF, &list);
 	cr_assert_eq(list.page[0].recent, 500);
 	cr_assert_eq(list.recent, 500);
 	for (unsigned i = 0; i < 200; i++)
-		policy_read(policy, 60, 1, START + 3 * HALF);
-	policy_hottest(policy, START + 3 * HALF, &list);
+		page_counts_read(counts, 60, 1, START + 3 * HALF);
+	page_counts_hottest(counts, START + 3 * HALF, &list);
 	cr_assert_eq(list.recent, 325);
 	cr_assert_eq(list.page[0].gfn, 60);
 	cr_assert_eq(list.page[1].gfn, 50);
 	cr_assert_eq(list.page[1].recent, 125);
 	cr_assert_eq(list.hot_count, 2);
-	policy_read(policy, 70, 1, START + 40 * HALF);
-	policy_hottest(policy, START + 40 * HALF, &list);
+	page_counts_read(counts, 70, 1, START + 40 * HALF);
+	page_counts_hottest(counts, START + 40 * HALF, &list);
 	cr_assert_eq(list.count, 1);
 	cr_assert_eq(list.page[0].gfn, 70);
 	cr_assert_eq(list.hot_count, 0);
 	page_is(50, 1000, 0, 0, 0, SELF); /* what it was is not forgotten */
 }
 
-Test(policy, many_faults_that_are_a_small_share_make_no_page_hot)
+Test(counts, many_faults_that_are_a_small_share_make_no_page_hot)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
 	for (unsigned i = 0; i < 20100; i++)
-		policy_read(policy, i % 201 ? 60 : 50, 1, START);
-	policy_hottest(policy, START, &list);
+		page_counts_read(counts, i % 201 ? 60 : 50, 1, START);
+	page_counts_hottest(counts, START, &list);
 	cr_assert_eq(list.page[1].gfn, 50);
 	cr_assert_eq(list.page[1].recent, 100);
 	cr_assert_eq(list.hot_count, 1);
 }
 
 /* Half a fault is none, whatever the count of the page before it in its place was. */
-Test(policy, single_faults_are_gone_after_a_half_life)
+Test(counts, single_faults_are_gone_after_a_half_life)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
 	for (uint64_t gfn = 0; gfn < 100000; gfn++)
-		policy_read(policy, gfn, 1, START);
-	policy_hottest(policy, START + HALF, &list);
+		page_counts_read(counts, gfn, 1, START);
+	page_counts_hottest(counts, START + HALF, &list);
 	cr_assert_eq(list.count, 0);
 	cr_assert_eq(list.recent, 50000);
 }
 
-Test(policy, the_other_slice_most_seen_is_the_one_with_most_faults)
+Test(counts, the_other_slice_most_seen_is_the_one_with_most_faults)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
 	for (unsigned i = 0; i < 999; i++) {
-		policy_read(policy, 1, i % 3 == 0 ? 40 + i % 20 : 33, START);
-		policy_read(policy, 1, SELF, START); /* the home has no vote */
-		policy_write(policy, 2, SELF, false, START);
+		page_counts_read(counts, 1, i % 3 == 0 ? 40 + i % 20 : 33, START);
+		page_counts_read(counts, 1, SELF, START); /* the home has no vote */
+		page_counts_write(counts, 2, SELF, false, START);
 	}
-	policy_hottest(policy, START, &list);
+	page_counts_hottest(counts, START, &list);
 	cr_assert_eq(list.count, 2);
 	cr_assert_eq(list.page[0].gfn, 1);
 	cr_assert_eq(list.page[0].other, 33);
-	cr_assert_eq(list.page[1].other, POLICY_NOBODY);
+	cr_assert_eq(list.page[1].other, PAGE_COUNTS_NOBODY);
 }
 
-Test(policy, a_clock_that_steps_back_a_little_does_no_harm)
+Test(counts, a_clock_that_steps_back_a_little_does_no_harm)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
-	policy_read(policy, 1, 1, START);
-	policy_read(policy, 1, 1, START - 1);
-	policy_hottest(policy, START - 1, &list);
+	page_counts_read(counts, 1, 1, START);
+	page_counts_read(counts, 1, 1, START - 1);
+	page_counts_hottest(counts, START - 1, &list);
 	cr_assert_eq(list.page[0].recent, 2);
 }
 
 /* ---- from engines ---- */
 
-static struct policy_page hot_page(unsigned home, uint64_t gpa)
+static struct page_counts_page hot_page(unsigned home, uint64_t gpa)
 {
-	struct policy_list list;
+	struct page_counts_list list;
 
 	engine_hot_pages(rig.slice[home].engine, &list);
 	for (unsigned i = 0; i < list.count; i++)
 		if (list.page[i].gfn == gpa >> PAGE_SHIFT)
 			return list.page[i].page;
-	return (struct policy_page){0};
+	return (struct page_counts_page){0};
 }
 
 static void hot_is(uint64_t gpa, uint64_t reads, uint64_t moves, uint64_t upgrades, unsigned owner)
 {
-	struct policy_page page = hot_page(1, gpa);
+	struct page_counts_page page = hot_page(1, gpa);
 
 	cr_expect_eq(page.reads, reads, "0x%lx: %lu reads", gpa, page.reads);
 	cr_expect_eq(page.moves, moves, "0x%lx: %lu moves", gpa, page.moves);
@@ -315,7 +318,7 @@ static void totals_are(unsigned slice, uint64_t faults, uint64_t reads, uint64_t
 }
 
 /* Each page its own way, since slices that read and write soon are taken for writers at once. */
-Test(policy_engine, known_faults_give_exact_counts)
+Test(page_counts_engine, known_faults_give_exact_counts)
 {
 	rig_up(&rig, 3);
 	rig_read(&rig, 0, rig_page(1, 0)); /* copies, then one of them becomes the owner */
@@ -345,10 +348,10 @@ Test(policy_engine, known_faults_give_exact_counts)
 	rig_down(&rig);
 }
 
-Test(policy_engine, a_page_that_two_slices_write_in_turn_is_hot_and_plays_ping_pong)
+Test(page_counts_engine, a_page_that_two_slices_write_in_turn_is_hot_and_plays_ping_pong)
 {
 	struct engine_stats stats;
-	struct policy_list list;
+	struct page_counts_list list;
 	unsigned rounds = 300;
 
 	rig_up(&rig, 3);

@@ -7,10 +7,11 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "dsm/engine/engine_parts.h"
-#include "dsm/engine/engine_policy.h"
+#include "dsm/engine/page_counts.h"
 
 /* Fields of the words below: where they begin, how wide they are. */
 #define READS	   0, 26
@@ -39,7 +40,7 @@ struct record {
 };
 static_assert(SLICES_MAX <= 1u << 6, "a slice fits its fields");
 
-#define PLACES (POLICY_SETS * POLICY_WAYS)
+#define PLACES (PAGE_COUNTS_SETS * PAGE_COUNTS_WAYS)
 
 /*
  * Each set of the table is one of Space-Saving (Metwally, Agrawal and El Abbadi 2005): a page that
@@ -48,7 +49,7 @@ static_assert(SLICES_MAX <= 1u << 6, "a slice fits its fields");
  * Boyer and Moore's vote finds: a fault of the candidate is a vote for it, one of another slice is
  * one against it, and who comes when there are none left becomes the candidate.
  */
-struct policy {
+struct page_counts {
 	unsigned self;
 	uint64_t gfns;
 	size_t record_bytes;
@@ -56,11 +57,11 @@ struct policy {
 	uint8_t *chunks;	/* of HOME_CHUNK_SIZE: has any page of it a record in use? */
 	uint64_t tick;		/* half-lives that the table's counts have seen */
 	uint64_t recent;	/* faults, halved as the table's are */
-	struct policy_totals totals;
+	struct page_counts_totals totals;
 	_Alignas(64) uint64_t count[PLACES]; /* FAULTS, TAG (gfn + 1; 0: free); sets of ways */
 	uint64_t more[PLACES];		     /* CANDIDATE, VOTES, ERROR */
 };
-static_assert(POLICY_WAYS * sizeof(uint64_t) == 64, "a set's counts are one cache line");
+static_assert(PAGE_COUNTS_WAYS * sizeof(uint64_t) == 64, "a set's counts are one cache line");
 
 #define CHUNK_SHIFT (HOME_CHUNK_SHIFT - PAGE_SHIFT)
 
@@ -100,41 +101,41 @@ static uint64_t bits_count(uint64_t word, unsigned at, unsigned width)
 	return value == (UINT64_C(1) << width) - 1 ? word : bits_set(word, at, width, value + 1);
 }
 
-struct policy *policy_create(uint64_t gfns, unsigned self)
+struct page_counts *page_counts_create(uint64_t gfns, unsigned self)
 {
-	struct policy *policy;
+	struct page_counts *counts;
 	size_t chunks = (size_t)(gfns >> CHUNK_SHIFT) + 1;
 	void *records;
 
-	policy = aligned_alloc(64, (sizeof(*policy) + 63) / 64 * 64);
-	if (!policy)
+	counts = aligned_alloc(64, (sizeof(*counts) + 63) / 64 * 64);
+	if (!counts)
 		return NULL;
-	memset(policy, 0, sizeof(*policy));
-	policy->self = self;
-	policy->gfns = gfns;
-	policy->record_bytes = (size_t)gfns * sizeof(struct record);
-	policy->chunks = calloc(chunks, 1);
-	records = policy->chunks ? mmap(NULL, policy->record_bytes, PROT_READ | PROT_WRITE,
+	memset(counts, 0, sizeof(*counts));
+	counts->self = self;
+	counts->gfns = gfns;
+	counts->record_bytes = (size_t)gfns * sizeof(struct record);
+	counts->chunks = calloc(chunks, 1);
+	records = counts->chunks ? mmap(NULL, counts->record_bytes, PROT_READ | PROT_WRITE,
 					MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
 				 : MAP_FAILED;
 	if (records == MAP_FAILED) {
-		free(policy->chunks);
-		free(policy);
+		free(counts->chunks);
+		free(counts);
 		return NULL;
 	}
 	/* As for the directory: a huge page for a few records in use would be a waste. */
-	madvise(records, policy->record_bytes, MADV_NOHUGEPAGE);
-	policy->records = records;
-	return policy;
+	madvise(records, counts->record_bytes, MADV_NOHUGEPAGE);
+	counts->records = records;
+	return counts;
 }
 
-void policy_destroy(struct policy *policy)
+void page_counts_destroy(struct page_counts *counts)
 {
-	if (!policy)
+	if (!counts)
 		return;
-	munmap(policy->records, policy->record_bytes);
-	free(policy->chunks);
-	free(policy);
+	munmap(counts->records, counts->record_bytes);
+	free(counts->chunks);
+	free(counts);
 }
 
 /* A count after so many half-lives. */
@@ -149,26 +150,26 @@ static uint32_t error_halve(uint32_t error, uint64_t times)
 	return times < 32 ? (uint32_t)((error + (UINT64_C(1) << times) - 1) >> times) : 0;
 }
 
-static uint64_t ticks_missing(const struct policy *policy, uint64_t now_ns)
+static uint64_t ticks_missing(const struct page_counts *counts, uint64_t now_ns)
 {
-	uint64_t tick = now_ns >> POLICY_HALF_SHIFT, seen = word_get(&policy->tick);
+	uint64_t tick = now_ns >> PAGE_COUNTS_HALF_SHIFT, seen = word_get(&counts->tick);
 
 	return tick > seen ? tick - seen : 0; /* events of one moment may come in either order */
 }
 
 /* Once each half-life: about a microsecond. */
-static void table_decay(struct policy *policy, uint64_t times)
+static void table_decay(struct page_counts *counts, uint64_t times)
 {
 	for (unsigned i = 0; i < PLACES; i++) {
-		uint64_t *count = &policy->count[i], *more = &policy->more[i];
+		uint64_t *count = &counts->count[i], *more = &counts->more[i];
 		uint32_t heat = count_halve((uint32_t)bits_get(*count, FAULTS), times);
 		uint32_t error = error_halve((uint32_t)bits_get(*more, ERROR), times);
 
 		word_set(more, bits_set(*more, ERROR, error < heat ? error : heat));
 		word_set(count, bits_set(*count, FAULTS, heat));
 	}
-	word_set(&policy->recent, times < 64 ? policy->recent >> times : 0);
-	word_set(&policy->tick, policy->tick + times);
+	word_set(&counts->recent, times < 64 ? counts->recent >> times : 0);
+	word_set(&counts->tick, counts->tick + times);
 }
 
 static uint64_t vote(uint64_t more, unsigned slice)
@@ -183,63 +184,63 @@ static uint64_t vote(uint64_t more, unsigned slice)
 }
 
 /* The place of a page in its set; if it has none yet, that of the page with the fewest faults. */
-static unsigned place_find(const struct policy *policy, uint64_t gfn)
+static unsigned place_find(const struct page_counts *counts, uint64_t gfn)
 {
-	unsigned set = (unsigned)(gfn * UINT64_C(0x9e3779b97f4a7c15) >> 32) % POLICY_SETS;
-	unsigned first = set * POLICY_WAYS, fewest = first;
+	unsigned set = hash_u64(gfn) % PAGE_COUNTS_SETS;
+	unsigned first = set * PAGE_COUNTS_WAYS, fewest = first;
 
-	for (unsigned at = first; at < first + POLICY_WAYS; at++) {
-		if (bits_get(policy->count[at], TAG) == gfn + 1)
+	for (unsigned at = first; at < first + PAGE_COUNTS_WAYS; at++) {
+		if (bits_get(counts->count[at], TAG) == gfn + 1)
 			return at;
-		if (bits_get(policy->count[at], FAULTS) < bits_get(policy->count[fewest], FAULTS))
+		if (bits_get(counts->count[at], FAULTS) < bits_get(counts->count[fewest], FAULTS))
 			fewest = at;
 	}
 	return fewest;
 }
 
 /* One more fault of slice on gfn. */
-static void table_count(struct policy *policy, uint64_t gfn, unsigned slice, uint64_t now_ns)
+static void table_count(struct page_counts *counts, uint64_t gfn, unsigned slice, uint64_t now_ns)
 {
-	uint64_t times = ticks_missing(policy, now_ns), count, more;
+	uint64_t times = ticks_missing(counts, now_ns), count, more;
 	unsigned at;
 
 	if (times)
-		table_decay(policy, times);
-	at = place_find(policy, gfn);
-	count = policy->count[at];
-	more = policy->more[at];
+		table_decay(counts, times);
+	at = place_find(counts, gfn);
+	count = counts->count[at];
+	more = counts->more[at];
 	if (bits_get(count, TAG) != gfn + 1) {
-		more = bits_set(bits_set(0, CANDIDATE, POLICY_NOBODY), ERROR,
+		more = bits_set(bits_set(0, CANDIDATE, PAGE_COUNTS_NOBODY), ERROR,
 				bits_get(count, FAULTS));
 		count = bits_set(count, TAG, gfn + 1);
 	}
-	if (slice != policy->self)
+	if (slice != counts->self)
 		more = vote(more, slice);
-	word_set(&policy->more[at], more);
+	word_set(&counts->more[at], more);
 	/* Who reads that the page is here must read what belongs to it: `more` is stored before. */
-	__atomic_store_n(&policy->count[at], bits_count(count, FAULTS), __ATOMIC_RELEASE);
-	word_count(&policy->recent);
+	__atomic_store_n(&counts->count[at], bits_count(count, FAULTS), __ATOMIC_RELEASE);
+	word_count(&counts->recent);
 }
 
-static struct record *record_use(struct policy *policy, uint64_t gfn)
+static struct record *record_use(struct page_counts *counts, uint64_t gfn)
 {
-	invariant(gfn < policy->gfns);
-	policy->chunks[gfn >> CHUNK_SHIFT] = 1;
-	return &policy->records[gfn];
+	invariant(gfn < counts->gfns);
+	counts->chunks[gfn >> CHUNK_SHIFT] = 1;
+	return &counts->records[gfn];
 }
 
-static unsigned relative(const struct policy *policy, unsigned slice)
+static unsigned relative(const struct page_counts *counts, unsigned slice)
 {
-	return (slice - policy->self) % SLICES_MAX;
+	return (slice - counts->self) % SLICES_MAX;
 }
 
 /* slice owns the page from now on. False: it did before. Else *age is how long ago the page changed
  * hands last, in units, and *back whether it was this slice that gave it up then. */
-static bool owner_set(const struct policy *policy, struct record *record, unsigned slice,
+static bool owner_set(const struct page_counts *counts, struct record *record, unsigned slice,
 		      uint64_t now_ns, unsigned *age, bool *back)
 {
-	uint64_t low = record->low, owner = bits_get(low, OWNER), who = relative(policy, slice);
-	uint64_t now = (now_ns >> POLICY_UNIT_SHIFT) & 0xffff;
+	uint64_t low = record->low, owner = bits_get(low, OWNER), who = relative(counts, slice);
+	uint64_t now = (now_ns >> PAGE_COUNTS_UNIT_SHIFT) & 0xffff;
 
 	if (owner == who)
 		return false;
@@ -250,56 +251,56 @@ static bool owner_set(const struct policy *policy, struct record *record, unsign
 	return true;
 }
 
-void policy_read(struct policy *policy, uint64_t gfn, unsigned slice, uint64_t now_ns)
+void page_counts_read(struct page_counts *counts, uint64_t gfn, unsigned slice, uint64_t now_ns)
 {
-	struct record *record = record_use(policy, gfn);
+	struct record *record = record_use(counts, gfn);
 
 	word_set(&record->low, bits_count(record->low, READS));
-	word_count(&policy->totals.reads);
-	word_count(&policy->totals.faults);
-	table_count(policy, gfn, slice, now_ns);
+	word_count(&counts->totals.reads);
+	word_count(&counts->totals.faults);
+	table_count(counts, gfn, slice, now_ns);
 }
 
-void policy_write(struct policy *policy, uint64_t gfn, unsigned slice, bool had_copy,
-		  uint64_t now_ns)
+void page_counts_write(struct page_counts *counts, uint64_t gfn, unsigned slice, bool had_copy,
+		       uint64_t now_ns)
 {
-	struct record *record = record_use(policy, gfn);
+	struct record *record = record_use(counts, gfn);
 	unsigned age = 0;
 	bool back = false;
 
 	if (had_copy) {
 		word_set(&record->high, bits_count(record->high, UPGRADES));
-		word_count(&policy->totals.upgrades);
+		word_count(&counts->totals.upgrades);
 	}
-	if (owner_set(policy, record, slice, now_ns, &age, &back)) {
+	if (owner_set(counts, record, slice, now_ns, &age, &back)) {
 		word_set(&record->low, bits_count(record->low, MOVES));
-		word_count(&policy->totals.moves);
-		if (back && age <= POLICY_PING_PONG_UNITS) {
+		word_count(&counts->totals.moves);
+		if (back && age <= PAGE_COUNTS_PING_PONG_UNITS) {
 			word_set(&record->high, bits_count(record->high, PING_PONGS));
-			word_count(&policy->totals.ping_pongs);
+			word_count(&counts->totals.ping_pongs);
 		}
 	}
-	word_count(&policy->totals.faults);
-	table_count(policy, gfn, slice, now_ns);
+	word_count(&counts->totals.faults);
+	table_count(counts, gfn, slice, now_ns);
 }
 
-void policy_write_alone(struct policy *policy, uint64_t gfn, uint64_t now_ns)
+void page_counts_write_alone(struct page_counts *counts, uint64_t gfn, uint64_t now_ns)
 {
 	unsigned age;
 	bool back;
 
-	invariant(gfn < policy->gfns);
+	invariant(gfn < counts->gfns);
 	/* Most such writes are of pages that no other slice ever had: their records stay untouched.
 	 */
-	if (policy->chunks[gfn >> CHUNK_SHIFT])
-		owner_set(policy, &policy->records[gfn], policy->self, now_ns, &age, &back);
+	if (counts->chunks[gfn >> CHUNK_SHIFT])
+		owner_set(counts, &counts->records[gfn], counts->self, now_ns, &age, &back);
 }
 
-void policy_totals(const struct policy *policy, struct policy_totals *out)
+void page_counts_totals(const struct page_counts *counts, struct page_counts_totals *out)
 {
-	const struct policy_totals *totals = &policy->totals;
+	const struct page_counts_totals *totals = &counts->totals;
 
-	*out = (struct policy_totals){
+	*out = (struct page_counts_totals){
 		.faults = word_get(&totals->faults),
 		.reads = word_get(&totals->reads),
 		.moves = word_get(&totals->moves),
@@ -308,32 +309,32 @@ void policy_totals(const struct policy *policy, struct policy_totals *out)
 	};
 }
 
-void policy_page(const struct policy *policy, uint64_t gfn, struct policy_page *out)
+void page_counts_page(const struct page_counts *counts, uint64_t gfn, struct page_counts_page *out)
 {
-	const struct record *record = &policy->records[gfn];
+	const struct record *record = &counts->records[gfn];
 	uint64_t low = word_get(&record->low), high = word_get(&record->high);
 
-	*out = (struct policy_page){
+	*out = (struct page_counts_page){
 		.reads = bits_get(low, READS),
 		.moves = bits_get(low, MOVES),
 		.ping_pongs = bits_get(high, PING_PONGS),
 		.upgrades = bits_get(high, UPGRADES),
-		.owner = (unsigned)(bits_get(low, OWNER) + policy->self) % SLICES_MAX,
+		.owner = (unsigned)(bits_get(low, OWNER) + counts->self) % SLICES_MAX,
 	};
 }
 
-void policy_memory(const struct policy *policy, void **mem, size_t *bytes)
+void page_counts_memory(const struct page_counts *counts, void **mem, size_t *bytes)
 {
-	*mem = policy->records;
-	*bytes = policy->record_bytes;
+	*mem = counts->records;
+	*bytes = counts->record_bytes;
 }
 
 /* Entry i of the table, `times` half-lives later; false: it is free or has cooled down. */
-static bool entry_read(const struct policy *policy, unsigned i, uint64_t times,
-		       struct policy_hot *out)
+static bool entry_read(const struct page_counts *counts, unsigned i, uint64_t times,
+		       struct page_counts_hot *out)
 {
-	uint64_t count = __atomic_load_n(&policy->count[i], __ATOMIC_ACQUIRE);
-	uint64_t more = word_get(&policy->more[i]);
+	uint64_t count = __atomic_load_n(&counts->count[i], __ATOMIC_ACQUIRE);
+	uint64_t more = word_get(&counts->more[i]);
 	uint32_t heat = count_halve((uint32_t)bits_get(count, FAULTS), times);
 	uint32_t error = error_halve((uint32_t)bits_get(more, ERROR), times);
 
@@ -346,7 +347,7 @@ static bool entry_read(const struct policy *policy, unsigned i, uint64_t times,
 }
 
 /* Into the list if it is among the hottest so far. */
-static void list_insert(struct policy_list *list, const struct policy_hot *page)
+static void list_insert(struct page_counts_list *list, const struct page_counts_hot *page)
 {
 	unsigned at = list->count;
 
@@ -359,48 +360,49 @@ static void list_insert(struct policy_list *list, const struct policy_hot *page)
 	list->page[at] = *page;
 }
 
-void policy_hottest(const struct policy *policy, uint64_t now_ns, struct policy_list *out)
+void page_counts_hottest(const struct page_counts *counts, uint64_t now_ns,
+			 struct page_counts_list *out)
 {
-	uint64_t times = ticks_missing(policy, now_ns);
+	uint64_t times = ticks_missing(counts, now_ns);
 
 	out->count = out->hot_count = 0;
-	out->recent = times < 64 ? word_get(&policy->recent) >> times : 0;
+	out->recent = times < 64 ? word_get(&counts->recent) >> times : 0;
 	for (unsigned i = 0; i < PLACES; i++) {
-		struct policy_hot page = {0};
+		struct page_counts_hot page = {0};
 
-		if (!entry_read(policy, i, times, &page))
+		if (!entry_read(counts, i, times, &page))
 			continue;
-		page.hot = page.recent >= POLICY_HOT_LEAST &&
-			   page.recent * POLICY_HOT_SHARE >= out->recent;
+		page.hot = page.recent >= PAGE_COUNTS_HOT_LEAST &&
+			   page.recent * PAGE_COUNTS_HOT_SHARE >= out->recent;
 		out->hot_count += page.hot;
 		list_insert(out, &page);
 	}
 	for (unsigned i = 0; i < out->count; i++)
-		policy_page(policy, out->page[i].gfn, &out->page[i].page);
+		page_counts_page(counts, out->page[i].gfn, &out->page[i].page);
 }
 
 /* What the home of a page tells a requester, or an owner for it, is what becomes of the page. */
-static void msg_learn(struct policy *policy, const struct wire_msg *msg, uint64_t now_ns)
+static void msg_learn(struct page_counts *counts, const struct wire_msg *msg, uint64_t now_ns)
 {
 	unsigned who = msg->requester;
 
 	switch (msg->type) {
 	case MSG_DATA:
 		if (msg->flags & MSG_FLAG_EXCLUSIVE)
-			policy_write(policy, msg->gfn, who, false, now_ns);
+			page_counts_write(counts, msg->gfn, who, false, now_ns);
 		else
-			policy_read(policy, msg->gfn, who, now_ns);
+			page_counts_read(counts, msg->gfn, who, now_ns);
 		break;
 	case MSG_GRANT:
-		policy_write(policy, msg->gfn, who, true, now_ns);
+		page_counts_write(counts, msg->gfn, who, true, now_ns);
 		break;
 	case MSG_FWD_S:
-		policy_read(policy, msg->gfn, who, now_ns);
+		page_counts_read(counts, msg->gfn, who, now_ns);
 		break;
 	case MSG_FWD_M:
 		/* Our own writes count when they are mapped: not all of them need a FWD. */
-		if (who != policy->self)
-			policy_write(policy, msg->gfn, who, false, now_ns);
+		if (who != counts->self)
+			page_counts_write(counts, msg->gfn, who, false, now_ns);
 		break;
 	default:
 		break;
@@ -419,20 +421,21 @@ static void action_learn(struct engine *e, const struct protocol_event *event,
 	if (!engine_home_is_self(e, action->gfn))
 		return;
 	if (sent)
-		msg_learn(e->policy, &action->msg, event->now_ns);
+		msg_learn(e->page_counts, &action->msg, event->now_ns);
 	else if (faulted) /* and served in the same step */
-		policy_write_alone(e->policy, action->gfn, event->now_ns);
+		page_counts_write_alone(e->page_counts, action->gfn, event->now_ns);
 	else
-		policy_write(e->policy, action->gfn, e->config.self, upgraded, event->now_ns);
+		page_counts_write(e->page_counts, action->gfn, e->config.self, upgraded,
+				  event->now_ns);
 }
 
-void engine_policy_learn(struct engine *e, const struct protocol_event *event)
+void engine_page_counts_learn(struct engine *e, const struct protocol_event *event)
 {
 	for (unsigned i = 0; i < e->actions.count; i++)
 		action_learn(e, event, &e->actions.list[i]);
 }
 
-void engine_hot_pages(struct engine *e, struct policy_list *out)
+void engine_hot_pages(struct engine *e, struct page_counts_list *out)
 {
-	policy_hottest(e->policy, clock_now_ns(), out);
+	page_counts_hottest(e->page_counts, clock_now_ns(), out);
 }
