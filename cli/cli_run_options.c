@@ -283,12 +283,16 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 
 static int guest_check(const struct run_options *opts, const char *command)
 {
+	char why[CONTROL_WHY_MAX];
+
 	if (opts->guest && opts->path[RUN_KERNEL])
 		return cli_usage(command, "takes --kernel or --guest, not both");
 	if (!opts->guest && !opts->path[RUN_KERNEL])
 		return cli_usage(command, "needs --kernel or --guest");
 	if (opts->guest && (opts->path[RUN_INITRD] || opts->append))
 		return cli_usage(command, "--guest takes --args, neither --initrd nor --append");
+	if (opts->append && control_kernel_words_check(opts->append, why))
+		return cli_usage(command, "%s", why);
 	if (!opts->guest && opts->args)
 		return cli_usage(command, "--args is for --guest");
 	if (opts->force && strcmp(opts->cpu, "kvm") != 0)

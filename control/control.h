@@ -142,6 +142,12 @@ void control_text_clean(char *text);
  * read it, -EINVAL when it is empty or too long. */
 int control_token_read(const char *path, char token[CONTROL_TOKEN_MAX]);
 
+/* ---- a Linux kernel's command line (kernel_words.c) ---- */
+
+/* 0, or -EINVAL when it has a word with which Linux cannot come up here: the sentence in why
+ * (CONTROL_WHY_MAX bytes) names it. Any thread. */
+int control_kernel_words_check(const char *cmdline, char *why);
+
 /* ---- connections (uv_conn.c, uv_listen.c) ----
  * Everything runs in the loop's thread; nothing here may be called from another one.
  */

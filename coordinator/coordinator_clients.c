@@ -180,7 +180,8 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 			 CMDLINE_MAX - 1);
 		return -EINVAL;
 	}
-	return 0;
+	/* A micro-guest's words are its own. */
+	return request->micro ? 0 : control_kernel_words_check(request->append, why);
 }
 
 static void name_invent(struct coordinator *co, char *name, size_t size)

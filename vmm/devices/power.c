@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "vmm/boot/layout.h"
 
 /* SLEEP_CONTROL (ACPI 6.4, 4.8.3.7). */
@@ -20,12 +21,17 @@
 #define PANIC_AGE_MAX 300u
 
 static const char panic_mark[] = "Kernel panic - not syncing";
+static const char panic_end_mark[] = "---[ end Kernel panic";
+/* What only a kernel that lives prints: the panic was another one's, or none. */
+static const char *const alive_marks[] = {"Linux version ", "kexec_core: Starting new kernel",
+					  "reboot: Restarting system"};
 
 int power_init(struct power *p, void (*end)(void *ctx, enum exit_code reason, const char *sentence),
-	       void *ctx)
+	       void (*gave_up)(void *ctx), void *ctx)
 {
 	memset(p, 0, sizeof(*p));
 	p->end = end;
+	p->gave_up = gave_up;
 	p->ctx = ctx;
 	return -pthread_mutex_init(&p->lock, NULL);
 }
@@ -98,30 +104,63 @@ void power_write(struct power *p, uint16_t port, uint8_t value)
 
 /* ---- the watch on the console ---- */
 
-static void line_ended(struct power *p)
+static bool line_of_the_living(const char *line)
+{
+	for (size_t i = 0; i < sizeof(alive_marks) / sizeof(alive_marks[0]); i++)
+		if (strstr(line, alive_marks[i]))
+			return true;
+	return false;
+}
+
+static void panic_void(struct power *p)
+{
+	p->panic[0] = '\0';
+	atomic_store(&p->panic_ns, 0);
+	atomic_store(&p->panic_final, false);
+}
+
+/* True: by this line the kernel has given up. */
+static bool line_ended(struct power *p)
 {
 	const char *mark;
 
 	p->line[p->line_len] = '\0';
 	p->line_len = 0;
-	if (p->panic[0] && ++p->panic_age > PANIC_AGE_MAX)
-		p->panic[0] = '\0';
+	if (p->panic[0] && (++p->panic_age > PANIC_AGE_MAX || line_of_the_living(p->line)))
+		panic_void(p);
 	mark = strstr(p->line, panic_mark);
+	if (!mark)
+		return false;
 	/* The "---[ end Kernel panic" line only repeats the first one. */
-	if (!mark || (p->panic[0] && strstr(p->line, "---[ end ")))
-		return;
+	if (p->panic[0] && strstr(p->line, panic_end_mark))
+		return !atomic_exchange(&p->panic_final, true);
 	snprintf(p->panic, sizeof(p->panic), "%s", mark);
 	p->panic_age = 0;
+	atomic_store(&p->panic_final, false);
+	atomic_store(&p->panic_ns, clock_now_ns());
+	return false;
 }
 
 void power_console_byte(struct power *p, uint8_t byte)
 {
+	bool final = false;
+
 	pthread_mutex_lock(&p->lock);
 	if (byte == '\n')
-		line_ended(p);
+		final = line_ended(p);
 	else if (byte != '\r' && byte != '\0' && p->line_len < POWER_LINE_MAX)
 		p->line[p->line_len++] = (char)byte;
 	pthread_mutex_unlock(&p->lock);
+	if (final && p->gave_up)
+		p->gave_up(p->ctx);
+}
+
+uint64_t power_panic(const struct power *p, bool *final)
+{
+	uint64_t ns = atomic_load(&p->panic_ns);
+
+	*final = ns && atomic_load(&p->panic_final);
+	return ns;
 }
 
 bool power_panicked(struct power *p, char *text, size_t size)

@@ -39,6 +39,15 @@ static void power_end(void *ctx, enum exit_code reason, const char *sentence)
 	machine_end(ctx, reason, sentence);
 }
 
+/* The CPUs look whether the guest has ended, each on its own thread. */
+static void power_gave_up(void *ctx)
+{
+	struct machine *m = ctx;
+
+	for (unsigned i = 0; i < m->vcpus_count; i++)
+		machine_vcpu_kick(&m->vcpus[i]);
+}
+
 /* ---- registers: byte devices see each byte of a wider access that lies in their range ---- */
 
 static uint64_t bytes_read(struct machine *m, uint64_t port, unsigned size, uint64_t end,
@@ -226,7 +235,7 @@ int machine_devices_create(struct machine *m)
 	err = cmos_init(&d->cmos, NULL, NULL);
 	if (err)
 		goto fail_serial;
-	err = power_init(&d->power, power_end, m);
+	err = power_init(&d->power, power_end, power_gave_up, m);
 	if (err)
 		goto fail_cmos;
 	debug_exit_init(&d->debug_exit, m->debug_exit, power_end, m);

@@ -39,6 +39,7 @@ struct machine_vcpu {
 	/* written by the vCPU's thread, read by statistics */
 	_Atomic bool started; /* runs; else it waits for SIPI */
 	_Atomic bool halted;
+	_Atomic uint64_t stopped_ns; /* since when it is halted with interrupts off; 0: it is not */
 	_Atomic uint64_t exits_kicked, exits_hlt, exits_irq_window, interrupts;
 	_Atomic uint64_t ipis_local, ipis_remote;
 	/* the vCPU's thread */

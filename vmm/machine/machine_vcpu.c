@@ -8,11 +8,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "vmm/machine/machine_parts.h"
 
 /* A sleeping vCPU is always woken; this only bounds the damage if that were ever wrong. */
 #define SLEEP_MAX_S 60
+/* A panic's message may come out as late as this after the panic has stopped the other CPUs. */
+#define PANIC_LATE_NS (10 * NS_PER_S)
 
 /* ---- what the CPU engine calls: ctx is the machine, vcpu the x2APIC id ---- */
 
@@ -205,6 +208,7 @@ static void vcpu_init(struct machine_vcpu *v)
 {
 	atomic_store(&v->started, false);
 	atomic_store(&v->halted, false);
+	atomic_store(&v->stopped_ns, 0);
 	window_want(v, false);
 	apic_reset(&v->apic);
 }
@@ -273,17 +277,48 @@ static void vcpu_shutdown(struct machine_vcpu *v)
 	machine_end(v->m, EXIT_TRIPLE_FAULT, sentence);
 }
 
-/* A CPU that halts with interrupts off stays so; after a panic message that is how the guest ends.
- */
+/* A CPU that halts with interrupts off stays so, but for an NMI or INIT. */
 static void vcpu_halted(struct machine_vcpu *v)
+{
+	atomic_fetch_add_explicit(&v->exits_hlt, 1, memory_order_relaxed);
+	atomic_store(&v->halted, true);
+	if (!v->m->ops->interrupt_ready(v->cpu))
+		atomic_store(&v->stopped_ns, clock_now_ns());
+}
+
+/*
+ * Has a panic ended the guest, without a reset? Its message proves nothing: anybody can print it,
+ * and kdump's kernel starts after it, on one CPU while the others stand halted. So either every CPU
+ * of the VM has stopped, or the kernel has said that it gives up and all but the one CPU that
+ * waits in its panic() have. CPUs that stopped before the panic (taken offline) say nothing.
+ * Of CPUs on other slices nothing is known here: with them only the second can be.
+ */
+static bool panic_has_ended(const struct machine *m)
+{
+	bool final, all_here = m->vcpus_count == m->shape.vcpus;
+	uint64_t panic_ns = power_panic(&m->devices->power, &final);
+	unsigned stopped = 0, running = 0;
+
+	if (!panic_ns || (!final && !all_here))
+		return false;
+	for (unsigned i = 0; i < m->vcpus_count; i++) {
+		uint64_t stopped_ns = atomic_load(&m->vcpus[i].stopped_ns);
+
+		if (!atomic_load(&m->vcpus[i].started))
+			continue;
+		running += stopped_ns == 0;
+		stopped += stopped_ns && stopped_ns + PANIC_LATE_NS >= panic_ns;
+	}
+	return stopped && (final ? running <= 1 : running == 0);
+}
+
+static void panic_look(struct machine *m)
 {
 	char text[POWER_LINE_MAX + 1];
 
-	atomic_fetch_add_explicit(&v->exits_hlt, 1, memory_order_relaxed);
-	atomic_store(&v->halted, true);
-	if (v->m->devices && !v->m->ops->interrupt_ready(v->cpu) &&
-	    power_panicked(&v->m->devices->power, text, sizeof(text)))
-		machine_end(v->m, EXIT_PANIC, text);
+	if (m->devices && panic_has_ended(m) &&
+	    power_panicked(&m->devices->power, text, sizeof(text)))
+		machine_end(m, EXIT_PANIC, text);
 }
 
 static void vcpu_exited(struct machine_vcpu *v, const struct vcpu_exit *exit)
@@ -314,6 +349,7 @@ static void vcpu_round(struct machine_vcpu *v)
 	struct vcpu_exit exit = {.reason = VCPU_EXIT_KICKED};
 
 	vcpu_events(v);
+	panic_look(v->m);
 	if (!atomic_load(&v->started) || (atomic_load(&v->halted) && !vcpu_due(v))) {
 		vcpu_sleep(v);
 		return;
@@ -322,6 +358,7 @@ static void vcpu_round(struct machine_vcpu *v)
 	atomic_store(&v->where, VCPU_RUNNING);
 	if (!atomic_load(&v->m->stopping) && !apic_events_pending(&v->apic)) {
 		atomic_store(&v->halted, false);
+		atomic_store(&v->stopped_ns, 0);
 		vcpu_inject(v);
 		v->m->ops->run(v->cpu, &exit);
 	}

@@ -97,7 +97,7 @@ Test(power, sleep_and_reset_registers)
 	struct ends e = {0};
 	struct power p;
 
-	cr_assert_eq(power_init(&p, end_seen, &e), 0);
+	cr_assert_eq(power_init(&p, end_seen, NULL, &e), 0);
 	power_write(&p, LAYOUT_SLEEP_CONTROL_PORT, 5 << 2);
 	power_write(&p, LAYOUT_SLEEP_CONTROL_PORT, 0x20 | 3 << 2);
 	power_write(&p, LAYOUT_SLEEP_STATUS_PORT, 0x80);
@@ -127,7 +127,7 @@ Test(power, panic_message_explains_a_reset)
 	struct power p;
 	char text[300];
 
-	cr_assert_eq(power_init(&p, end_seen, &e), 0);
+	cr_assert_eq(power_init(&p, end_seen, NULL, &e), 0);
 	console(&p, "[    0.1] Kernel panic - not");
 	cr_assert_not(power_panicked(&p, text, sizeof(text)), "half a line");
 	console(&p, " syncing: Attempted to kill init!\r\nCPU: 0\n");
@@ -148,7 +148,7 @@ Test(power, an_old_panic_message_was_only_a_log)
 	char text[300];
 	unsigned i;
 
-	cr_assert_eq(power_init(&p, end_seen, &e), 0);
+	cr_assert_eq(power_init(&p, end_seen, NULL, &e), 0);
 	console(&p, "Kernel panic - not syncing: from a log\n");
 	for (i = 0; i < 100; i++)
 		console(&p, "a line of a trace\n");

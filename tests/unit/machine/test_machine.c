@@ -328,6 +328,104 @@ Test(machine, panic_then_halt)
 	fake_vm_free(vm);
 }
 
+/* The CPU that panics waits with interrupts on, as Linux does without panic=; 1 stops. */
+static enum vcpu_exit_reason gives_up(struct fake_cpu *c)
+{
+	if (c->vcpu.id != 0)
+		return VCPU_EXIT_HLT;
+	if (c->step++ == 0) {
+		print(c, "Kernel panic - not syncing: stuck\n");
+		print(c, "---[ end Kernel panic - not syncing: stuck ]---\n");
+	}
+	return VCPU_EXIT_KICKED;
+}
+
+static void others_start(struct fake_cpu *c)
+{
+	for (unsigned id = 1; id < c->config.vcpus; id++) {
+		fake_wrmsr(c, ICR, TO(id) | ICR_INIT);
+		fake_wrmsr(c, ICR, TO(id) | ICR_SIPI(1));
+	}
+}
+
+static enum vcpu_exit_reason starts_then_gives_up(struct fake_cpu *c)
+{
+	if (c->vcpu.id == 0 && c->step == 0)
+		others_start(c);
+	return gives_up(c);
+}
+
+Test(machine, panic_for_ever)
+{
+	struct fake_vm *vm = fake_vm_new(1, (unsigned[]){3}, starts_then_gives_up);
+
+	fake_vm_start(vm);
+	fake_until(fake_exits(vm, 0));
+	cr_assert_eq(vm->slice[0].reason, EXIT_PANIC);
+	cr_assert_str_eq(vm->slice[0].sentence, "Kernel panic - not syncing: stuck");
+	fake_vm_free(vm);
+}
+
+static bool another_halted(struct fake_cpu *c)
+{
+	struct machine_stats stats;
+
+	machine_stats(c->vm->slice[0].machine, &stats);
+	return stats.exits_hlt >= 1;
+}
+
+/* CPU 1 stands halted with interrupts off, as kdump leaves it; then another kernel starts, prints
+ * the old one's log, and resets. */
+static enum vcpu_exit_reason starts_another_kernel(struct fake_cpu *c)
+{
+	if (c->vcpu.id != 0)
+		return VCPU_EXIT_HLT;
+	others_start(c);
+	print(c, "Kernel panic - not syncing: stuck\n");
+	fake_until(another_halted(c));
+	print(c, "Linux version 6.1\n");
+	fake_out(c, LAYOUT_RESET_PORT, LAYOUT_RESET_VALUE);
+	return VCPU_EXIT_HLT;
+}
+
+Test(machine, panic_then_another_kernel)
+{
+	struct fake_vm *vm = fake_vm_new(1, (unsigned[]){2}, starts_another_kernel);
+
+	fake_vm_start(vm);
+	fake_until(fake_exits(vm, 0));
+	cr_assert_eq(vm->slice[0].reason, EXIT_RESET, "%s", vm->slice[0].sentence);
+	fake_vm_free(vm);
+}
+
+/* Both lines, printed by a guest that lives: its CPUs run, then it powers off. */
+static enum vcpu_exit_reason prints_a_panic(struct fake_cpu *c)
+{
+	if (c->vcpu.id == 2)
+		return VCPU_EXIT_HLT; /* taken offline, let us say */
+	if (c->vcpu.id == 1)
+		return VCPU_EXIT_KICKED;
+	if (c->step++ == 0) {
+		others_start(c);
+		fake_until(another_halted(c) && atomic_load(&c->vm->cpu[1]->runs));
+		print(c, "Kernel panic - not syncing: a log\n"
+			 "---[ end Kernel panic - not syncing: a log ]---\n");
+		return VCPU_EXIT_KICKED; /* the last line kicks us: a round in which it may end */
+	}
+	fake_out(c, LAYOUT_SLEEP_CONTROL_PORT, LAYOUT_SLEEP_TYPE_S5 << 2 | 0x20);
+	return VCPU_EXIT_HLT;
+}
+
+Test(machine, panic_that_is_only_text)
+{
+	struct fake_vm *vm = fake_vm_new(1, (unsigned[]){3}, prints_a_panic);
+
+	fake_vm_start(vm);
+	fake_until(fake_exits(vm, 0));
+	cr_assert_eq(vm->slice[0].reason, EXIT_OK, "%s", vm->slice[0].sentence);
+	fake_vm_free(vm);
+}
+
 static enum vcpu_exit_reason triple_faults(struct fake_cpu *c)
 {
 	(void)c;
