@@ -39,6 +39,12 @@ size_mib() {
 	esac
 }
 
+# debian_mirror: where this machine's own apt takes Debian from; nothing where it does not.
+debian_mirror() {
+	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null |
+		sed -n 1p
+}
+
 # lock_take FILE: holds an exclusive lock until the script ends; waits at most ten minutes, which is
 # longer than any one step of another start takes.
 lock_take() {
