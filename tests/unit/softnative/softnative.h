@@ -266,6 +266,22 @@ void coverage_sum(struct coverage *sum, const struct coverage *cov);
 /* How many kinds of event that instructions of this class have were never seen. */
 unsigned coverage_missed(const struct coverage *cov, enum form_class class);
 
+/* operands.c: what an instruction may touch, as an independent decoder says. */
+struct span {
+	uint64_t first, last;
+	bool read, written;
+};
+#define SPANS_MAX 4
+/* The memory operands of the case's one instruction with these registers; with all, every iteration of
+ * a REP prefix, else only the next one. Returns how many. */
+unsigned operand_spans(const struct test_case *t, const struct image *image, bool all,
+		       struct span spans[SPANS_MAX]);
+/* Whether both are faults of data that this instruction may raise, so that which one comes is the
+ * processor's choice: it has several accesses (of two operands, or of two pages), and nothing says in
+ * which order they are made. The registers are compared elsewhere. */
+bool fault_order_free(const struct test_case *t, const struct outcome *native,
+		      const struct outcome *soft);
+
 /* compare.c: false if they differ; then prints the case if wanted. The data of both is compared in
  * place. */
 bool outcome_equal(const struct test_case *t, const struct outcome *native,

@@ -29,15 +29,17 @@
 #define CASES_DEFAULT 1000000
 #endif
 #define CASES_PER_POOL	 256
-#define SKIPPED		 77
 #define PRINTED_PER_FORM 3
+/* How often the processor may run a case again that differs: what it does itself is the same each time,
+ * what an interruption of this process does to it is not (a hypervisor was seen to lose NT). */
+#define REPEATS_MAX 8
 /* Cases of every form after which each class must have met every kind of event it has. */
 #define CASES_TO_COVER 400
 
 static struct form forms[FORMS_MAX];
 
 struct tally {
-	unsigned cases, completed, undefined, wrong;
+	unsigned cases, completed, undefined, wrong, repeated;
 	struct coverage coverage;
 };
 
@@ -85,6 +87,11 @@ static void case_run(const struct test_case *t, struct tally *tally, bool covere
 
 	native_run(t, &native);
 	soft_run(t, &soft);
+	for (unsigned n = 0; n < REPEATS_MAX && !outcome_equal(t, &native, &soft, false); n++) {
+		tally->repeated += n == 0;
+		memset(&native, 0, sizeof(native));
+		native_run(t, &native);
+	}
 	tally->cases++;
 	tally->completed += native.vector == 3;
 	/* #UD, or the end of the code page before it. */
@@ -164,7 +171,7 @@ static void class_add(struct class_tally *class, const struct tally *t)
 static unsigned tally_report(const struct tally *tallies, unsigned count)
 {
 	struct class_tally classes[CLASS_COUNT] = {0};
-	unsigned wrong = 0;
+	unsigned wrong = 0, repeated = 0;
 	bool all = true;
 
 	for (unsigned n = 0; n < count; n++) {
@@ -172,11 +179,13 @@ static unsigned tally_report(const struct tally *tallies, unsigned count)
 		if (!tallies[n].cases)
 			continue;
 		class_add(&classes[forms[n].class], &tallies[n]);
+		repeated += tallies[n].repeated;
 		wrong += tallies[n].wrong + form_missed(&forms[n], &tallies[n]);
 		if (tallies[n].wrong)
 			printf("%s: %u of %u cases differ\n", forms[n].name, tallies[n].wrong,
 			       tallies[n].cases);
 	}
+	printf("%u cases differed at first and ran again on the processor\n", repeated);
 	return wrong + classes_report(classes, all);
 }
 
@@ -200,6 +209,30 @@ static void cases_run(unsigned count, unsigned mode, uint64_t cases, uint64_t se
 	printf("%u forms, %lu cases, seed %lu\n", count, (unsigned long)done, (unsigned long)seed);
 }
 
+/* Skips the test where this machine cannot run the mode: a kernel (or the hypervisor below it) may give
+ * processes no 32-bit code segment. */
+static void native_require(unsigned mode)
+{
+	static const struct form form = {.name = "int3"};
+	static struct test_case t;
+	struct outcome out = {0};
+
+	if (!native_init())
+		cr_skip_test("the region of the cases cannot be mapped here");
+	t.form = &form;
+	t.mode = mode;
+	t.len = 1;
+	t.code[0] = 0xcc;
+	t.in.rip = CODE_VA;
+	t.in.rflags = 2;
+	t.in.gpr[RSP] = DATA_VA + 0x800;
+	*(uint16_t *)(t.in.fx + FX_CW) = 0x37f;
+	*(uint32_t *)(t.in.fx + FX_MXCSR) = 0x1f80;
+	native_run(&t, &out);
+	if (out.vector != 3 || out.image.rip != CODE_VA + 1)
+		cr_skip_test("this kernel has no code segment for %u-bit code", mode);
+}
+
 /* Single instructions of a mode. */
 static void forms_compare(unsigned count, unsigned mode, uint64_t cases)
 {
@@ -207,8 +240,7 @@ static void forms_compare(unsigned count, unsigned mode, uint64_t cases)
 	uint64_t only = env_number("SOFTNATIVE_CASE", 0, 16);
 
 	cr_assert_leq(count, FORMS_MAX);
-	if (!native_init())
-		exit(SKIPPED);
+	native_require(mode);
 	soft_init();
 	printf("%u-bit code: ", mode);
 	if (only)
@@ -225,8 +257,7 @@ static void sequences_compare(unsigned count, unsigned mode, uint64_t cases)
 	struct tally tally = {0};
 	uint64_t seed = env_number("SOFTNATIVE_SEED", 1, 0);
 
-	if (!native_init())
-		exit(SKIPPED);
+	native_require(mode);
 	soft_init();
 	t.mode = mode;
 	for (uint64_t n = 0; n < cases; n++) {
