@@ -147,6 +147,45 @@ static uint64_t meminfo(const char *text, const char *key)
 
 /* ---- the base: kernel, userfaultfd ---- */
 
+/* The value of KEY= in os-release, without quotes; false if it is not there. */
+static bool os_release(const char *text, const char *key, char *value, size_t size)
+{
+	size_t len = strlen(key), n;
+
+	for (const char *at = text; at; at = strchr(at, '\n')) {
+		at += *at == '\n';
+		if (strncmp(at, key, len) != 0 || at[len] != '=')
+			continue;
+		at += len + 1;
+		at += *at == '"';
+		n = strcspn(at, "\"\n");
+		snprintf(value, size, "%.*s", (int)n, at);
+		return true;
+	}
+	return false;
+}
+
+/* What installs a kernel that serves on this distribution; deploy/need says the same. */
+static const char *kernel_mend(const struct judge *j)
+{
+	char text[FILE_BYTES], id[32] = "", version[32] = "";
+
+	if (file_read(j, "/etc/os-release", text, sizeof(text))) {
+		os_release(text, "ID", id, sizeof(id));
+		os_release(text, "VERSION_ID", version, sizeof(version));
+	}
+	if (strcmp(id, "debian") == 0 && strcmp(version, "12") == 0)
+		return "apt-get install -t bookworm-backports linux-image-amd64  # with the suite "
+		       "bookworm-backports in apt's sources: Debian 12's own kernel is 6.1";
+	if (strcmp(id, "debian") == 0)
+		return "apt-get install linux-image-amd64";
+	if (strcmp(id, "ubuntu") == 0 && strcmp(version, "22.04") == 0)
+		return "apt-get install linux-generic-hwe-22.04";
+	if (strcmp(id, "ubuntu") == 0)
+		return "apt-get install linux-generic";
+	return "uname -r  # install a newer kernel of your distribution, and start it";
+}
+
 static void judge_kernel(struct judge *j)
 {
 	const char *release = j->live->release;
@@ -161,7 +200,7 @@ static void judge_kernel(struct judge *j)
 		item_say(item,
 			 "Pangea needs Linux 6.4 or later: older kernels cannot map a page "
 			 "write-protected (UFFDIO_CONTINUE_MODE_WP)",
-			 "apt-get install linux-image-amd64  # a newer release's, or a backport");
+			 kernel_mend(j));
 	else
 		item_say(item, "userfaultfd has all that is needed since 6.4", "");
 }

@@ -175,6 +175,33 @@ Test(host, kernel_versions)
 	world_close(&w);
 }
 
+/* The advice must bring a kernel that serves: Debian 12's own is 6.1. */
+Test(host, kernel_advice_fits_the_distribution)
+{
+	static const struct {
+		const char *os_release, *mend;
+	} systems[] = {
+		{"PRETTY_NAME=\"Debian GNU/Linux 12\"\nVERSION_ID=\"12\"\nID=debian\n",
+		 "-t bookworm-backports linux-image-amd64"},
+		{"ID=debian\nVERSION_ID=\"13\"\n", "apt-get install linux-image-amd64"},
+		{"ID=ubuntu\nVERSION_ID=\"24.04\"\n", "linux-generic"},
+		{"ID=ubuntu\nVERSION_ID=\"22.04\"\n", "linux-generic-hwe-22.04"},
+		{"ID=\"other\"\nXVERSION_ID=12\n", "newer kernel of your distribution"},
+		{"ID=\"debian", "linux-image-amd64"},
+		{"\n\n=\nID\n", "newer kernel of your distribution"},
+	};
+	struct world w;
+
+	world_open(&w);
+	strcpy(w.live.release, "6.1.0-57-amd64");
+	expect(&w, "kernel", HOST_REFUSE, "6.1.0", "newer kernel of your distribution");
+	for (unsigned i = 0; i < sizeof(systems) / sizeof(systems[0]); i++) {
+		file_put(&w, "/etc/os-release", systems[i].os_release);
+		expect(&w, "kernel", HOST_REFUSE, "6.1.0", systems[i].mend);
+	}
+	world_close(&w);
+}
+
 Test(host, memory_and_time)
 {
 	struct world w;
