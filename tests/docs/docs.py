@@ -52,7 +52,7 @@ CLAIMS = [
 
 # Pages whose back-quoted paths and links must lead to something.
 PAGES = ["README.md"] + [f"docs/{n}.md" for n in (
-    "bench", "design", "lab", "microguests", "models", "policy", "protocol", "simulation", "softcpu",
+    "bench", "design", "lab", "microguests", "models", "pages", "protocol", "simulation", "softcpu",
     "testing", "time")]
 
 

@@ -141,6 +141,7 @@ clean_up() {
 	for pid in $(our_pids); do
 		kill -9 "$pid" 2>/dev/null || true
 	done
+	if declare -F clean_up_more >/dev/null; then clean_up_more; fi
 	rm -rf "$work"
 	exit "$code"
 }
