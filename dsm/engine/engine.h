@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/limits.h"
+#include "base/locked.h"
 #include "dsm/engine/page_counts.h"
 #include "transport/wire.h"
 
@@ -116,6 +117,15 @@ int engine_connect(struct engine *engine, const char *const *addresses);
  * given these addresses (the kernel's own access is not resolved without kernel_faults).
  */
 uint8_t *engine_ram(struct engine *engine);
+
+/*
+ * A LOCKed access that no instruction of the host may do (it crosses a page or a cache line): atomic
+ * over the whole VM, against accesses of every kind to its bytes by all slices. Blocks like a fault
+ * on its pages. Any thread that may touch guest memory. 0, and access->old is set; -EINVAL: not
+ * locked_valid; -EFAULT: not RAM; -ECANCELED: a slice is lost or this host failed, so that the VM
+ * ends, and nothing was done.
+ */
+int engine_locked(struct engine *engine, struct locked_access *access);
 
 /*
  * Sends a machine message to a slice (itself included: it loops back through the engine thread).

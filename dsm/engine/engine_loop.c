@@ -77,6 +77,8 @@ static void command_answer(struct engine *e, int result)
 static void handles_close(struct engine *e)
 {
 	e->closing = true;
+	engine_locked_take(e);
+	engine_locked_run(e);
 	e->transport->ops->close(e->transport);
 	uv_close((uv_handle_t *)&e->fault_poll, NULL);
 	uv_close((uv_handle_t *)&e->timer_poll, NULL);
@@ -111,12 +113,16 @@ static void on_wake(uv_poll_t *poll, int status, int events)
 	}
 	if (command.connect_wanted)
 		command_answer(e, e->transport->ops->connect(e->transport, command.addresses));
-	if (e->settled)
+	if (e->settled) {
+		engine_locked_take(e);
 		engine_posts_drain(e);
+	}
 }
 
+/* Before each sleep, when all that has come was served. */
 static void on_prepare(uv_prepare_t *prepare)
 {
+	engine_locked_run(prepare->data);
 	engine_stats_publish(prepare->data);
 }
 

@@ -76,6 +76,15 @@ struct cache_stats {
 	uint64_t refetches, spared, waits;
 };
 
+struct locked_request;
+
+/* LOCKed accesses that wait for their pages, the oldest first (engine_locked.c). */
+struct locked_queue {
+	struct locked_request *first, *last;
+	uint64_t asked; /* gfn + 1 of the page that the first one waits for; 0: none */
+	bool under_way; /* the first one's pages are being gathered: no entry from within */
+};
+
 /* Requests to the engine thread, and their answer. */
 struct command {
 	bool connect_wanted, connect_done;
@@ -125,6 +134,7 @@ struct engine {
 	uint64_t pages_sent, pages_home, pages_lost;
 	struct cache_stats cache_stats;
 	uint64_t fault_ns_total, fault_count_remote;
+	struct locked_queue locked;
 	uint8_t *scratch; /* a page for each peer: payloads that no frame awaits */
 
 	/* Written by the engine thread, read by any: relaxed atomics. */
@@ -133,6 +143,9 @@ struct engine {
 
 	/* Written by any thread, read by the engine thread: a relaxed atomic. */
 	int64_t clock_offset_ns;
+
+	/* Pushed to by any thread, emptied by the engine thread. */
+	struct locked_request *locked_posted;
 
 	/* Under lock. */
 	pthread_mutex_t lock;
@@ -175,6 +188,10 @@ void engine_retry(struct engine *e);
 void engine_evict(struct engine *e, uint64_t gfn);
 /* Takes the page from the vCPUs, not from the slice: the next access is a fault, served here. */
 void engine_page_hide(struct engine *e, uint64_t gfn);
+/* Shows the vCPUs a page that is exclusive here and was hidden. */
+void engine_page_show(struct engine *e, uint64_t gfn);
+/* The page stays here once it is exclusive, or no longer. 0 or a negative errno. */
+int engine_pin(struct engine *e, uint64_t gfn, bool pinned);
 /* Gives the frame back to the host; the protocol needs it no longer. */
 void engine_frame_drop(struct engine *e, uint64_t gfn);
 
@@ -244,6 +261,18 @@ void engine_cache_sync_all(struct engine *e);
 /* page_counts.c: what becomes of the pages that are homed here. */
 /* An event was stepped, and e->actions obeyed. */
 void engine_page_counts_learn(struct engine *e, const struct protocol_event *event);
+
+/* engine_locked.c */
+/* Takes what was posted. */
+void engine_locked_take(struct engine *e);
+/* Goes on with the accesses, as far as their pages are here. Not within a step. */
+void engine_locked_run(struct engine *e);
+/* The page that an access waits for was mapped, or must be asked for again. */
+static inline void engine_locked_notice(struct engine *e, uint64_t gfn)
+{
+	if (e->locked.asked == gfn + 1)
+		e->locked.asked = 0;
+}
 
 /* engine_post.c */
 void engine_posts_drain(struct engine *e);

@@ -73,6 +73,7 @@ static void map_check(struct engine *e, uint64_t gfn, int err)
 	if (e->cache)
 		engine_cache_mapped(e, gfn);
 	faults_served(e, gfn);
+	engine_locked_notice(e, gfn);
 }
 
 /* A page that is hidden has no mapping to make writable yet. */
@@ -89,6 +90,11 @@ void engine_page_hide(struct engine *e, uint64_t gfn)
 
 	if (err)
 		page_operation_failed(e, "unmap", gfn, err);
+}
+
+void engine_page_show(struct engine *e, uint64_t gfn)
+{
+	map_check(e, gfn, pages_map_exclusive(e->pages, gfn));
 }
 
 void engine_frame_drop(struct engine *e, uint64_t gfn)
@@ -236,6 +242,14 @@ void engine_evict(struct engine *e, uint64_t gfn)
 	struct protocol_event event = {.type = EVENT_EVICT, .gfn = gfn, .now_ns = clock_now_ns()};
 
 	engine_step(e, &event);
+}
+
+int engine_pin(struct engine *e, uint64_t gfn, bool pinned)
+{
+	struct protocol_event event = {
+		.type = pinned ? EVENT_PIN : EVENT_UNPIN, .gfn = gfn, .now_ns = clock_now_ns()};
+
+	return engine_step(e, &event);
 }
 
 static int fault_step(struct engine *e, const struct pending_fault *fault)

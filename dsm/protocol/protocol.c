@@ -211,6 +211,12 @@ static int step_event(struct step *s, const struct protocol_event *event)
 		return 0;
 	case EVENT_PEER_LOST:
 		return loss_step(s, event->from);
+	case EVENT_PIN:
+		return known ? pin_add(s, event->gfn) : -EFAULT;
+	case EVENT_UNPIN:
+		if (known && !p->frozen)
+			pin_remove(s, event->gfn);
+		return 0;
 	}
 	return -EINVAL;
 }

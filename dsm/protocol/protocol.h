@@ -62,7 +62,12 @@ enum protocol_event_type {
 	EVENT_EVICT,	   /* give up this slice's copy of gfn (ignored while busy or at home) */
 	EVENT_PEER_LOST, /* slice `from` is gone: this one freezes (below), and tells what went with
 			    it */
+	EVENT_PIN,	 /* gfn is kept once it is exclusive here, until EVENT_UNPIN */
+	EVENT_UNPIN,	 /* what was set aside for gfn meanwhile is obeyed */
 };
+
+/* Pages that may be pinned at a time: those of one LOCKed access. */
+#define PROTOCOL_PINS_MAX 2
 
 struct protocol_event {
 	enum protocol_event_type type;
@@ -156,6 +161,11 @@ struct protocol *protocol_init(void *mem, const struct protocol_config *config);
  * -EFAULT: a fault where no slice's memory is. -EINVAL: no such peer. A message of another epoch is
  * dropped: stats.dropped, no action.
  *
+ * EVENT_PIN asks for nothing: the caller does, by EVENT_FAULT_WRITE. While a pinned page is
+ * exclusive here a FWD for it waits, and EVENT_EVICT is ignored. So that slices which pin two pages
+ * never wait for each other in a circle, each asks for the next page when it has those with lower
+ * gfns, and unpins soon once it has all. -ENOBUFS: PROTOCOL_PINS_MAX are pinned. -EFAULT as above.
+ *
  * The first EVENT_PEER_LOST freezes the slice for good: it asks for nothing, answers nothing, takes
  * no message (stats.dropped), and gives up and maps no page. Copies that are here stay as they are,
  * and vCPUs may use them. -EOWNERDEAD: a fault that needs more than such a copy; it, and every
@@ -164,6 +174,9 @@ struct protocol *protocol_init(void *mem, const struct protocol_config *config);
  */
 int protocol_step(struct protocol *p, const struct protocol_event *event,
 		  struct protocol_actions *actions);
+
+/* Is gfn pinned, and exclusive here? Then it stays so until EVENT_UNPIN (or a loss). */
+bool protocol_page_pinned(const struct protocol *p, uint64_t gfn);
 
 /* Has gfn been taken away soon after a grant, of late? Then a hold time is in force for it. */
 bool protocol_page_contended(const struct protocol *p, uint64_t gfn);

@@ -112,19 +112,31 @@ bool hold_deferred(const struct protocol *p, uint64_t gfn)
 	return h && h->deferred;
 }
 
-void hold_release(struct step *s, uint64_t gfn)
+struct wire_msg hold_deferred_take(struct step *s, uint64_t gfn)
 {
 	struct hold *h = hold_find(s->p, gfn);
 	if (!h || !h->deferred)
-		return;
+		return (struct wire_msg){0};
 	struct wire_msg msg = msg_make(s->p, h->deferred, gfn, h->requester);
 	h->deferred = 0;
 	if (h->level < HOLD_LEVEL_MAX)
 		h->level++;
-	unsigned home = protocol_home(s->p, gfn);
-	const struct protocol_rule *rule = slice_classify(s->p, home, &msg);
+	return msg;
+}
+
+void deferred_obey(struct step *s, const struct wire_msg *msg)
+{
+	unsigned home = protocol_home(s->p, msg->gfn);
+	const struct protocol_rule *rule = slice_classify(s->p, home, msg);
 	if (rule)
-		slice_apply(s, rule, gfn, home, &msg);
+		slice_apply(s, rule, msg->gfn, home, msg);
+}
+
+void hold_release(struct step *s, uint64_t gfn)
+{
+	struct wire_msg msg = hold_deferred_take(s, gfn);
+	if (msg.type)
+		deferred_obey(s, &msg);
 }
 
 bool protocol_page_contended(const struct protocol *p, uint64_t gfn)

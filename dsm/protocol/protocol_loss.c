@@ -16,6 +16,7 @@ static void freeze(struct protocol *p)
 	p->frozen = true;
 	/* What was set aside will not be obeyed. */
 	hold_forget_all(p);
+	pin_forget_all(p);
 }
 
 /* Had the lost slice, maybe, the only copy of what was last written to a page homed here? */

@@ -78,6 +78,14 @@ struct hold {
 	uint8_t pad[3];
 };
 
+/* A page that is kept once it is exclusive here, and the one message that waits for its release. */
+struct pin {
+	uint64_t tag;	    /* gfn + 1; 0: free */
+	uint16_t requester; /* of the message set aside */
+	uint8_t deferred;   /* its type, or 0 */
+	uint8_t pad[5];
+};
+
 /* A fixed pool with a free list; entries never used are still untouched memory. */
 struct pool {
 	uint32_t capacity;
@@ -106,6 +114,7 @@ struct protocol {
 	uint32_t queued_remote; /* requests of other slices that wait here */
 	uint64_t evicting;	/* pages in MI, SI or II */
 	struct loss loss;
+	struct pin pins[PROTOCOL_PINS_MAX];
 	struct protocol_stats stats;
 };
 
@@ -209,6 +218,21 @@ bool hold_deferred(const struct protocol *p, uint64_t gfn);
 /* Obeys the message that was set aside for gfn, if any. */
 void hold_release(struct step *s, uint64_t gfn);
 void hold_forget_all(struct protocol *p);
+/* The message that waits for gfn's hold time, which is not to be obeyed then; type 0: none. */
+struct wire_msg hold_deferred_take(struct step *s, uint64_t gfn);
+/* Obeys a message that was set aside. */
+void deferred_obey(struct step *s, const struct wire_msg *msg);
+
+/* protocol_pin.c: pages that the engine keeps. */
+/* Is gfn pinned and exclusive here? */
+bool pin_keeps(const struct protocol *p, uint64_t gfn);
+/* Sets aside a message for a page that is kept. */
+void pin_defer(struct step *s, uint64_t gfn, const struct wire_msg *msg);
+bool pin_deferred(const struct protocol *p, uint64_t gfn);
+/* EVENT_PIN, EVENT_UNPIN. */
+int pin_add(struct step *s, uint64_t gfn);
+void pin_remove(struct step *s, uint64_t gfn);
+void pin_forget_all(struct protocol *p);
 
 /* protocol_loss.c: a slice is gone: freezes this one, and tells of the pages that went with it.
  * Returns 0, or -EAGAIN: step the event again for the rest. */

@@ -95,7 +95,10 @@ void slice_apply(struct step *s, const struct protocol_rule *rule, uint64_t gfn,
 	struct protocol *p = s->p;
 	PROTOCOL_ROW_OBEYED(s, rule);
 	if (rule->actions & DO_DEFER) {
-		hold_defer(s, gfn, msg);
+		if (pin_keeps(p, gfn))
+			pin_defer(s, gfn, msg);
+		else
+			hold_defer(s, gfn, msg);
 		return;
 	}
 	if (rule->actions & DO_TAKE)
@@ -148,7 +151,7 @@ void slice_evict(struct step *s, uint64_t gfn)
 {
 	struct protocol *p = s->p;
 	/* The home's frame is the page's place. */
-	if (protocol_home(p, gfn) == p->config.self || hold_deferred(p, gfn))
+	if (protocol_home(p, gfn) == p->config.self || hold_deferred(p, gfn) || pin_keeps(p, gfn))
 		return;
 	slice_apply(s, slice_rule(page_state(p, gfn), SLICE_EVICT), gfn, p->config.self, NULL);
 }
@@ -267,13 +270,17 @@ void slice_message(struct step *s, unsigned from, const struct wire_msg *msg)
 	const struct protocol_rule *rule = slice_classify(p, from, msg);
 	/* One message at a time can be set aside: the home serves one transaction. */
 	bool asks = msg->type == MSG_FWD_S || msg->type == MSG_FWD_M || msg->type == MSG_INV;
-	if (!rule || (asks && hold_deferred(p, msg->gfn))) {
+	if (!rule || (asks && (hold_deferred(p, msg->gfn) || pin_deferred(p, msg->gfn)))) {
 		invariant(from != p->config.self);
 		step_violation(s, from, msg, "a message that the page's state here does not allow");
 		return;
 	}
 	enum page_state state = page_state(p, msg->gfn);
-	if (asks && slice_rule(state, SLICE_HELD) && hold_check(s, msg->gfn, msg->requester))
-		rule = slice_rule(state, SLICE_HELD);
+	if (asks && slice_rule(state, SLICE_HELD)) {
+		/* The check learns, too: of a page that is pinned as of others. */
+		bool held = hold_check(s, msg->gfn, msg->requester);
+		if (held || pin_keeps(p, msg->gfn))
+			rule = slice_rule(state, SLICE_HELD);
+	}
 	slice_apply(s, rule, msg->gfn, from, msg);
 }

@@ -59,7 +59,7 @@ static int event_step(struct protocol *p, struct fuzz_input *in, uint64_t *now_n
 		      struct protocol_actions *actions)
 {
 	uint8_t head = fuzz_byte(in);
-	struct protocol_event event = {.type = (head & 7) % (EVENT_PEER_LOST + 1),
+	struct protocol_event event = {.type = (head & 7) % (EVENT_UNPIN + 1),
 				       .from = head >> 3 & 3,
 				       .gfn = (uint64_t)(head >> 5) << CHUNK_PAGES_SHIFT,
 				       .now_ns = *now_ns};

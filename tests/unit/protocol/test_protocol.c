@@ -699,6 +699,95 @@ Test(protocol, a_page_is_not_held_long_that_is_asked_for_now_and_then)
 		cr_assert_leq(asked_after(p, i % 4 ? 1 : 3 * long_ns, long_ns), HOLD_NS);
 }
 
+/* --- pins --- */
+
+Test(protocol, a_pinned_page_is_kept_once_it_is_exclusive)
+{
+	struct protocol *p = start();
+	cr_assert_eq(step(p, EVENT_PIN, GFN_OF1), 0);
+	cr_assert_eq(out.count, 0); /* it asks for nothing */
+	fetch(p, false);
+	cr_assert_not(protocol_page_pinned(p, GFN_OF1));
+	receive(p, 1, MSG_INV, GFN_OF1, 2); /* a copy is no use to anybody: it goes */
+	expect_action(0, ACTION_UNMAP);
+	expect_send(1, ACTION_SEND, 2, MSG_ACK);
+	fetch(p, true);
+	cr_assert(protocol_page_pinned(p, GFN_OF1));
+	step(p, EVENT_EVICT, GFN_OF1);
+	cr_assert_eq(out.count, 0);
+	receive(p, 1, MSG_FWD_M, GFN_OF1, 2);
+	cr_assert_eq(out.count, 0); /* no timer: it stays as long as it is pinned */
+	step(p, EVENT_HOLD_END, GFN_OF1);
+	expect_state(p, GFN_OF1, "M");
+	cr_assert_eq(protocol_stats(p)->deferred, 1);
+	receive(p, 1, MSG_FWD_S, GFN_OF1, 3); /* the home has one transaction at a time */
+	expect_violation(p, 1);
+	step(p, EVENT_UNPIN, GFN_OF1);
+	cr_assert_eq(out.count, 2);
+	expect_action(0, ACTION_UNMAP);
+	expect_send(1, ACTION_SEND_PAGE, 2, MSG_DATA);
+	step(p, EVENT_UNPIN, GFN_OF1);
+	cr_assert_eq(out.count, 0);
+	fetch(p, true);
+	receive(p, 1, MSG_FWD_S, GFN_OF1, 2);
+	expect_action(0, ACTION_PROTECT);
+}
+
+/* A FWD that waits for a hold time must not take a page away that is pinned meanwhile. */
+Test(protocol, a_pin_outlasts_the_hold_time)
+{
+	struct protocol *p = start_with(HOLD_NS);
+	cr_assert_eq(steal(p), 0);
+	cr_assert_neq(steal(p), 0); /* a FWD_M for slice 2 waits */
+	cr_assert_eq(step(p, EVENT_PIN, GFN_OF1), 0);
+	now += 10 * HOLD_NS;
+	step(p, EVENT_HOLD_END, GFN_OF1);
+	cr_assert_eq(out.count, 0);
+	cr_assert(protocol_page_pinned(p, GFN_OF1));
+	step(p, EVENT_UNPIN, GFN_OF1);
+	expect_action(0, ACTION_UNMAP);
+	expect_send(1, ACTION_SEND_PAGE, 2, MSG_DATA);
+}
+
+/* The home sends the FWD to itself within the step that brings the page. */
+Test(protocol, a_homes_own_page_is_pinned_as_it_comes)
+{
+	struct protocol *p = start();
+	receive(p, 2, MSG_GET_M, GFN_OURS, 2);
+	cr_assert_eq(step(p, EVENT_PIN, GFN_OURS), 0);
+	step(p, EVENT_FAULT_WRITE, GFN_OURS);
+	expect_send(0, ACTION_SEND, 2, MSG_FWD_M);
+	receive(p, 3, MSG_GET_M, GFN_OURS, 3); /* waits */
+	receive_with(p, 2, MSG_DATA, GFN_OURS, 0, page_exclusive);
+	cr_assert_eq(out.count, 1);
+	expect_action(0, ACTION_MAP_EXCLUSIVE);
+	cr_assert(protocol_page_pinned(p, GFN_OURS));
+	step(p, EVENT_UNPIN, GFN_OURS);
+	cr_assert_eq(out.count, 2);
+	expect_action(0, ACTION_UNMAP);
+	expect_send(1, ACTION_SEND_PAGE, 3, MSG_DATA);
+}
+
+Test(protocol, pins_are_limited_and_end_with_a_loss)
+{
+	struct protocol *p = start();
+	for (unsigned i = 0; i < PROTOCOL_PINS_MAX; i++)
+		cr_assert_eq(step(p, EVENT_PIN, GFN_OURS + i), 0);
+	cr_assert_eq(step(p, EVENT_PIN, GFN_OURS), 0); /* again */
+	cr_assert_eq(step(p, EVENT_PIN, GFN_OF1), -ENOBUFS);
+	cr_assert_eq(step(p, EVENT_PIN, SLICES * CHUNK_PAGES), -EFAULT);
+	step(p, EVENT_UNPIN, GFN_OURS);
+	cr_assert_eq(step(p, EVENT_PIN, GFN_OF1), 0);
+	fetch(p, true);
+	receive(p, 1, MSG_FWD_M, GFN_OF1, 2);
+	struct protocol_event loss = {.type = EVENT_PEER_LOST, .from = 3, .now_ns = now};
+	cr_assert_eq(protocol_step(p, &loss, &out), 0);
+	step(p, EVENT_UNPIN, GFN_OF1);
+	cr_assert_eq(out.count, 0);
+	expect_state(p, GFN_OF1, "M");
+	cr_assert_eq(step(p, EVENT_PIN, GFN_OF1), -EOWNERDEAD);
+}
+
 Test(protocol, a_write_lets_the_deferred_writer_go_first)
 {
 	struct protocol *p = start_with(HOLD_NS);
