@@ -37,8 +37,8 @@ static void line_write(enum log_level level, const char *fmt, va_list ap)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
-	used = strftime(line, room, "%H:%M:%S", &tm);
-	used += (size_t)snprintf(line + used, room - used, ".%03ld %s %s: ", now.tv_nsec / 1000000,
+	used = strftime(line, room, "%Y-%m-%dT%H:%M:%S", &tm);
+	used += (size_t)snprintf(line + used, room - used, ".%03ldZ %s %s: ", now.tv_nsec / 1000000,
 				 log_tag, level_names[level]);
 	int n = vsnprintf(line + used, room - used, fmt, ap);
 	if (n > 0)

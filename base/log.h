@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Logging to standard error: one line a call, with time, level and the process's own tag. */
+/* Logging to standard error: one line a call, with date and time (UTC), the process's tag, level. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
