@@ -133,10 +133,16 @@ struct terminal_ops {
 struct terminal *terminal_new(uv_loop_t *loop, const struct terminal_ops *ops, void *arg);
 /* Raw mode if stdin is a terminal and ours; begins to read stdin. Once. */
 void terminal_attach(struct terminal *terminal);
-/* Restores the terminal and lets go of the loop. */
+/* The guest's side has room for so many more bytes of input. */
+void terminal_credit(struct terminal *terminal, size_t bytes);
+/* Restores the terminal, lets go of the loop, and waits until all output is written: as long as its
+ * reader takes, unless a signal asked for the end. */
 void terminal_close(struct terminal *terminal);
-/* Writes all to stdout; 0 or -errno. */
-int terminal_write(const uint8_t *data, size_t len);
+/* Shows a message with console output, by cli_output.h: never waits; 0 or -EPIPE. Not after
+ * terminal_close. */
+int terminal_output(struct terminal *terminal, const json_t *msg, const uint8_t *data, size_t len);
+/* How many bytes such a message says were dropped before its own. */
+uint64_t output_lost_of(const json_t *msg);
 
 /* ---- cli_state.c: the state directory of `pangea cluster` ---- */
 #define STATE_PATH_MAX 512

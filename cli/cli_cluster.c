@@ -105,6 +105,15 @@ static bool members_gone_within(const char *dir, unsigned ms)
 	return true;
 }
 
+/* What a daemon may have put into its run directory: uploads, and the consoles of its VMs. */
+static bool daemons_file(const char *name)
+{
+	const char *dot = strchr(name, '.');
+
+	return strncmp(name, "upload-", 7) == 0 ||
+	       (dot && (strcmp(dot, ".console") == 0 || strcmp(dot, ".console.old") == 0));
+}
+
 /* A daemon's run directory: only what it may have put there goes. */
 static void run_dir_remove(const char *path)
 {
@@ -115,7 +124,7 @@ static void run_dir_remove(const char *path)
 	if (!dir)
 		return;
 	while ((entry = readdir(dir)) != NULL) {
-		if (strncmp(entry->d_name, "upload-", 7) != 0)
+		if (!daemons_file(entry->d_name))
 			continue;
 		snprintf(file, sizeof(file), "%s/%.255s", path, entry->d_name);
 		unlink(file);

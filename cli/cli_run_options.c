@@ -28,6 +28,9 @@ static const char usage[] =
 	"                           size, or a part of its own memory (5%); else no limit\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
+	"  --console-log FILE       all console output into a file, also what a slow reader of "
+	"the\n"
+	"                           standard output misses\n"
 	"  --stats                  at the end, tables of what each slice did and of the hottest "
 	"pages,\n"
 	"                           on stderr\n"
@@ -53,6 +56,7 @@ enum {
 	OPT_NAME,
 	OPT_NODES,
 	OPT_NO_CONSOLE,
+	OPT_CONSOLE_LOG,
 	OPT_STATS,
 	OPT_STATS_JSON,
 };
@@ -73,6 +77,7 @@ static const struct option longs[] = {
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
 	{"no-console", no_argument, NULL, OPT_NO_CONSOLE},
+	{"console-log", required_argument, NULL, OPT_CONSOLE_LOG},
 	{"stats", no_argument, NULL, OPT_STATS},
 	{"stats-json", required_argument, NULL, OPT_STATS_JSON},
 	{NULL, 0, NULL, 0},
@@ -263,6 +268,9 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		return -1;
 	case OPT_NO_CONSOLE:
 		opts->no_console = true;
+		return -1;
+	case OPT_CONSOLE_LOG:
+		opts->console_log = optarg;
 		return -1;
 	case OPT_STATS:
 		opts->stats = true;

@@ -11,8 +11,8 @@
 
 /* As the coordinator's limit. */
 #define FILE_BYTES_MAX (UINT64_C(512) << 20)
-/* Pieces on their way: enough to hide the two hops, few enough for everybody's queues. */
-#define PIECES_MAX 4
+/* The coordinator ends who has more pieces on their way. */
+#define PIECES_MAX (CONTROL_UPLOAD_WINDOW / CONTROL_UPLOAD_PIECE)
 
 static const char *const file_names[] = {"kernel", "initrd"};
 
@@ -68,7 +68,7 @@ void run_upload_close(struct run_upload *upload)
 
 static int piece_send(struct run_upload *upload, int which, struct control_conn *conn)
 {
-	static const size_t piece = CONTROL_BLOB_MAX;
+	static const size_t piece = CONTROL_UPLOAD_PIECE;
 	uint64_t left = upload->bytes[which] - upload->sent[which];
 	size_t want = left < piece ? (size_t)left : piece;
 	uint8_t *buf = malloc(want);

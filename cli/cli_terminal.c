@@ -3,7 +3,10 @@
  * The guest's console on stdin and stdout: raw mode, the escape key, signals.
  *
  * stdin may be a terminal, a pipe, a file or /dev/null. A thread of its own reads it with plain
- * blocking reads, so that no flag of a file description that others share is ever changed.
+ * blocking reads, so that no flag of a file description that others share is ever changed. What was
+ * read waits in `pending` until the guest's side has room for it (terminal_credit); the escape key is
+ * looked for before that, so that it works also when the guest reads nothing. When pending is full,
+ * no more is read.
  */
 #include <errno.h>
 #include <poll.h>
@@ -14,9 +17,14 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/cli_output.h"
 
 #define ESCAPE_KEY 0x1d /* Ctrl-] */
 #define INPUT_MAX  1024
+/* A pasted file. Beyond it the terminal, or the pipe, waits. */
+#define PENDING_MAX (1u << 20)
+/* Once a signal has asked for the end, a reader of our output that does not read has this long. */
+#define HURRIED_MS 2000
 
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
 #define SIGNALS (sizeof(signals) / sizeof(signals[0]))
@@ -28,7 +36,12 @@ struct terminal {
 	uv_async_t wake;
 	unsigned handles;
 	bool raw, escaped, attached;
+	bool hurried; /* a signal asked for the end */
 	struct termios saved;
+	struct output *output;
+	/* input, escape keys taken out, that waits for credit */
+	size_t pending_used, credit;
+	uint8_t *pending;
 	/* between the reader and the loop, under lock */
 	pthread_mutex_t lock;
 	pthread_cond_t taken;
@@ -38,23 +51,24 @@ struct terminal {
 	unsigned users; /* the loop and the reader: the last one frees */
 };
 
-int terminal_write(const uint8_t *data, size_t len)
+int terminal_output(struct terminal *terminal, const json_t *msg, const uint8_t *data, size_t len)
 {
-	while (len) {
-		ssize_t n = write(STDOUT_FILENO, data, len);
-		if (n < 0 && errno == EAGAIN) {
-			struct pollfd fd = {.fd = STDOUT_FILENO, .events = POLLOUT};
-			poll(&fd, 1, 1000);
-			continue;
-		}
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			data += n;
-			len -= (size_t)n;
-		}
-	}
-	return 0;
+	uint64_t lost = output_lost_of(msg);
+
+	if (lost)
+		output_lost(terminal->output, lost);
+	return output_write(terminal->output, data, len);
+}
+
+uint64_t output_lost_of(const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	uint64_t lost = 0;
+
+	if (json_object_get(msg, "lost") &&
+	    control_get_u64(msg, "lost", 0, INT64_MAX / 2, &lost, why) < 0)
+		return 0;
+	return lost;
 }
 
 static void terminal_release(struct terminal *terminal)
@@ -68,6 +82,7 @@ static void terminal_release(struct terminal *terminal)
 		return;
 	pthread_cond_destroy(&terminal->taken);
 	pthread_mutex_destroy(&terminal->lock);
+	free(terminal->pending);
 	free(terminal);
 }
 
@@ -114,50 +129,80 @@ static bool escape_take(struct terminal *terminal, uint8_t key)
 	else if (key == 'q')
 		terminal->ops->on_key(terminal->arg, TERMINAL_QUIT);
 	else
-		terminal_write((const uint8_t *)help, sizeof(help) - 1);
+		output_write(terminal->output, help, sizeof(help) - 1);
 	return false;
 }
 
-static void input_take(struct terminal *terminal, const uint8_t *data, size_t len)
+static void pending_add(struct terminal *terminal, const uint8_t *data, size_t len)
 {
-	uint8_t out[INPUT_MAX];
-	size_t used = 0;
-
-	for (size_t i = 0; i < len; i++) {
+	/* A key may end all. */
+	for (size_t i = 0; i < len && !terminal->closed; i++) {
 		if (terminal->escaped) {
 			terminal->escaped = false;
-			if (escape_take(terminal, data[i]))
-				out[used++] = data[i];
+			if (!escape_take(terminal, data[i]))
+				continue;
 		} else if (terminal->raw && data[i] == ESCAPE_KEY) {
 			terminal->escaped = true;
-		} else {
-			out[used++] = data[i];
+			continue;
 		}
+		terminal->pending[terminal->pending_used++] = data[i];
 	}
-	if (used)
-		terminal->ops->on_input(terminal->arg, out, used);
+}
+
+/* Sends what may be sent. */
+static void pending_send(struct terminal *terminal)
+{
+	size_t n = terminal->pending_used < terminal->credit ? terminal->pending_used
+							     : terminal->credit;
+
+	if (n == 0)
+		return;
+	terminal->credit -= n;
+	terminal->ops->on_input(terminal->arg, terminal->pending, n);
+	terminal->pending_used -= n;
+	memmove(terminal->pending, terminal->pending + n, terminal->pending_used);
+}
+
+/* Takes what the reader has, if there is room for it. */
+static void input_take(struct terminal *terminal)
+{
+	uint8_t buf[INPUT_MAX];
+	size_t len = 0;
+
+	if (PENDING_MAX - terminal->pending_used < INPUT_MAX)
+		return;
+	pthread_mutex_lock(&terminal->lock);
+	if (!terminal->closed) {
+		len = terminal->input_len;
+		memcpy(buf, terminal->input, len);
+		terminal->input_len = 0;
+		pthread_cond_signal(&terminal->taken);
+	}
+	pthread_mutex_unlock(&terminal->lock);
+	pending_add(terminal, buf, len);
 }
 
 static void input_came(uv_async_t *async)
 {
 	struct terminal *terminal = async->data;
-	uint8_t buf[INPUT_MAX];
-	size_t len;
 
-	pthread_mutex_lock(&terminal->lock);
-	len = terminal->input_len;
-	memcpy(buf, terminal->input, len);
-	terminal->input_len = 0;
-	pthread_cond_signal(&terminal->taken);
-	pthread_mutex_unlock(&terminal->lock);
-	if (len)
-		input_take(terminal, buf, len);
+	input_take(terminal);
+	pending_send(terminal);
+}
+
+void terminal_credit(struct terminal *terminal, size_t bytes)
+{
+	terminal->credit += bytes;
+	pending_send(terminal);
+	input_take(terminal);
+	pending_send(terminal);
 }
 
 static void signal_came(uv_signal_t *handle, int signum)
 {
 	struct terminal *terminal = handle->data;
 
+	terminal->hurried = true;
 	terminal->ops->on_signal(terminal->arg, signum);
 }
 
@@ -167,6 +212,13 @@ struct terminal *terminal_new(uv_loop_t *loop, const struct terminal_ops *ops, v
 
 	if (!terminal)
 		return NULL;
+	terminal->pending = malloc(PENDING_MAX);
+	terminal->output = terminal->pending ? output_new(STDOUT_FILENO) : NULL;
+	if (!terminal->output) {
+		free(terminal->pending);
+		free(terminal);
+		return NULL;
+	}
 	terminal->ops = ops;
 	terminal->arg = arg;
 	pthread_mutex_init(&terminal->lock, NULL);
@@ -231,10 +283,14 @@ void terminal_close(struct terminal *terminal)
 	terminal->closed = true;
 	pthread_cond_signal(&terminal->taken);
 	pthread_mutex_unlock(&terminal->lock);
+	/* Not TCSADRAIN: it would wait for a terminal that is paused, with its keys still raw. */
 	if (terminal->raw)
-		tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal->saved);
+		tcsetattr(STDIN_FILENO, TCSANOW, &terminal->saved);
 	terminal->raw = false;
+	/* From here on a signal ends us at once. */
 	for (size_t i = 0; i < SIGNALS; i++)
 		uv_close((uv_handle_t *)&terminal->signal[i], handle_closed);
 	uv_close((uv_handle_t *)&terminal->wake, handle_closed);
+	output_close(terminal->output, terminal->hurried ? HURRIED_MS : 0);
+	terminal->output = NULL;
 }

@@ -212,6 +212,8 @@ static pid_t node_start(struct up *up, unsigned number)
 			token,
 			(char[]){"--run-dir"},
 			run_dir,
+			(char[]){"--console-dir"},
+			run_dir,
 			up->vmm ? (char[]){"--vmm"} : NULL,
 			(char *)(uintptr_t)up->vmm,
 			NULL};

@@ -47,6 +47,15 @@ static void ended_take(struct console *console, const json_t *msg)
 	console_end(console, (int)code, text);
 }
 
+static void credit_take(struct console *console, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	unsigned bytes;
+
+	if (control_get_uint(msg, "bytes", 1, CONTROL_INPUT_WINDOW, &bytes, why) == 0)
+		terminal_credit(console->terminal, bytes);
+}
+
 static void console_msg(struct client *client, json_t *msg, const uint8_t *blob, size_t len)
 {
 	struct console *console = client->user;
@@ -57,8 +66,10 @@ static void console_msg(struct client *client, json_t *msg, const uint8_t *blob,
 		terminal_attach(console->terminal);
 	}
 	if (control_is(msg, "console-attached") || control_is(msg, "console-output")) {
-		if (terminal_write(blob, len) < 0)
+		if (terminal_output(console->terminal, msg, blob, len) < 0)
 			console_end(console, EXIT_ERROR, "the output is closed");
+	} else if (control_is(msg, "console-credit")) {
+		credit_take(console, msg);
 	} else if (control_is(msg, "vm-ended")) {
 		ended_take(console, msg);
 	}

@@ -14,7 +14,8 @@ struct run {
 	struct run_options opts;
 	struct run_upload upload;
 	struct terminal *terminal;
-	FILE *stats_json; /* or null */
+	FILE *stats_json;  /* or null */
+	FILE *console_log; /* or null */
 	char vm[NAME_MAX_LEN + 1];
 	bool placed;  /* the coordinator took it */
 	bool stopped; /* we asked for its end */
@@ -43,10 +44,10 @@ static void run_open(struct client *client)
 		"{s:s, s:O, s:s, s:I, s:I, s:b, s:i, s:I, s:i, s:s, s:b, s:b}", "type", "run",
 		"slices", run->opts.slices, "append", run->opts.append ? run->opts.append : "",
 		"kernel_bytes", (json_int_t)run->upload.bytes[RUN_KERNEL], "initrd_bytes",
-		(json_int_t)run->upload.bytes[RUN_INITRD], "console", !run->opts.no_console, "cpus",
-		(int)run->opts.cpus, "mem_bytes", (json_int_t)run->opts.mem_bytes, "nodes",
-		(int)run->opts.nodes, "cpu", run->opts.cpu, "force", (int)run->opts.force, "micro",
-		run->opts.guest != NULL);
+		(json_int_t)run->upload.bytes[RUN_INITRD], "console",
+		!run->opts.no_console || run->console_log, "cpus", (int)run->opts.cpus, "mem_bytes",
+		(json_int_t)run->opts.mem_bytes, "nodes", (int)run->opts.nodes, "cpu",
+		run->opts.cpu, "force", (int)run->opts.force, "micro", run->opts.guest != NULL);
 
 	if (run->opts.name)
 		json_object_set_new(msg, "name", json_string(run->opts.name));
@@ -174,6 +175,37 @@ static void run_stop(struct run *run)
 	client_deadline(&run->client, STOP_MS);
 }
 
+static void credit_take(struct run *run, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	unsigned bytes;
+
+	if (control_get_uint(msg, "bytes", 1, CONTROL_INPUT_WINDOW, &bytes, why) == 0)
+		terminal_credit(run->terminal, bytes);
+}
+
+static void log_write(struct run *run, const void *data, size_t len)
+{
+	if (!run->console_log || fwrite(data, 1, len, run->console_log) == len)
+		return;
+	cli_say("cannot write all of %s: %s", run->opts.console_log, strerror(errno));
+	fclose(run->console_log);
+	run->console_log = NULL;
+}
+
+/* Console output: all of it into the log, and what the reader of our output has room for there. */
+static void output_take(struct run *run, const json_t *msg, const uint8_t *data, size_t len)
+{
+	char mark[CONTROL_MARK_MAX];
+	uint64_t lost = output_lost_of(msg);
+
+	if (lost)
+		log_write(run, mark, control_console_mark(lost, mark));
+	log_write(run, data, len);
+	if (!run->opts.no_console && terminal_output(run->terminal, msg, data, len) < 0)
+		run_stop(run);
+}
+
 static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, size_t len)
 {
 	struct run *run = client->user;
@@ -189,8 +221,9 @@ static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, siz
 	} else if (control_is(msg, "vm-state")) {
 		state_take(run, msg);
 	} else if (control_is(msg, "console-output")) {
-		if (terminal_write(blob, len) < 0)
-			run_stop(run);
+		output_take(run, msg, blob, len);
+	} else if (control_is(msg, "console-credit")) {
+		credit_take(run, msg);
 	} else if (control_is(msg, "vm-ended")) {
 		ended_take(run, msg);
 	} else if (control_is(msg, "detached")) {
@@ -243,15 +276,25 @@ static const struct client_ops client_ops = {run_open, run_msg, run_lost, run_ov
 static const struct terminal_ops terminal_ops = {run_input, run_key, run_signal};
 
 /* Before the VM runs: a file that cannot be written shall not be found out at its end. */
-static int stats_open(struct run *run)
+static int file_open(const char *path, FILE **out)
 {
-	const char *path = run->opts.stats_json;
-
-	run->stats_json = path ? fopen(path, "we") : NULL;
-	if (!path || run->stats_json)
+	*out = path ? fopen(path, "we") : NULL;
+	if (!path || *out)
 		return EXIT_OK;
 	cli_say("cannot write %s: %s", path, strerror(errno));
 	return EXIT_ERROR;
+}
+
+static int files_open(struct run *run)
+{
+	int code = file_open(run->opts.stats_json, &run->stats_json);
+
+	if (!code)
+		code = file_open(run->opts.console_log, &run->console_log);
+	/* The log is for those who look while the guest runs, too. */
+	if (run->console_log)
+		setvbuf(run->console_log, NULL, _IONBF, 0);
+	return code;
 }
 
 static int run_main(struct run *run, int argc, char **argv)
@@ -267,7 +310,7 @@ static int run_main(struct run *run, int argc, char **argv)
 	code = cli_target_resolve(&target);
 	if (code)
 		return code;
-	code = stats_open(run);
+	code = files_open(run);
 	if (code)
 		return code;
 	run->client.ops = &client_ops;
@@ -288,6 +331,8 @@ int cmd_run(int argc, char **argv)
 
 	if (run && run->stats_json)
 		fclose(run->stats_json);
+	if (run && run->console_log)
+		fclose(run->console_log);
 	if (run)
 		json_decref(run->opts.slices);
 	free(run);

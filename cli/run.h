@@ -25,7 +25,8 @@ struct run_options {
 	unsigned cache_percent;
 	json_t *slices; /* array of {node, cpus, mem_bytes} */
 	bool no_console, stats, force;
-	const char *stats_json; /* a file for the statistics; null: none */
+	const char *stats_json;	 /* a file for the statistics; null: none */
+	const char *console_log; /* a file for all console output; null: none */
 };
 
 /* cli_run_options.c. Returns -1 to go on, else the exit code. */

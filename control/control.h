@@ -24,9 +24,13 @@
 /* The longest message is the list of VMs: 64 VMs of 64 slices at about 450 bytes each; next, the
  * list of nodes: 128 reports of hosts at about 4 KiB. */
 #define CONTROL_JSON_MAX (2u << 20)
-/* One piece of an uploaded file; a whole console ring (64 KiB) fits too. */
+/* A whole console ring (64 KiB) fits, and a piece of a file. */
 #define CONTROL_BLOB_MAX (256u << 10)
-/* Bytes waiting for a slow peer: a dozen uploads with their whole window, and then some. */
+/* One piece of an uploaded file, and what one upload may have on its way: enough to hide two hops. */
+#define CONTROL_UPLOAD_PIECE  (64u << 10)
+#define CONTROL_UPLOAD_WINDOW (3 * CONTROL_UPLOAD_PIECE)
+/* Bytes waiting for a slow peer: the windows of as many uploads as there can be VMs (64), those of
+ * all clients' console input, and then some. */
 #define CONTROL_QUEUE_MAX (16u << 20)
 /* Console output is dropped, not queued, for a peer that is this far behind. */
 #define CONTROL_CONSOLE_QUEUE_MAX (1u << 20)
@@ -147,6 +151,19 @@ int control_token_read(const char *path, char token[CONTROL_TOKEN_MAX]);
 /* 0, or -EINVAL when it has a word with which Linux cannot come up here: the sentence in why
  * (CONTROL_WHY_MAX bytes) names it. Any thread. */
 int control_kernel_words_check(const char *cmdline, char *why);
+
+/* ---- the console's stream (console.c) ---- */
+
+/* Input that one client may have on its way to the guest. All clients' windows together are what a
+ * slice has room for. */
+#define CONTROL_INPUT_WINDOW 4096u
+/* The longest mark, with its zero. */
+#define CONTROL_MARK_MAX 96
+/*
+ * Writes what stands in the stream of console output in place of bytes that were dropped:
+ * "[pangea: N bytes of console output were not shown here]" on a line of its own; its length.
+ */
+size_t control_console_mark(uint64_t bytes, char out[CONTROL_MARK_MAX]);
 
 /* ---- connections (uv_conn.c, uv_listen.c) ----
  * Everything runs in the loop's thread; nothing here may be called from another one.

@@ -197,6 +197,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 {
 	peer->vm = vm;
 	peer->owner = true;
+	peer->upload_owed = 0;
 	peer->console = request->console;
 	snprintf(vm->append, sizeof(vm->append), "%s", request->append);
 	vm->cpu = request->cpu;
@@ -252,18 +253,38 @@ static void run_take(struct coordinator *co, struct peer *peer,
 		client_error(co, peer, EXIT_ERROR, "the coordinator runs its 64 VMs already");
 }
 
-/* A piece of the kernel or initrd: relayed to the boot node as it came. */
+/* A piece of the kernel or initrd: its fields checked, on to the boot node. */
 static void chunk_take(struct coordinator *co, struct peer *peer,
 		       const struct coordinator_event *event)
 {
 	struct vm *vm = peer->vm;
+	char why[CONTROL_WHY_MAX];
+	const char *file;
+	uint64_t offset;
 
+	static_assert((uint64_t)VMS_MAX * CONTROL_UPLOAD_WINDOW +
+				      (uint64_t)PEERS_MAX * CONTROL_INPUT_WINDOW <
+			      CONTROL_QUEUE_MAX - CONTROL_JSON_MAX / 2,
+		      "what all clients may send to one node fits into its queue");
 	if (!vm || !peer->owner || vm->state != VM_PLACING || !vm->slice[0].node)
 		return; /* the VM ended while the piece was under way */
-	json_t *msg = json_deep_copy(event->msg);
-	invariant(msg != NULL);
-	json_object_set_new(msg, "vm", json_string(vm->name));
-	action_send(co, vm->slice[0].node->peer, msg, event->blob, event->blob_len);
+	if (control_get_string(event->msg, "file", &file, why) < 0 ||
+	    control_get_u64(event->msg, "offset", 0, FILE_BYTES_MAX, &offset, why) < 0) {
+		peer_refuse(co, peer, why);
+		return;
+	}
+	if (event->blob_len > CONTROL_UPLOAD_WINDOW - peer->upload_owed) {
+		snprintf(why, sizeof(why), "%zu bytes of a file came where %u were allowed",
+			 event->blob_len, CONTROL_UPLOAD_WINDOW - peer->upload_owed);
+		peer_refuse(co, peer, why);
+		return;
+	}
+	peer->upload_owed += (unsigned)event->blob_len;
+	action_send(co, vm->slice[0].node->peer,
+		    message_make("{s:s, s:s, s:s, s:I}", "type", "file-chunk", "vm", vm->name,
+				 "file", strcmp(file, "kernel") == 0 ? "kernel" : "initrd",
+				 "offset", (json_int_t)offset),
+		    event->blob, event->blob_len);
 	vm_state_set(co, vm, VM_PLACING); /* renews the deadline */
 }
 
@@ -325,14 +346,8 @@ static void console_attach(struct coordinator *co, struct peer *peer,
 		    message_make("{s:s, s:s}", "type", "console-attached", "vm", vm->name), past,
 		    vm->ring_used);
 	free(past);
-}
-
-static void input_take(struct coordinator *co, struct peer *peer,
-		       const struct coordinator_event *event)
-{
-	if (peer->vm && peer->vm->state == VM_RUNNING)
-		slice_send(co, peer->vm, 0, message_make("{s:s}", "type", "console-input"),
-			   event->blob, event->blob_len);
+	if (vm->state == VM_RUNNING)
+		console_input_allow(co, peer);
 }
 
 static void detach_take(struct coordinator *co, struct peer *peer,
@@ -340,7 +355,8 @@ static void detach_take(struct coordinator *co, struct peer *peer,
 {
 	(void)event;
 	peer->vm = NULL;
-	peer->owner = peer->console = false;
+	peer->owner = false;
+	console_leave(peer);
 	action_send(co, peer->id, message_make("{s:s}", "type", "detached"), NULL, 0);
 }
 
@@ -356,9 +372,15 @@ static const struct {
 	void (*take)(struct coordinator *co, struct peer *peer,
 		     const struct coordinator_event *event);
 } requests[] = {
-	{"nodes", nodes_take},	       {"vms", vms_take},	{"run", run_take},
-	{"file-chunk", chunk_take},    {"stop", stop_take},	{"console", console_attach},
-	{"console-input", input_take}, {"detach", detach_take}, {"heartbeat", heartbeat_take},
+	{"nodes", nodes_take},
+	{"vms", vms_take},
+	{"run", run_take},
+	{"file-chunk", chunk_take},
+	{"stop", stop_take},
+	{"console", console_attach},
+	{"console-input", console_input_take},
+	{"detach", detach_take},
+	{"heartbeat", heartbeat_take},
 };
 
 void client_message(struct coordinator *co, struct peer *peer,

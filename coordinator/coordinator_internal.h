@@ -107,6 +107,7 @@ struct vm {
 	/* the newest ring_used bytes of console output, ending before ring_at */
 	uint8_t ring[CONSOLE_RING_BYTES];
 	size_t ring_at, ring_used;
+	unsigned input_turn; /* whose input is taken to be the next that the guest took */
 };
 
 struct peer {
@@ -116,16 +117,19 @@ struct peer {
 	struct vm *vm;	   /* a CLI waits for this VM's end */
 	bool owner;	   /* the VM ends when this peer goes */
 	bool console;	   /* wants its output */
+	/* Console input in bytes: what it may still send, and what the slice has not yet taken; together
+	 * CONTROL_INPUT_WINDOW once the VM runs. */
+	unsigned input_credit, input_owed;
+	unsigned upload_owed; /* bytes of its kernel that the boot node has not acknowledged */
 };
 
 struct coordinator {
 	struct node node[NODES_MAX];
 	struct peer peer[PEERS_MAX];
 	struct vm *vm[VMS_MAX];
-	uint64_t rng;
 	unsigned vm_number; /* of the last name we invented */
 	/* of the step under way */
-	uint64_t now_ms;
+	uint64_t now_ms, fresh_key;
 	struct coordinator_actions *out;
 };
 
@@ -185,8 +189,22 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats);
 void vm_free(struct vm *vm);
 /* The rate of a guest's TSC that the VM's nodes can give under KVM; 0: any. */
 uint64_t vm_tsc_choose(const struct vm *vm);
-/* Console output: into the ring and to all who watch. */
-void vm_console(struct coordinator *co, struct vm *vm, const uint8_t *data, size_t len);
+/* Console output: into the ring and to all who watch. lost: bytes dropped before it on its way. */
+void vm_console(struct coordinator *co, struct vm *vm, uint64_t lost, const uint8_t *data,
+		size_t len);
+
+/* ---- coordinator_console.c ---- */
+/* The peer, who watches a VM that runs, may type. */
+void console_input_allow(struct coordinator *co, struct peer *peer);
+/* Everybody who watches the VM may type: it runs now. */
+void console_inputs_allow(struct coordinator *co, struct vm *vm);
+/* The peer has let go of its VM's console. */
+void console_leave(struct peer *peer);
+/* Bytes that a client typed. */
+void console_input_take(struct coordinator *co, struct peer *peer,
+			const struct coordinator_event *event);
+/* The guest has taken this many of them. */
+void console_input_taken(struct coordinator *co, struct vm *vm, uint64_t bytes);
 
 /* ---- coordinator_slices.c ---- */
 /* A message of a node about one of its slices or VMs. */

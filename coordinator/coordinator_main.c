@@ -21,6 +21,9 @@
 struct shell_peer {
 	uint64_t id; /* 0: free */
 	struct control_conn *conn;
+	/* Console output dropped and not yet told: how much, and a message it came in. */
+	uint64_t console_lost;
+	json_t *console_msg;
 };
 
 struct shell {
@@ -53,25 +56,74 @@ static struct shell_peer *peer_of(struct shell *shell, const struct control_conn
 	return NULL;
 }
 
+static void action_send(struct shell_peer *peer, const json_t *msg, const void *blob, size_t len)
+{
+	int err = control_send(peer->conn, msg, blob, len);
+
+	/* One message that is too long: its receiver can do nothing about it. */
+	if (err == -PANGEA_EWIRELEN || err == -EINVAL) {
+		log_error("cannot say \"%s\" to connection %llu: %s", control_type(msg),
+			  (unsigned long long)peer->id, error_text(err));
+		return;
+	}
+	if (err && err != -EPIPE) {
+		log_warn("cannot send to connection %llu: %s; closing it",
+			 (unsigned long long)peer->id, error_text(err));
+		control_abort(peer->conn);
+	}
+}
+
+/* Tells a slow watcher what it missed, in a message of its own or with what comes next. */
+static void console_send(struct shell_peer *peer, const json_t *msg, const void *blob, size_t len)
+{
+	json_t *copy = json_copy((json_t *)msg);
+
+	invariant(copy != NULL);
+	json_object_set_new(copy, "lost", json_integer((json_int_t)peer->console_lost));
+	action_send(peer, copy, blob, len);
+	json_decref(copy);
+	json_decref(peer->console_msg);
+	peer->console_msg = NULL;
+	peer->console_lost = 0;
+}
+
+static void console_lost_send(struct shell_peer *peer)
+{
+	if (peer->console_lost)
+		console_send(peer, peer->console_msg, NULL, 0);
+}
+
+/* Console output waits for a slow watcher, then is dropped; it resumes once half has gone. */
+static void console_take(struct shell_peer *peer, const struct coordinator_action *action)
+{
+	size_t limit =
+		peer->console_lost ? CONTROL_CONSOLE_QUEUE_MAX / 2 : CONTROL_CONSOLE_QUEUE_MAX;
+
+	peer->console_lost += (uint64_t)json_integer_value(json_object_get(action->msg, "lost"));
+	if (control_queued(peer->conn) <= limit) {
+		console_send(peer, action->msg, action->blob, action->blob_len);
+		return;
+	}
+	peer->console_lost += action->blob_len;
+	if (!peer->console_msg)
+		peer->console_msg = json_incref(action->msg);
+}
+
 static void action_do(struct shell *shell, const struct coordinator_action *action)
 {
 	struct shell_peer *peer = peer_find(shell, action->peer);
-	int err;
 
 	if (!peer)
 		return;
 	switch (action->type) {
 	case COORDINATOR_CONSOLE:
-		if (control_queued(peer->conn) > CONTROL_CONSOLE_QUEUE_MAX)
-			return;
-		/* fall through */
+		console_take(peer, action);
+		break;
 	case COORDINATOR_SEND:
-		err = control_send(peer->conn, action->msg, action->blob, action->blob_len);
-		if (err && err != -EPIPE) {
-			log_warn("cannot send to connection %llu: %s; closing it",
-				 (unsigned long long)peer->id, error_text(err));
-			control_abort(peer->conn);
-		}
+		/* Before the VM's end, and before a slow watcher has left. */
+		if (control_is(action->msg, "vm-ended") || control_is(action->msg, "detached"))
+			console_lost_send(peer);
+		action_send(peer, action->msg, action->blob, action->blob_len);
 		break;
 	case COORDINATOR_REFUSE:
 		log_warn("connection %llu closed: %s", (unsigned long long)peer->id, action->why);
@@ -80,11 +132,22 @@ static void action_do(struct shell *shell, const struct coordinator_action *acti
 	}
 }
 
+/* From the kernel each time: whoever knows one VM's key learns nothing of another's. */
+static uint64_t key_draw(void)
+{
+	uint64_t key;
+
+	invariant(getrandom(&key, sizeof(key), 0) == (ssize_t)sizeof(key));
+	return key;
+}
+
 static void step(struct shell *shell, struct coordinator_event *event)
 {
 	struct coordinator_actions actions = {0};
 
 	event->now_ms = clock_now_ns() / NS_PER_MS;
+	if (event->type == COORDINATOR_MESSAGE)
+		event->fresh_key = key_draw();
 	coordinator_step(shell->co, event, &actions);
 	for (size_t i = 0; i < actions.count; i++)
 		action_do(shell, &actions.list[i]);
@@ -100,7 +163,7 @@ static void peer_opened(struct control_conn *conn, enum control_role role)
 		control_refuse(conn, -ENOMEM, "the coordinator has too many connections");
 		return;
 	}
-	*peer = (struct shell_peer){++shell->next_id, conn};
+	*peer = (struct shell_peer){.id = ++shell->next_id, .conn = conn};
 	log_debug("connection %llu: %s", (unsigned long long)peer->id, control_role_name(role));
 	step(shell, &(struct coordinator_event){
 			    .type = COORDINATOR_OPENED, .peer = peer->id, .role = role});
@@ -131,6 +194,7 @@ static void peer_closed(struct control_conn *conn, int err, const char *why)
 	uint64_t id = peer->id;
 	log_debug("connection %llu ended (%s): %s", (unsigned long long)id,
 		  err ? error_name(err) : "closed", why);
+	json_decref(peer->console_msg);
 	memset(peer, 0, sizeof(*peer));
 	if (!shell->stopping)
 		step(shell, &(struct coordinator_event){
@@ -143,6 +207,11 @@ static void tick(uv_timer_t *timer)
 {
 	struct shell *shell = timer->data;
 
+	/* A guest that falls silent behind a gap: nothing else would tell of it. */
+	for (unsigned i = 0; i < CONTROL_CONNS_MAX; i++)
+		if (shell->peer[i].id && shell->peer[i].console_lost &&
+		    control_queued(shell->peer[i].conn) <= CONTROL_CONSOLE_QUEUE_MAX / 2)
+			console_lost_send(&shell->peer[i]);
 	step(shell, &(struct coordinator_event){.type = COORDINATOR_TICK});
 }
 
@@ -295,7 +364,6 @@ static int token_load(struct shell *shell)
 int main(int argc, char **argv)
 {
 	struct shell *shell = calloc(1, sizeof(*shell));
-	uint64_t seed;
 	int code = EXIT_ERROR;
 
 	if (!shell)
@@ -308,9 +376,9 @@ int main(int argc, char **argv)
 	/* Files it makes are its user's alone; a write to a closed socket is an error code. */
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
-	if (token_load(shell) < 0 || getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+	if (token_load(shell) < 0)
 		goto out;
-	shell->co = coordinator_new(seed);
+	shell->co = coordinator_new();
 	if (!shell->co)
 		goto out;
 	uv_loop_init(&shell->loop);

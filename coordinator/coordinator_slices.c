@@ -71,6 +71,22 @@ static int listening_take(struct report *report, char *why)
 	return err;
 }
 
+/* The integers of a list; null if there is anything else in it. */
+static json_t *integers_copy(const json_t *list)
+{
+	json_t *copy = json_array(), *value;
+	size_t i;
+
+	json_array_foreach(list, i, value)
+	{
+		if (json_is_integer(value) && json_array_append(copy, value) == 0)
+			continue;
+		json_decref(copy);
+		return NULL;
+	}
+	return copy;
+}
+
 static int connected_take(struct report *report, char *why)
 {
 	json_t *rtt = NULL;
@@ -82,7 +98,12 @@ static int connected_take(struct report *report, char *why)
 		err = step_take(report, SLICE_LISTENING, why);
 	if (err)
 		return err;
-	report->slice->rtt_ns = rtt ? json_deep_copy(rtt) : NULL;
+	report->slice->rtt_ns = rtt ? integers_copy(rtt) : NULL;
+	if (rtt && !report->slice->rtt_ns) {
+		snprintf(why, CONTROL_WHY_MAX,
+			 "malformed control message: \"rtt_ns\" has more than integers");
+		return -PANGEA_ECONTROL;
+	}
 	vm_advance(report->co, report->vm);
 	return 0;
 }
@@ -211,9 +232,27 @@ static int gone_take(struct report *report, char *why)
 
 static int console_take(struct report *report, char *why)
 {
-	(void)why;
-	vm_console(report->co, report->vm, report->event->blob, report->event->blob_len);
-	return 0;
+	const struct coordinator_event *event = report->event;
+	uint64_t lost = 0;
+	int err = 0;
+
+	if (json_object_get(event->msg, "lost"))
+		err = control_get_u64(event->msg, "lost", 0, INT64_MAX / 2, &lost, why);
+	if (!err)
+		vm_console(report->co, report->vm, lost, event->blob, event->blob_len);
+	return err;
+}
+
+/* At most what all clients may have sent. */
+static int console_taken(struct report *report, char *why)
+{
+	uint64_t bytes;
+	int err = control_get_u64(report->event->msg, "bytes", 1,
+				  (uint64_t)CONTROL_INPUT_WINDOW * PEERS_MAX, &bytes, why);
+
+	if (!err)
+		console_input_taken(report->co, report->vm, bytes);
+	return err;
 }
 
 static const struct {
@@ -223,17 +262,52 @@ static const struct {
 	{"slice-listening", listening_take}, {"slice-connected", connected_take},
 	{"slice-started", started_take},     {"slice-stats", stats_take},
 	{"slice-exit", exit_take},	     {"slice-gone", gone_take},
-	{"console-output", console_take},
+	{"console-output", console_take},    {"console-taken", console_taken},
 };
 
-static int report_take(struct report *report, char *why)
+/* A report that makes no sense ends the VM of that slice, and nothing else on its node. */
+static void report_take(struct report *report)
 {
-	for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++)
-		if (control_is(report->event->msg, reports[i].type))
-			return reports[i].take(report, why);
-	snprintf(why, CONTROL_WHY_MAX, "malformed control message: unknown type \"%.40s\"",
+	char why[CONTROL_WHY_MAX], reason[CONTROL_WHY_MAX], node[NAME_MAX_LEN + 1];
+	int err = -PANGEA_ECONTROL;
+
+	snprintf(why, sizeof(why), "malformed control message: unknown type \"%.40s\"",
 		 control_type(report->event->msg));
-	return -PANGEA_ECONTROL;
+	for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
+		if (!control_is(report->event->msg, reports[i].type))
+			continue;
+		err = reports[i].take(report, why);
+		break;
+	}
+	if (!err)
+		return;
+	memcpy(node, report->slice->node_name, sizeof(node));
+	snprintf(reason, sizeof(reason), "slice %u on node %s sent a bad report (%.250s)",
+		 report->index, node, why);
+	vm_end(report->co, report->vm, EXIT_NODE_LOST, node, reason);
+}
+
+/* A piece has arrived: the owner may send as much again. */
+static void ack_take(struct coordinator *co, struct vm *vm, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX], reason[CONTROL_WHY_MAX];
+	unsigned bytes;
+
+	if (control_get_uint(msg, "bytes", 1, CONTROL_UPLOAD_WINDOW, &bytes, why) < 0) {
+		snprintf(reason, sizeof(reason), "node %s: %.200s", vm->slice[0].node_name, why);
+		vm_end(co, vm, EXIT_NODE_LOST, vm->slice[0].node_name, reason);
+		return;
+	}
+	for (unsigned i = 0; i < PEERS_MAX; i++) {
+		struct peer *peer = &co->peer[i];
+		if (!peer->id || peer->vm != vm || !peer->owner)
+			continue;
+		peer->upload_owed -= bytes < peer->upload_owed ? bytes : peer->upload_owed;
+		action_send(co, peer->id,
+			    message_make("{s:s, s:s, s:i}", "type", "file-ack", "vm", vm->name,
+					 "bytes", (int)bytes),
+			    NULL, 0);
+	}
 }
 
 /* The boot node's news about the uploaded files. */
@@ -253,9 +327,7 @@ static void files_take(struct coordinator *co, struct vm *vm, const json_t *msg)
 			 vm->slice[0].node_name, said);
 		vm_end(co, vm, EXIT_ERROR, NULL, reason);
 	} else {
-		for (unsigned i = 0; i < PEERS_MAX; i++)
-			if (co->peer[i].id && co->peer[i].vm == vm && co->peer[i].owner)
-				action_send(co, co->peer[i].id, json_deep_copy(msg), NULL, 0);
+		ack_take(co, vm, msg);
 	}
 }
 
@@ -289,5 +361,6 @@ int node_slice_message(struct coordinator *co, struct node *node,
 	}
 	if (report.slice->state == SLICE_GONE)
 		return 0;
-	return report_take(&report, why);
+	report_take(&report);
+	return 0;
 }

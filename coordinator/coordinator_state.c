@@ -8,13 +8,9 @@
 #include "base/log.h"
 #include "coordinator/coordinator_internal.h"
 
-struct coordinator *coordinator_new(uint64_t seed)
+struct coordinator *coordinator_new(void)
 {
-	struct coordinator *co = calloc(1, sizeof(*co));
-
-	if (co)
-		co->rng = seed;
-	return co;
+	return calloc(1, sizeof(struct coordinator));
 }
 
 void coordinator_free(struct coordinator *co)
@@ -154,6 +150,7 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 	struct peer *peer = event->peer ? peer_find(co, event->peer) : NULL;
 
 	co->now_ms = event->now_ms;
+	co->fresh_key = event->fresh_key;
 	co->out = out;
 	switch (event->type) {
 	case COORDINATOR_OPENED:

@@ -21,7 +21,9 @@ enum coordinator_event_type {
 struct coordinator_event {
 	enum coordinator_event_type type;
 	uint64_t now_ms; /* monotonic; never goes back from event to event */
-	uint64_t peer;	 /* a number that is never used again for another connection */
+	/* Drawn for this event alone: the key of the VM that it may make. */
+	uint64_t fresh_key;
+	uint64_t peer; /* a number that is never used again for another connection */
 	enum control_role role;
 	const json_t *msg;
 	const uint8_t *blob;
@@ -49,8 +51,8 @@ struct coordinator_actions {
 	size_t count, room;
 };
 
-/* seed makes the VMs' keys; the same seed and events give the same actions. Null: no memory. */
-struct coordinator *coordinator_new(uint64_t seed);
+/* The same events give the same actions. Null: no memory. */
+struct coordinator *coordinator_new(void);
 void coordinator_free(struct coordinator *co);
 /* Takes one event and appends to out what is to be done, in order. */
 void coordinator_step(struct coordinator *co, const struct coordinator_event *event,

@@ -22,16 +22,6 @@ const char *vm_state_word(enum vm_state state)
 	return states[state].word;
 }
 
-/* splitmix64: the keys need only differ; the seed comes from the shell. */
-static uint64_t random_next(struct coordinator *co)
-{
-	uint64_t z = co->rng += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
 struct vm *vm_create(struct coordinator *co, const char *name, const struct placement *placement)
 {
 	struct vm *vm = NULL;
@@ -42,7 +32,7 @@ struct vm *vm_create(struct coordinator *co, const char *name, const struct plac
 	if (!vm)
 		return NULL;
 	snprintf(vm->name, sizeof(vm->name), "%s", name);
-	vm->key = random_next(co);
+	vm->key = co->fresh_key;
 	vm->created_ms = co->now_ms;
 	vm->slices = placement->slices;
 	for (unsigned i = 0; i < vm->slices; i++) {
@@ -220,8 +210,10 @@ void vm_advance(struct coordinator *co, struct vm *vm)
 			slices_run(co, vm);
 		break;
 	case VM_BOOTING:
-		if (slices_all(vm, SLICE_STARTED))
-			vm_state_set(co, vm, VM_RUNNING);
+		if (!slices_all(vm, SLICE_STARTED))
+			break;
+		vm_state_set(co, vm, VM_RUNNING);
+		console_inputs_allow(co, vm);
 		break;
 	case VM_PLACING:
 	case VM_RUNNING:
@@ -285,7 +277,8 @@ static void ended_tell(struct coordinator *co, struct vm *vm)
 					 vm->lost, "slices", vm_slices_json(vm, true)),
 			    NULL, 0);
 		peer->vm = NULL;
-		peer->owner = peer->console = false;
+		peer->owner = false;
+		console_leave(peer);
 	}
 }
 
@@ -399,15 +392,19 @@ static void ring_add(struct vm *vm, const uint8_t *data, size_t len)
 		vm->ring_used = CONSOLE_RING_BYTES;
 }
 
-void vm_console(struct coordinator *co, struct vm *vm, const uint8_t *data, size_t len)
+void vm_console(struct coordinator *co, struct vm *vm, uint64_t lost, const uint8_t *data,
+		size_t len)
 {
-	if (len == 0)
-		return;
-	ring_add(vm, data, len);
-	for (unsigned i = 0; i < PEERS_MAX; i++)
+	char mark[CONTROL_MARK_MAX];
+
+	if (lost)
+		ring_add(vm, (uint8_t *)mark, control_console_mark(lost, mark));
+	if (len)
+		ring_add(vm, data, len);
+	for (unsigned i = 0; i < PEERS_MAX && (len || lost); i++)
 		if (co->peer[i].id && co->peer[i].vm == vm && co->peer[i].console)
 			action_console(co, co->peer[i].id,
-				       message_make("{s:s, s:s}", "type", "console-output", "vm",
-						    vm->name),
+				       message_make("{s:s, s:s, s:I}", "type", "console-output",
+						    "vm", vm->name, "lost", (json_int_t)lost),
 				       data, len);
 }

@@ -35,6 +35,15 @@ struct upload {
 	int fd[UPLOAD_FILES];
 };
 
+/* How far a slice has come by its own words; each is said once, in this order but for the last. */
+enum slice_said {
+	SAID_NOTHING,
+	SAID_LISTENING,
+	SAID_CONNECTED,
+	SAID_STARTED,
+	SAID_EXIT,
+};
+
 struct node_slice {
 	struct node_daemon *node;
 	char vm[NAME_MAX_LEN + 1];
@@ -47,10 +56,17 @@ struct node_slice {
 	struct control_conn *conn;
 	struct control_deadline *deadline; /* to exit, then to close */
 	char how[CONTROL_WHY_MAX];	   /* how it ended, if not by its exit status */
+	uint64_t console_lost;		   /* bytes of output dropped and not yet told */
+	int log_fd;			   /* of its console; -1: none */
+	uint64_t log_bytes;
+	enum slice_said said;
+	uint64_t input_owed; /* bytes of console input it was given and did not say it took */
+	uint64_t reports_ns; /* its allowance of reports: node_check.c */
 };
 
 struct node_options {
 	const char *coordinator, *name, *data_address, *run_dir, *vmm, *token_file;
+	const char *console_dir; /* logs of consoles; null: none */
 	unsigned cpus;
 	uint64_t mem_bytes;
 };
@@ -98,6 +114,26 @@ void slices_kill(struct node_daemon *node);
 /* A child has ended. */
 void slices_reap(struct node_daemon *node);
 bool slices_any(const struct node_daemon *node);
+
+/* ---- node_check.c ---- */
+/*
+ * Checks what a slice says, but for console-output. 0, and a new message for the coordinator, made
+ * of the checked fields; or -PANGEA_ECONTROL or -ENOMEM with a sentence in why.
+ */
+int report_check(struct node_slice *slice, const json_t *msg, json_t **out, char *why);
+
+/* ---- node_console.c ---- */
+/* Begins the log of a slice's console, if the daemon keeps one. */
+void console_log_open(struct node_slice *slice);
+void console_log_close(struct node_slice *slice);
+/*
+ * Takes a slice's console-output: into the log, and on to the coordinator, or dropped while that is
+ * far behind. 0, or -PANGEA_ECONTROL with a sentence in why.
+ */
+int console_relay(struct node_slice *slice, const json_t *msg, const uint8_t *data, size_t len,
+		  char *why);
+/* Tells what was dropped and not yet told; before the slice's last words. */
+void console_lost_send(struct node_slice *slice);
 
 /* ---- node_spawn.c ---- */
 /*

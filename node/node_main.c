@@ -26,6 +26,7 @@ static const char usage[] =
 	"  --mem SIZE               memory on offer, as 512M or 16G (half of the machine's)\n"
 	"  --data-address ADDRESS   where slices reach each other, numeric (127.0.0.1)\n"
 	"  --run-dir DIR            for temporary files (under $XDG_RUNTIME_DIR or /tmp)\n"
+	"  --console-dir DIR        keep what VMs that boot here print, in DIR/VM.console\n"
 	"  --token-file FILE        the coordinator's token (mode 0600, one line)\n"
 	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
 	"  --log-level LEVEL        error, warn, info or debug (info)\n"
@@ -129,6 +130,7 @@ static const struct option longs[] = {
 	{"mem", required_argument, NULL, 'M'},
 	{"data-address", required_argument, NULL, 'd'},
 	{"run-dir", required_argument, NULL, 'r'},
+	{"console-dir", required_argument, NULL, 'o'},
 	{"token-file", required_argument, NULL, 't'},
 	{"vmm", required_argument, NULL, 'x'},
 	{"log-level", required_argument, NULL, 'L'},
@@ -160,6 +162,9 @@ static int option_take(struct node_options *opts, int opt, int *level)
 		return -1;
 	case 'r':
 		opts->run_dir = optarg;
+		return -1;
+	case 'o':
+		opts->console_dir = optarg;
 		return -1;
 	case 't':
 		opts->token_file = optarg;

@@ -21,8 +21,10 @@ void link_send(struct node_daemon *node, json_t *msg, const void *blob, size_t l
 	int err = node->conn ? control_send(node->conn, msg, blob, len) : 0;
 
 	json_decref(msg);
-	if (err && err != -EPIPE) {
+	/* -EINVAL, -PANGEA_EWIRELEN: one message that cannot be said is no reason to end all. */
+	if (err && err != -EPIPE)
 		log_error("cannot send to the coordinator: %s", error_text(err));
+	if (err == -ENOBUFS || err == -ENOMEM) {
 		control_abort(node->conn);
 	}
 }

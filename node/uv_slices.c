@@ -64,6 +64,7 @@ static void slice_finish_if_over(struct node_slice *slice)
 	if (slice->index == 0)
 		upload_forget(node, slice->vm);
 	control_deadline_cancel(&slice->deadline);
+	console_log_close(slice);
 	for (unsigned i = 0; i < NODE_SLICES_MAX; i++)
 		if (node->slice[i] == slice)
 			node->slice[i] = NULL;
@@ -93,40 +94,41 @@ static void slice_hurry(struct node_slice *slice)
 		kill(slice->pid, SIGKILL);
 }
 
-static bool slice_type_known(const json_t *msg)
+/* It has lost its mind, or is somebody else's: this slice ends, and nothing else. */
+static void slice_condemn(struct node_slice *slice, const char *why)
 {
-	static const char *const types[] = {"slice-listening", "slice-connected", "slice-started",
-					    "slice-stats",     "slice-exit",	  "console-output"};
-
-	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-		if (control_is(msg, types[i]))
-			return true;
-	return false;
+	snprintf(slice->how, sizeof(slice->how), "it sent a bad report: %.300s", why);
+	control_text_clean(slice->how);
+	log_warn("VM %s: slice %u is killed: %s", slice->vm, slice->index, slice->how);
+	if (!slice->reaped)
+		kill(slice->pid, SIGKILL);
+	control_abort(slice->conn);
 }
 
 static void vmm_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len)
 {
 	struct node_slice *slice = control_user(conn);
-	struct node_daemon *node = slice->node;
+	char why[CONTROL_WHY_MAX];
+	json_t *report = NULL;
+	int err;
 
-	if (!slice_type_known(msg)) {
-		snprintf(slice->how, sizeof(slice->how), "it sent an unknown message \"%.40s\"",
-			 control_type(msg));
-		kill(slice->pid, SIGKILL);
-		control_abort(conn);
+	if (control_is(msg, "console-output") && slice->index == 0)
+		err = console_relay(slice, msg, blob, len, why);
+	else
+		err = report_check(slice, msg, &report, why);
+	if (err) {
+		slice_condemn(slice, why);
 		return;
 	}
-	if (control_is(msg, "slice-exit"))
+	if (control_is(msg, "slice-exit")) {
 		slice_hurry(slice);
+		if (!slice->orphan)
+			console_lost_send(slice);
+	}
 	if (slice->orphan)
-		return;
-	if (control_is(msg, "console-output") && node->conn &&
-	    control_queued(node->conn) > CONTROL_CONSOLE_QUEUE_MAX)
-		return;
-	json_t *copy = json_copy(msg);
-	json_object_set_new(copy, "vm", json_string(slice->vm));
-	json_object_set_new(copy, "slice", json_integer((json_int_t)slice->index));
-	link_send(node, copy, blob, len);
+		json_decref(report);
+	else if (report)
+		link_send(slice->node, report, NULL, 0);
 }
 
 static void vmm_closed(struct control_conn *conn, int err, const char *why)
@@ -302,6 +304,7 @@ void slice_start(struct node_daemon *node, const json_t *msg)
 		free(slice);
 		return;
 	}
+	console_log_open(slice);
 	*slot = slice;
 	log_info("VM %s: slice %u is process %d", slice->vm, slice->index, (int)slice->pid);
 	if (config_send(slice, msg, upload) < 0)
@@ -330,7 +333,9 @@ void slice_relay(struct node_daemon *node, const json_t *msg, const uint8_t *blo
 		return;
 	/* -EPIPE: it is ending, which its own reports will tell. */
 	int err = control_send(slice->conn, msg, blob, len);
-	if (err && err != -EPIPE && !control_is(msg, "console-input")) {
+	if (!err && control_is(msg, "console-input"))
+		slice->input_owed += len;
+	if (err && err != -EPIPE) {
 		snprintf(slice->how, sizeof(slice->how), "it cannot be told anything: %s",
 			 error_text(err));
 		kill(slice->pid, SIGKILL);

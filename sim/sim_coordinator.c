@@ -128,7 +128,7 @@ int control_create(struct sim *sim)
 	if (!control)
 		return -ENOMEM;
 	sim->control = control;
-	control->co = coordinator_new(sim->config.seed);
+	control->co = coordinator_new();
 	control->room = MESSAGES_ROOM;
 	control->message = calloc(control->room, sizeof(control->message[0]));
 	control->daemon = calloc(sim->config.nodes + 1, sizeof(control->daemon[0]));
@@ -284,8 +284,8 @@ static void owner_told(struct sim *sim, const json_t *msg)
 	struct control *control = sim->control;
 	const char *type = control_type(msg);
 	if (strcmp(type, "run-placed") == 0) {
-		json_t *chunk = json_pack("{s:s, s:s, s:i}", "type", "file-chunk", "vm",
-					  control->vm, "slice", 0);
+		json_t *chunk = json_pack("{s:s, s:s, s:s, s:i}", "type", "file-chunk", "vm",
+					  control->vm, "file", "kernel", "offset", 0);
 		snprintf(control->vm, sizeof(control->vm), "%s",
 			 json_string_value(json_object_get(msg, "vm")));
 		json_object_set_new(chunk, "vm", json_string(control->vm));
@@ -337,6 +337,7 @@ static void coordinator_obey(struct sim *sim)
 static void coordinator_hear(struct sim *sim, struct coordinator_event event)
 {
 	event.now_ms = 1000 + sim->now_ns / NS_PER_MS;
+	event.fresh_key = sim->config.seed * UINT64_C(0x9e3779b97f4a7c15) + event.now_ms;
 	coordinator_step(sim->control->co, &event, &sim->control->out);
 }
 

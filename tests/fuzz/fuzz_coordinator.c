@@ -54,7 +54,7 @@ static void line_run(struct coordinator *co, const char *line, size_t len, uint6
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct coordinator *co = coordinator_new(1);
+	struct coordinator *co = coordinator_new();
 	const char *at = (const char *)data, *end = at + size;
 	uint64_t now_ms = 1000;
 

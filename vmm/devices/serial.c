@@ -75,6 +75,12 @@ static void fifo_refill(struct serial *s)
 		s->in_first = (s->in_first + 1) % SERIAL_IN_MAX;
 		s->in_count--;
 	}
+	/* Half of it: a call for every sixteen bytes would be no better than a timer. */
+	if (s->in_refused && s->in_count <= SERIAL_IN_MAX / 2) {
+		s->in_refused = false;
+		if (s->config.input_room)
+			s->config.input_room(s->config.ctx);
+	}
 }
 
 static uint8_t fifo_pop(struct serial *s)
@@ -97,6 +103,7 @@ size_t serial_input(struct serial *s, const uint8_t *bytes, size_t len)
 	pthread_mutex_lock(&s->lock);
 	for (taken = 0; taken < len && s->in_count < SERIAL_IN_MAX; taken++)
 		s->in[(s->in_first + s->in_count++) % SERIAL_IN_MAX] = bytes[taken];
+	s->in_refused = taken < len;
 	fifo_refill(s);
 	serial_line_update(s);
 	pthread_mutex_unlock(&s->lock);

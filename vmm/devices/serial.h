@@ -57,6 +57,9 @@ struct serial_config {
 	void (*tap)(void *ctx, uint8_t byte);
 	/* Output for the host, in order, one call at a time, no lock of the device held. */
 	void (*output)(void *ctx, const uint8_t *bytes, size_t len);
+	/* The guest has made room for input after serial_input took less than was offered; lock
+	 * held, must not block or call back. May be NULL. */
+	void (*input_room)(void *ctx);
 };
 
 struct serial {
@@ -70,6 +73,7 @@ struct serial {
 	unsigned fifo_first, fifo_count;
 	uint8_t in[SERIAL_IN_MAX]; /* typed, not yet received: the far end honours RTS */
 	unsigned in_first, in_count;
+	bool in_refused; /* serial_input did not take all */
 	uint8_t out[SERIAL_OUT_MAX];
 	unsigned out_first, out_count;
 	uint64_t out_lost; /* bytes written although the transmitter was busy */

@@ -46,6 +46,12 @@ struct machine_callbacks {
 	 */
 	void (*on_console)(void *ctx, const uint8_t *bytes, size_t len);
 	/*
+	 * There is room for input again after machine_console_input took less than it was offered;
+	 * on a vCPU's thread with the serial port's lock held: must not block or call back. May be
+	 * NULL.
+	 */
+	void (*on_input_room)(void *ctx);
+	/*
 	 * Sends a message to another slice: engine_post's contract (any thread, never blocks,
 	 * payload copied). May be NULL with one slice.
 	 */
@@ -108,7 +114,7 @@ int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, co
 
 /*
  * Slice 0: bytes typed at the console; any thread. Returns how many were taken (0..len): the rest
- * finds the receive buffer full; offer it again a little later. Other slices: 0.
+ * finds the receive buffer full; offer it again after on_input_room. Other slices: 0.
  */
 size_t machine_console_input(struct machine *m, const uint8_t *bytes, size_t len);
 

@@ -34,6 +34,14 @@ static void serial_out(void *ctx, const uint8_t *bytes, size_t len)
 	m->callbacks.on_console(m->callbacks.ctx, bytes, len);
 }
 
+static void serial_input_room(void *ctx)
+{
+	struct machine *m = ctx;
+
+	if (m->callbacks.on_input_room)
+		m->callbacks.on_input_room(m->callbacks.ctx);
+}
+
 static void power_end(void *ctx, enum exit_code reason, const char *sentence)
 {
 	machine_end(ctx, reason, sentence);
@@ -220,7 +228,8 @@ int machine_devices_attach(struct machine *m)
 
 int machine_devices_create(struct machine *m)
 {
-	const struct serial_config serial = {m, serial_line, serial_tap, serial_out};
+	const struct serial_config serial = {m, serial_line, serial_tap, serial_out,
+					     serial_input_room};
 	struct machine_devices *d = calloc(1, sizeof(*d));
 	int err;
 

@@ -92,14 +92,12 @@ static int slice_open(struct slice *s)
 	if (!err)
 		err = uv_timer_init(&s->loop, &s->stats_timer);
 	if (!err)
-		err = uv_timer_init(&s->loop, &s->input_timer);
-	if (!err)
 		err = uv_timer_init(&s->loop, &s->rtt_timer);
 	if (!err)
 		err = slice_mailbox_init(s);
 	if (err)
 		return err;
-	s->wake.data = s->stats_timer.data = s->input_timer.data = s->rtt_timer.data = s;
+	s->wake.data = s->stats_timer.data = s->rtt_timer.data = s;
 	uv_timer_start(&s->stats_timer, stats_tick, SLICE_STATS_INTERVAL_MS,
 		       SLICE_STATS_INTERVAL_MS);
 	slice_step_deadline(s, true);

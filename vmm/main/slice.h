@@ -24,9 +24,9 @@
 #define SLICE_CONSOLE_BUFFER 65536
 /* A full console buffer delays the guest this long, then bytes are dropped. */
 #define SLICE_CONSOLE_WAIT_MS 1000
-/* Keyboard bytes that the guest has not taken yet; the receive FIFO has 16. */
-#define SLICE_INPUT_BUFFER   65536
-#define SLICE_INPUT_RETRY_MS 5
+/* Keyboard bytes that the guest has not taken yet: the windows of as many clients as a coordinator
+ * has connections. */
+#define SLICE_INPUT_BUFFER (CONTROL_CONNS_MAX * CONTROL_INPUT_WINDOW)
 /* The last messages have this long to reach the daemon before the process ends all the same. */
 #define SLICE_EXIT_TIMEOUT_MS 3000
 /* The daemon must send the configuration, and each next step, within this time. */
@@ -75,7 +75,8 @@ struct slice_mailbox {
 	unsigned lost_peer; /* SLICES_MAX: none; the first one counts */
 	char lost_why[SLICE_SENTENCE_MAX];
 	size_t console_used;
-	bool console_closed; /* nobody reads any more: drop */
+	uint64_t console_lost; /* bytes dropped after those in console, not yet told */
+	bool console_closed;   /* nobody reads any more: drop */
 	uint8_t console[SLICE_CONSOLE_BUFFER];
 };
 
@@ -83,7 +84,7 @@ struct slice {
 	/* Main thread. */
 	uv_loop_t loop;
 	uv_async_t wake;
-	uv_timer_t stats_timer, input_timer, rtt_timer;
+	uv_timer_t stats_timer, rtt_timer;
 	uint64_t rtt_start_ms;
 	unsigned rtt_sent[SLICES_MAX];
 	struct control_conn *node;
@@ -94,8 +95,8 @@ struct slice {
 	struct cpu_choice cpu;
 	struct loader_image *image;
 	uv_work_t boot_work;
-	int boot_error; /* written by the worker, read when it is done */
-	size_t input_used;
+	int boot_error;			/* written by the worker, read when it is done */
+	size_t input_used, input_taken; /* taken: by the guest, not yet told */
 	uint8_t input[SLICE_INPUT_BUFFER];
 
 	/* Own locking. */
@@ -148,6 +149,7 @@ void slice_stats_send(struct slice *s);
 /* slice_console.c, main thread. */
 void slice_console_flush(struct slice *s);
 void slice_console_input(struct slice *s, const uint8_t *bytes, size_t len);
-void slice_input_retry(uv_timer_t *timer);
+/* Offers the guest what it has not taken yet. */
+void slice_input_offer(struct slice *s);
 
 #endif

@@ -81,13 +81,24 @@ static void machine_exited(void *ctx, enum exit_code reason, const char *sentenc
 	uv_async_send(&s->wake);
 }
 
-/* Waits, at most until deadline, for room; 0 bytes: there is none. Called with the lock held. */
+/* Waits, at most until deadline, for room; 0 bytes: there is none. Behind a gap there is none before
+ * the gap was told. Called with the lock held. */
 static size_t console_room_wait(struct slice_mailbox *box, const struct timespec *deadline)
 {
-	while (box->console_used == sizeof(box->console) && !box->console_closed)
+	while ((box->console_used == sizeof(box->console) || box->console_lost) &&
+	       !box->console_closed)
 		if (pthread_cond_timedwait(&box->console_room, &box->lock, deadline) == ETIMEDOUT)
 			break;
-	return box->console_closed ? 0 : sizeof(box->console) - box->console_used;
+	return box->console_closed || box->console_lost ? 0
+							: sizeof(box->console) - box->console_used;
+}
+
+/* The slice's main loop offers what it has: slice_mailbox_drain. */
+static void machine_input_room(void *ctx)
+{
+	struct slice *s = ctx;
+
+	uv_async_send(&s->wake);
 }
 
 static void machine_console(void *ctx, const uint8_t *bytes, size_t len)
@@ -110,9 +121,8 @@ static void machine_console(void *ctx, const uint8_t *bytes, size_t len)
 		len -= n;
 		uv_async_send(&s->wake);
 	}
+	box->console_lost += len;
 	pthread_mutex_unlock(&box->lock);
-	if (len)
-		log_warn("%zu console bytes dropped: nobody takes them", len);
 }
 
 static int machine_post(void *ctx, unsigned to, const struct wire_msg *msg, const void *payload)
@@ -127,6 +137,7 @@ struct machine_callbacks slice_machine_callbacks(struct slice *s)
 	return (struct machine_callbacks){.ctx = s,
 					  .on_exit = machine_exited,
 					  .on_console = machine_console,
+					  .on_input_room = machine_input_room,
 					  .post = machine_post};
 }
 
@@ -147,6 +158,7 @@ void slice_mailbox_drain(uv_async_t *wake)
 	pthread_mutex_unlock(&box->lock);
 
 	slice_console_flush(s);
+	slice_input_offer(s);
 	if (ready)
 		slice_connected(s);
 	if (lost != SLICES_MAX && !exited) {

@@ -82,7 +82,7 @@ static void end_new(struct pair *p, unsigned self, uint64_t origin_ns)
 					.tsc_hz = LAYOUT_TSC_HZ,
 					.tsc_origin_ns = origin_ns,
 					.host_clock = {host_now, &p->host[self]},
-					.callbacks = {e, on_exit_call, on_console, post}};
+					.callbacks = {e, on_exit_call, on_console, NULL, post}};
 
 	e->pair = p;
 	e->self = self;

@@ -7,6 +7,9 @@
  *   die=SLICE    that slice kills itself when told to run
  *   hang=SLICE   that slice never listens, nor stops when asked
  *   garbage=SLICE that slice sends nonsense
+ *   bad=KIND     once it runs, slice 1 reports what no slice reports: order, code, stats, grow,
+ *                flood, after (its exit), taken
+ *   lines=N      slice 0 prints N numbered lines as fast as they are taken, and powers off
  *   victim=SLICE that slice reports a lost peer when told to run, before the other dies
  */
 #include <signal.h>
@@ -25,6 +28,8 @@ struct fake {
 	unsigned slice;
 	char append[CMDLINE_MAX];
 	json_t *config;
+	uv_timer_t timer;
+	int lines, lines_said;
 	int code;
 };
 
@@ -106,9 +111,110 @@ static void hello_say(struct fake *fake, const json_t *msg)
 	free(distances);
 }
 
+/* The word after "word=" is this one. */
+static bool order_is(const struct fake *fake, const char *word, const char *value)
+{
+	const char *at = strstr(fake->append, word);
+
+	return at && strncmp(at + strlen(word), value, strlen(value)) == 0;
+}
+
+static void stats_many(struct fake *fake)
+{
+	json_t *msg = json_pack("{s:s}", "type", "slice-stats");
+	char key[16];
+
+	for (int i = 0; i < 65; i++) {
+		snprintf(key, sizeof(key), "n%d", i);
+		json_object_set_new(msg, key, json_integer(i));
+	}
+	control_send(fake->conn, msg, NULL, 0);
+	json_decref(msg);
+}
+
+/* Numbers that are short here and long when they are written again: 2 MiB and more. */
+static void stats_grow(void)
+{
+	static const char head[] = "{\"type\":\"slice-stats\",\"x\":[0", tail[] = "]}";
+	size_t room = 500000, used = 0;
+	uint8_t *frame = malloc(room);
+
+	used = 8 + sizeof(head) - 1;
+	memcpy(frame + 8, head, sizeof(head) - 1);
+	while (used + 16 < room) {
+		memcpy(frame + used, ",1e99", 5);
+		used += 5;
+	}
+	memcpy(frame + used, tail, 2);
+	used += 2;
+	for (int i = 0; i < 8; i++)
+		frame[i] = i < 4 ? (uint8_t)((used - 8) >> (8 * i)) : 0;
+	for (size_t at = 0; at < used;) {
+		ssize_t n = write(3, frame + at, used - at);
+		if (n > 0)
+			at += (size_t)n;
+		else
+			usleep(1000);
+	}
+	free(frame);
+}
+
+static void bad_say(struct fake *fake)
+{
+	if (order_is(fake, "bad=", "order"))
+		control_sendf(fake->conn, "{s:s}", "type", "slice-started");
+	if (order_is(fake, "bad=", "code"))
+		control_sendf(fake->conn, "{s:s, s:i, s:s}", "type", "slice-exit", "code", 256,
+			      "reason", "x");
+	if (order_is(fake, "bad=", "stats"))
+		stats_many(fake);
+	if (order_is(fake, "bad=", "grow"))
+		stats_grow();
+	for (int i = 0; i < 100000 && order_is(fake, "bad=", "flood"); i++)
+		if (control_sendf(fake->conn, "{s:s, s:i}", "type", "slice-stats", "n", i))
+			break;
+	for (int i = 0; i < 2 && order_is(fake, "bad=", "after"); i++)
+		control_sendf(fake->conn, "{s:s, s:i, s:s}", "type", "slice-exit", "code", 14,
+			      "reason", "x");
+	if (order_is(fake, "bad=", "taken"))
+		control_sendf(fake->conn, "{s:s, s:i}", "type", "console-taken", "bytes", 1);
+}
+
+/* Prints while the daemon takes it, as a slice does. */
+static void lines_say(uv_timer_t *timer)
+{
+	struct fake *fake = timer->data;
+	char text[64 * 1024];
+	size_t used = 0;
+
+	if (control_queued(fake->conn) > CONTROL_CONSOLE_QUEUE_MAX / 2)
+		return;
+	while (fake->lines_said < fake->lines && used + 128 < 16384)
+		used += (size_t)snprintf(text + used, 128,
+					 "line %06d: the quick brown fox jumps over the lazy "
+					 "dog\r\n",
+					 fake->lines_said++);
+	text[used] = 0;
+	say(fake, text);
+	if (fake->lines_said < fake->lines)
+		return;
+	uv_close((uv_handle_t *)timer, NULL);
+	end(fake, EXIT_OK, exit_text(EXIT_OK));
+}
+
+static void lines_begin(struct fake *fake)
+{
+	fake->lines = order(fake, "lines=");
+	uv_timer_init(&fake->loop, &fake->timer);
+	fake->timer.data = fake;
+	uv_timer_start(&fake->timer, lines_say, 1, 1);
+}
+
 static void run_take(struct fake *fake, const json_t *msg)
 {
 	control_sendf(fake->conn, "{s:s}", "type", "slice-started");
+	if (fake->slice == 1)
+		bad_say(fake);
 	if (order(fake, "die=") == (int)fake->slice) {
 		if (order(fake, "victim=") >= 0)
 			usleep(500000);
@@ -120,6 +226,10 @@ static void run_take(struct fake *fake, const json_t *msg)
 	}
 	if (fake->slice)
 		return;
+	if (order(fake, "lines=") >= 0) {
+		lines_begin(fake);
+		return;
+	}
 	hello_say(fake, msg);
 	files_say(fake);
 	if (order(fake, "end=") >= 0)
@@ -132,6 +242,7 @@ static void input_take(struct fake *fake, const uint8_t *data, size_t len)
 
 	control_send(fake->conn, msg, data, len);
 	json_decref(msg);
+	control_sendf(fake->conn, "{s:s, s:I}", "type", "console-taken", "bytes", (json_int_t)len);
 	if (memchr(data, 'Q', len))
 		end(fake, EXIT_OK, "the guest powered off");
 }

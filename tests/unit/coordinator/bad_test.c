@@ -71,8 +71,6 @@ static void node_is_refused(enum world_step step, uint64_t peer, const char *jso
 
 Test(bad, reports)
 {
-	node_is_refused(STEP_RUNNING, 2, "{\"type\":\"nonsense\",\"vm\":\"vm1\",\"slice\":1}",
-			"unknown type \"nonsense\"");
 	node_is_refused(STEP_RUNNING, 2, "{\"type\":\"slice-started\"}", "\"vm\" is missing");
 	node_is_refused(STEP_RUNNING, 2, "{\"type\":\"slice-started\",\"vm\":\"../x\"}",
 			"\"vm\" is no name");
@@ -80,21 +78,78 @@ Test(bad, reports)
 			"\"slice\" is 2, outside 0..1");
 	node_is_refused(STEP_RUNNING, 2, "{\"type\":\"slice-gone\",\"vm\":\"vm1\",\"slice\":0}",
 			"slice 0 of VM vm1 is not on node node1");
-	node_is_refused(STEP_RUNNING, 2, "{\"type\":\"slice-started\",\"vm\":\"vm1\",\"slice\":1}",
-			"out of order");
-	node_is_refused(STEP_PLACED, 1,
-			"{\"type\":\"slice-listening\",\"vm\":\"vm1\",\"slice\":0,\"port\":80}",
-			"out of order");
-	node_is_refused(STEP_STARTING, 2,
-			"{\"type\":\"slice-listening\",\"vm\":\"vm1\",\"slice\":1,\"port\":0}",
-			"\"port\" is 0");
-	node_is_refused(STEP_RUNNING, 2,
-			"{\"type\":\"slice-exit\",\"vm\":\"vm1\",\"slice\":1,\"code\":256,"
-			"\"reason\":\"x\"}",
-			"\"code\" is 256");
-	node_is_refused(STEP_RUNNING, 2,
-			"{\"type\":\"slice-exit\",\"vm\":\"vm1\",\"slice\":1,\"code\":0}",
-			"\"reason\" is missing");
+}
+
+/* A bad report about slice 1 of vm1: that VM ends, with a sentence; the node and its other VM stay. */
+static void vm_is_ended(enum world_step step, const char *fields, const char *part)
+{
+	struct world *world = world_at(step);
+	char json[4096];
+	json_t *msg;
+
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_run(world, 11, 4, 512 * MIB);
+	world_clear(world);
+	snprintf(json, sizeof(json), "{\"vm\":\"vm1\",\"slice\":1,%s}", fields);
+	msg = json_loads(json, 0, NULL);
+	cr_assert(msg, "%s", json);
+	world_say(world, 2, "o", msg);
+	for (size_t i = 0; i < world->out.count; i++)
+		cr_assert_neq(world->out.list[i].type, COORDINATOR_REFUSE, "%s", json);
+	cr_expect_eq(world_count(world, 1, "slice-stop"), step >= STEP_STARTING, "%s", json);
+	world_end(world);
+	cr_expect_eq(world_int(world, 10, "vm-ended", "code"), EXIT_NODE_LOST, "%s", json);
+	cr_expect(says(world_text(world, 10, "vm-ended", "reason"),
+		       "slice 1 on node node1 sent a bad report ("));
+	cr_expect(says(world_text(world, 10, "vm-ended", "reason"), part), "%s",
+		  world_text(world, 10, "vm-ended", "reason"));
+	cr_expect_eq(world_count(world, 11, "vm-ended"), 0);
+	/* The other VM goes on its way on the same nodes. */
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm2");
+	cr_expect_eq(world_count(world, 2, "slice-start"), 1);
+	world_free(world);
+}
+
+Test(bad, a_report_ends_its_vm_alone)
+{
+	char many[3000] = "\"type\":\"slice-stats\"";
+
+	vm_is_ended(STEP_RUNNING, "\"type\":\"nonsense\"", "unknown type \"nonsense\"");
+	vm_is_ended(STEP_RUNNING, "\"type\":\"slice-started\"", "out of order");
+	vm_is_ended(STEP_PLACED, "\"type\":\"slice-listening\",\"port\":80", "out of order");
+	vm_is_ended(STEP_STARTING, "\"type\":\"slice-listening\",\"port\":0", "\"port\" is 0");
+	vm_is_ended(STEP_CONNECTING, "\"type\":\"slice-connected\",\"rtt_ns\":[1,{}]",
+		    "\"rtt_ns\" has more than integers");
+	vm_is_ended(STEP_RUNNING, "\"type\":\"slice-exit\",\"code\":256,\"reason\":\"x\"",
+		    "\"code\" is 256");
+	vm_is_ended(STEP_RUNNING, "\"type\":\"slice-exit\",\"code\":0", "\"reason\" is missing");
+	vm_is_ended(STEP_RUNNING, "\"type\":\"console-taken\",\"bytes\":-1", "\"bytes\" is -1");
+	for (int i = 0; i < 65; i++)
+		snprintf(many + strlen(many), sizeof(many) - strlen(many), ",\"n%d\":1", i);
+	vm_is_ended(STEP_RUNNING, many, "more than 64 statistics");
+}
+
+/* Who sends more of its kernel than its window ends alone; the boot node's queue never fills. */
+Test(bad, an_upload_beyond_its_window)
+{
+	static uint8_t piece[CONTROL_UPLOAD_PIECE];
+	struct world *world = world_pair();
+
+	world_say(world, 10, "{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i}", "type", "run",
+		  "slices", "append", "", "kernel_bytes", 1 << 20, "initrd_bytes", 0, "console", 1,
+		  "cpus", 1, "mem_bytes", (json_int_t)(64 * MIB), "nodes", 0);
+	for (unsigned i = 0; i < CONTROL_UPLOAD_WINDOW / CONTROL_UPLOAD_PIECE; i++)
+		world_chunk(world, 10, piece, sizeof(piece));
+	cr_expect_eq(world_count(world, 1, "file-chunk"), 3);
+	world_say(world, 1, "{s:s, s:s, s:i}", "type", "file-ack", "vm", "vm1", "bytes",
+		  (int)sizeof(piece));
+	world_chunk(world, 10, piece, sizeof(piece));
+	cr_expect_eq(world_count(world, 1, "file-chunk"), 4);
+	world_chunk(world, 10, piece, 1);
+	cr_expect(says(world_refused(world, 10), "1 bytes of a file came where 0 were allowed"));
+	cr_expect_eq(world_count(world, 1, "file-chunk"), 4);
+	cr_expect_eq(world_count(world, 1, "vm-forget"), 1);
+	world_free(world);
 }
 
 /* A sentence from elsewhere can be long, and cut in the middle of a letter. */
@@ -129,7 +184,7 @@ Test(bad, run_requests)
 	cr_expect_eq(world_count(world, 10, "run-placed"), 0);
 	/* Not for a VM it does not own, nor for none. */
 	world_clear(world);
-	world_say_blob(world, 10, "file-chunk", "x", 1);
+	world_chunk(world, 10, "x", 1);
 	world_say_blob(world, 10, "console-input", "x", 1);
 	cr_expect_eq(world->out.count, 0);
 	world_free(world);

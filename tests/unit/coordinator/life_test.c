@@ -47,6 +47,28 @@ static bool run_has(const struct world *world, uint64_t peer, const char *json)
 	return same;
 }
 
+/* Starts vm1 of client 10 with this key on its way; the key that its slices get. */
+static const char *key_of_next_vm(struct world *world, uint64_t fresh_key)
+{
+	world->fresh_key = fresh_key;
+	world_run(world, 10, 4, 512 * MIB);
+	world->fresh_key = 77;
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm",
+		  world_text(world, 10, "run-placed", "vm"));
+	return world_text(world, 1, "slice-start", "vm_key");
+}
+
+/* A VM's key is the one drawn for it: no state that one key could give away makes the next. */
+Test(life, keys_are_drawn_one_by_one)
+{
+	struct world *world = world_pair();
+
+	cr_expect_str_eq(key_of_next_vm(world, 0x1122334455667788), "1122334455667788");
+	world_say(world, 10, "{s:s}", "type", "detach");
+	cr_expect_str_eq(key_of_next_vm(world, 5), "0000000000000005");
+	world_free(world);
+}
+
 Test(life, happy_path)
 {
 	struct world *world = world_pair();
@@ -55,9 +77,9 @@ Test(life, happy_path)
 	world_run(world, 10, 4, 512 * MIB);
 	cr_expect_str_eq(world_text(world, 10, "run-placed", "vm"), "vm1");
 	cr_expect_eq(world_int(world, 1, "files-begin", "kernel_bytes"), 5);
-	world_say_blob(world, 10, "file-chunk", "abcde", 5);
+	world_chunk(world, 10, "abcde", 5);
 	cr_expect_eq(world_last(world, 1, "file-chunk")->blob_len, 5);
-	world_say(world, 1, "{s:s, s:s}", "type", "file-ack", "vm", "vm1");
+	world_say(world, 1, "{s:s, s:s, s:i}", "type", "file-ack", "vm", "vm1", "bytes", 5);
 	cr_expect_eq(world_count(world, 10, "file-ack"), 1);
 	cr_expect_eq(world_count(world, 0, "slice-start"), 0);
 

@@ -66,22 +66,22 @@ Test(stats, the_last_report_counts)
 	world_free(world);
 }
 
-/* The node that says this is refused, with a sentence. */
-static void refused(const char *hottest, const char *why)
+/* The VM whose slice says this ends, with a sentence. */
+static void ended(const char *hottest, const char *why)
 {
 	struct world *world = world_at(STEP_RUNNING);
 
 	report(world, hottest);
-	cr_expect(strstr(world_refused(world, 2), why), "%s", world_refused(world, 2));
+	cr_expect(strstr(world_end(world), why), "%s", world_text(world, 10, "vm-ended", "reason"));
 	world_free(world);
 }
 
-Test(stats, a_list_that_is_none_or_too_long_is_refused)
+Test(stats, a_list_that_is_none_or_too_long_ends_the_vm)
 {
-	refused("3", "is missing or no array");
-	refused("[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]", "has 17 entries, at most 16");
-	refused("[{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9}]",
-		"more than 8 statistics");
+	ended("3", "is missing or no array");
+	ended("[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]", "has 17 entries, at most 16");
+	ended("[{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9}]",
+	      "more than 8 statistics");
 }
 
 /* The longest that all slices of two full VMs may report still fits into one message. */

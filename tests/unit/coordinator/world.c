@@ -12,7 +12,7 @@ struct world *world_new(void)
 {
 	struct world *world = calloc(1, sizeof(*world));
 
-	world->co = coordinator_new(1);
+	world->co = coordinator_new();
 	world->now_ms = 1000;
 	return world;
 }
@@ -32,6 +32,7 @@ void world_free(struct world *world)
 static void step(struct world *world, struct coordinator_event *event)
 {
 	event->now_ms = world->now_ms;
+	event->fresh_key = world->fresh_key;
 	coordinator_step(world->co, event, &world->out);
 }
 
@@ -75,6 +76,13 @@ void world_say_blob(struct world *world, uint64_t peer, const char *type, const 
 	say(world, peer,
 	    json_pack("{s:s, s:s, s:i}", "type", type, "vm", "vm1", "slice", peer == 2 ? 1 : 0),
 	    blob, len);
+}
+
+void world_chunk(struct world *world, uint64_t peer, const void *blob, size_t len)
+{
+	say(world, peer,
+	    json_pack("{s:s, s:s, s:i}", "type", "file-chunk", "file", "kernel", "offset", 0), blob,
+	    len);
 }
 
 void world_pass(struct world *world, uint64_t ms, unsigned beating)
@@ -178,6 +186,13 @@ void world_exit(struct world *world, unsigned slice, int code, const char *reaso
 {
 	world_say(world, slice + 1, "{s:s, s:s, s:i, s:i, s:s}", "type", "slice-exit", "vm", "vm1",
 		  "slice", (int)slice, "code", code, "reason", reason);
+}
+
+const char *world_end(struct world *world)
+{
+	world_gone(world, 0, "exited with code 14");
+	world_gone(world, 1, "exited with code 14");
+	return world_text(world, 10, "vm-ended", "reason");
 }
 
 struct world *world_at(enum world_step at)

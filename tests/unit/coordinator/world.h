@@ -9,6 +9,7 @@
 struct world {
 	struct coordinator *co;
 	uint64_t now_ms;
+	uint64_t fresh_key;		/* what the next events carry */
 	struct coordinator_actions out; /* all since the last world_clear */
 };
 
@@ -21,6 +22,8 @@ void world_close(struct world *world, uint64_t peer, const char *why);
 void world_say(struct world *world, uint64_t peer, const char *fmt, ...);
 void world_say_blob(struct world *world, uint64_t peer, const char *type, const void *blob,
 		    size_t len);
+/* A piece of the kernel. */
+void world_chunk(struct world *world, uint64_t peer, const void *blob, size_t len);
 /* Lets time pass in ticks of 200 ms; nodes 1..beating say that they live. */
 void world_pass(struct world *world, uint64_t ms, unsigned beating);
 /* Nodes are peers 1.. and are called node0.. */
@@ -53,6 +56,9 @@ struct world *world_at(enum world_step step);
 void world_slice(struct world *world, unsigned slice, const char *type);
 void world_gone(struct world *world, unsigned slice, const char *how);
 void world_exit(struct world *world, unsigned slice, int code, const char *reason);
+
+/* Both slices of vm1, which is ending, go; why it ended. */
+const char *world_end(struct world *world);
 
 #define MIB UINT64_C(1048576)
 #define GIB (1024 * MIB)

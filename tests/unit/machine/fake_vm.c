@@ -282,12 +282,13 @@ static void *slice_thread(void *arg)
 static void slice_new(struct fake_vm *vm, unsigned self)
 {
 	struct fake_slice *s = &vm->slice[self];
-	struct machine_config config = {.shape = &vm->shape,
-					.self = self,
-					.vcpu_ops = &fake_ops,
-					.ram = (uint8_t *)vm,
-					.tsc_hz = LAYOUT_TSC_HZ,
-					.callbacks = {s, slice_exit, slice_console, slice_post}};
+	struct machine_config config = {
+		.shape = &vm->shape,
+		.self = self,
+		.vcpu_ops = &fake_ops,
+		.ram = (uint8_t *)vm,
+		.tsc_hz = LAYOUT_TSC_HZ,
+		.callbacks = {s, slice_exit, slice_console, NULL, slice_post}};
 
 	s->vm = vm;
 	s->self = self;

@@ -9,7 +9,7 @@
 struct bench {
 	struct serial s;
 	bool line;
-	unsigned edges, taps, outputs;
+	unsigned edges, taps, outputs, rooms;
 	char out[2 * SERIAL_OUT_MAX];
 	size_t out_len;
 };
@@ -39,10 +39,15 @@ static void bench_output(void *ctx, const uint8_t *bytes, size_t len)
 	b->outputs++;
 }
 
+static void bench_room(void *ctx)
+{
+	((struct bench *)ctx)->rooms++;
+}
+
 static struct bench *bench_new(void)
 {
 	struct bench *b = calloc(1, sizeof(*b));
-	struct serial_config config = {b, bench_line, bench_tap, bench_output};
+	struct serial_config config = {b, bench_line, bench_tap, bench_output, bench_room};
 
 	cr_assert(b);
 	cr_assert_eq(serial_init(&b->s, &config), 0);
@@ -180,6 +185,35 @@ Test(serial, input_waits_for_rts_and_is_bounded)
 		cr_assert_eq(in(b, SERIAL_DATA), (uint8_t)(i * 7));
 	}
 	cr_assert_eq(in(b, SERIAL_LSR), SERIAL_LSR_THRE | SERIAL_LSR_TEMT, "no overrun");
+	free(b);
+}
+
+/* Who offered more than there was room for hears of room, once, and no byte is lost or doubled. */
+Test(serial, input_room_is_told_once)
+{
+	static uint8_t text[3 * SERIAL_IN_MAX];
+	struct bench *b = bench_new();
+	size_t taken, got = 0;
+
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (uint8_t)(i * 7 + i / 251);
+	out(b, SERIAL_IIR, 0x01);
+	out(b, SERIAL_MCR, SERIAL_MCR_RTS | SERIAL_MCR_OUT2);
+	cr_assert_eq(serial_input(&b->s, text, 10), 10);
+	for (; got < 10; got++)
+		cr_assert_eq(in(b, SERIAL_DATA), text[got]);
+	cr_assert_eq(b->rooms, 0, "all was taken: nobody waits");
+	for (taken = 10; taken < sizeof(text);) {
+		unsigned rooms = b->rooms;
+		taken += serial_input(&b->s, text + taken, sizeof(text) - taken);
+		for (; got < taken && b->rooms == rooms; got++)
+			cr_assert_eq(in(b, SERIAL_DATA), text[got]);
+		cr_assert(taken == sizeof(text) || b->rooms == rooms + 1);
+	}
+	for (; got < taken; got++)
+		cr_assert_eq(in(b, SERIAL_DATA), text[got]);
+	cr_assert_eq(in(b, SERIAL_LSR) & SERIAL_LSR_DR, 0);
+	serial_destroy(&b->s);
 	free(b);
 }
 
