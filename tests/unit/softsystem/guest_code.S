@@ -8,6 +8,10 @@ guest_code:
 	.set BASE, 0x10000
 #define ADDR(label) (label - guest_code + BASE)
 
+	.macro label name			/* within a snippet */
+	.globl gc_\name
+gc_\name:
+	.endm
 	.macro entry name
 	.balign 16
 	.globl gc_\name
@@ -395,6 +399,253 @@ entry self_modify
 entry xlock				/* LOCKed add across a page */
 	lock add qword ptr [rbx], 1
 	hlt
+
+/* ---- Debug traps -------------------------------------------------------------------------------- */
+
+entry trap_log				/* logs rip, DR6 and flags of each #DB at r15 */
+	push rax
+	mov rax, [rsp + 8]
+	mov [r15], rax
+	mov rax, dr6
+	mov [r15 + 8], rax
+	mov rax, [rsp + 24]
+	mov [r15 + 16], rax
+	xor eax, eax
+	mov dr6, rax
+	add r15, 24
+	pop rax
+	iretq
+entry trap_resume			/* the same, and the return is with RF */
+	or dword ptr [rsp + 16], 0x10000
+	jmp gc_trap_log
+
+	.macro step_string name, instruction:vararg
+entry \name
+	push 0x102
+	popfq
+	\instruction
+	push 2
+	popfq
+	hlt
+	.endm
+	step_string step_movs, rep movsb
+	step_string step_stos, rep stosd
+	step_string step_lods, rep lodsw
+	step_string step_scas, repne scasb
+	step_string step_cmps, repe cmpsq
+	step_string step_ins, rep insb
+	step_string step_outs, rep outsb
+
+/* Each is followed by an instruction of one byte, so that it can be seen where the trap came. */
+entry watch_store
+	mov [rbx], rax
+	nop
+	nop
+	hlt
+entry watch_store8
+	mov [rbx], al
+	nop
+	hlt
+entry watch_load
+	mov rcx, [rbx]
+	nop
+	hlt
+entry watch_add
+	add [rbx], rax
+	nop
+	hlt
+entry watch_lock
+	lock add [rbx], rax
+	nop
+	hlt
+entry watch_push
+	push rax
+	nop
+	hlt
+entry watch_call
+	call gc_watch_called
+	nop
+	hlt
+entry watch_called
+	nop
+	ret
+entry watch_ret
+	ret
+entry watch_movups
+	movups [rbx], xmm0
+	nop
+	hlt
+entry watch_fxsave
+	fxsave64 [rbx]
+	nop
+	hlt
+entry watch_rep
+	rep movsb
+	nop
+	hlt
+entry watch_mov_ss
+	mov ss, [rbx]
+	nop
+	nop
+	hlt
+entry watch_later			/* a loop that is linked well before it is watched */
+	mov [rbx], rcx
+	dec ecx
+	jnz gc_watch_later
+	mov dr0, rbx
+	mov dr7, rdx
+	mov [rbx], rcx
+	nop
+	mov dr7, rcx
+	mov [rbx], rcx
+	nop
+	hlt
+entry watch_int
+	int 0x40
+	hlt
+entry watch_handler
+	nop
+	iretq
+
+entry break_at
+	inc rax
+label break_at_2
+	inc rax
+	inc rax
+	hlt
+entry break_loop			/* ecx rounds; rdx into DR7 when esi are left */
+	inc rax
+	cmp ecx, esi
+	jne 1f
+	mov dr7, rdx
+1:	dec ecx
+	jnz gc_break_loop
+	hlt
+entry break_mov_ss
+	mov ss, ecx
+label break_after_ss
+	inc rax
+	hlt
+entry break_port
+	in al, 0x61
+	nop
+	out 0x62, al
+	nop
+	mov dx, 0x5f
+	in eax, dx
+	nop
+	hlt
+
+/* ---- Edges and checks ---------------------------------------------------------------------------- */
+
+entry edge_pop
+	pop rax
+	hlt
+entry edge_lock
+	lock inc qword ptr [rbx]
+	hlt
+entry edge_bp				/* by RBP: the stack's fault */
+	mov rax, [rbp]
+	hlt
+entry edge_fxrstor
+	fxrstor64 [rbx]
+	hlt
+entry edge_fld
+	fld tbyte ptr [rbx]
+	hlt
+entry edge_scas
+	mov eax, 0
+	repe scasb
+	hlt
+
+	.macro aligned name, instruction:vararg
+entry \name
+	\instruction
+	int 0x40
+	.endm
+	aligned align_load2, mov ax, [rbx]
+	aligned align_load4, mov eax, [rbx]
+	aligned align_load8, mov rax, [rbx]
+	aligned align_store8, mov [rbx], rax
+	aligned align_add4, add [rbx], eax
+	aligned align_lock4, lock add [rbx], eax
+	aligned align_movups, movups xmm0, [rbx]
+	aligned align_movaps, movaps xmm0, [rbx]
+	aligned align_fld, fld tbyte ptr [rbx]
+	aligned align_fxsave, fxsave64 [rbx]
+	aligned align_movsd, rep movsd
+	aligned align_byte, mov al, [rbx]
+	aligned align_push, push rax
+entry align_popf			/* on, off again */
+	push 0x40002
+	popfq
+	mov rax, [rbx + 1]
+	int 0x40
+entry align_off
+	push 2
+	popfq
+	mov rax, [rbx + 1]
+	int 0x40
+
+	.code32
+entry checked_store_cs
+	mov cs:[ebx], eax
+	mov [ebx], eax
+	hlt
+entry checked_load_cs
+	mov eax, cs:[ebx]
+	hlt
+entry checked_load_fs
+	mov eax, fs:[ebx]
+	hlt
+entry checked_load_flat			/* the check of one segment leaves that of others alone */
+	mov eax, es:[ebx]
+	mov ecx, [ebx + 0x10000]
+	mov edx, es:[ebx + 4]
+	hlt
+entry checked_add
+	add dword ptr [ebx], 1
+	hlt
+entry checked_lock
+	lock add dword ptr [ebx], 1
+	hlt
+entry checked_push
+	push eax
+	hlt
+entry checked_pop
+	pop eax
+	hlt
+entry checked_movs
+	rep movsd
+	hlt
+entry checked_fxsave
+	fxsave [ebx]
+	hlt
+entry checked_jmp
+	jmp gc_checked_target
+entry checked_call
+	call gc_checked_target
+entry checked_ret
+	ret
+entry checked_loop
+	loop gc_checked_target
+entry checked_fall
+	nop
+	nop
+	mov eax, 0x12345678
+	hlt
+	.balign 64
+entry checked_target
+	hlt
+
+	.code16
+entry real_word
+	mov ax, [bx]
+	hlt
+entry real_push
+	push ax
+	hlt
+	.code64
 
 /* ---- 32-bit ------------------------------------------------------------------------------------ */
 	.code32

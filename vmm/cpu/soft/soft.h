@@ -108,10 +108,25 @@ struct soft_tlb {
 	struct soft_tlb_entry exec[SOFT_TLB_SIZE]; /* addend: linear -> guest physical */
 };
 
+/* Banks of the TLB: supervisor, user, and one that stays empty, so that every data access takes the
+ * slow path, where it is checked. */
+#define TLB_BANK_EMPTY 2
+#define TLB_BANKS      3
+
 /* soft_cpu.attention: bits set by any thread, cleared by the vCPU. */
 #define ATTENTION_KICK	     0x1u
 #define ATTENTION_IRQ_WINDOW 0x2u /* own thread: leave when interrupts can be taken */
 #define ATTENTION_NMI	     0x4u
+
+/* soft_cpu.irq_shadow: who set it. */
+#define SHADOW_STI    1
+#define SHADOW_MOV_SS 2
+
+/* soft_cpu.leave: why. LEAVE_NO_TRAP holds back the single-step trap of this instruction, LEAVE_STEP
+ * makes REP leave after one iteration. */
+#define LEAVE_LOOK    1
+#define LEAVE_NO_TRAP 2
+#define LEAVE_STEP    4
 
 /* RFLAGS bits. */
 #define FLAG_CF	    0x0001u
@@ -196,7 +211,7 @@ struct soft_cpu {
 	uint64_t reg[19];     /* enum vcpu_gpr, REG_ZERO, REG_RIP (the block's start), REG_FAR */
 	uint64_t flag_result; /* lazy flags, soft_flags.h */
 	uint64_t flag_aux;
-	struct soft_tlb *tlb;	  /* the bank of the current privilege: &tlb_bank[cpl == 3] */
+	struct soft_tlb *tlb;	  /* soft_tlb_select: the bank of the privilege, or the empty one */
 	struct soft_block *block; /* being executed */
 	uint64_t insn_count;	  /* at block granularity */
 	uint64_t epoch;		  /* bumped by serialising instructions (code coherence, layer 2) */
@@ -209,7 +224,14 @@ struct soft_cpu {
 	struct vcpu_segment seg[SEG_COUNT], ldtr, tr;
 	struct vcpu_table gdtr, idtr;
 	uint8_t cpl;
-	uint8_t mode;	    /* 16, 32, 64: code size; 64 only if long mode and CS.L */
+	uint8_t mode; /* 16, 32, 64: code size; 64 only if long mode and CS.L */
+	/* What memory accesses are checked for (soft_check.c); zero costs nothing. */
+	uint8_t seg_check; /* a bit a segment: its accesses need a look; SEG_ARMED: the next does */
+	uint8_t seg_armed; /* the segment of that access */
+	uint8_t align_check;
+	/* Breakpoints in force, a bit for each of DR0 to DR3 (soft_debug.c). */
+	uint8_t break_code, break_data, break_io;
+	uint32_t debug_pending; /* DR6 bits of the trap that follows this instruction */
 	uint8_t irq_shadow; /* STI/MOV SS: the next instruction runs alone, without interrupts */
 	uint8_t nmi_blocked, nmi_pending, halted;
 	uint64_t cr0, cr2, cr3, cr4, efer;
@@ -227,6 +249,7 @@ struct soft_cpu {
 	struct {
 		int vector;		  /* -1: none */
 		bool has_error, software; /* software: INT n, INT3, INTO */
+		bool resume;		  /* RF is pushed as 1: a fault, which comes back */
 		uint32_t error;
 		uint64_t rip; /* of the faulting instruction, or the next for traps */
 	} exception;
@@ -241,7 +264,7 @@ struct soft_cpu {
 	struct soft_vm *vm;
 	struct vcpu_config config;
 	struct soft_cache *cache; /* block cache (soft_block.c) */
-	struct soft_tlb tlb_bank[2];
+	struct soft_tlb tlb_bank[TLB_BANKS];
 	/* By bank and array: which slots hold something, and which of them a global page; so that
 	 * a flush touches filled slots alone. */
 	uint64_t tlb_filled[2][3][SOFT_TLB_SIZE / 64];
@@ -250,6 +273,12 @@ struct soft_cpu {
 	uint64_t tlb_large[16];
 	bool tlb_huge;
 };
+
+/* Linear addresses have 48 bits, sign-extended. */
+static inline bool soft_canonical(uint64_t linear)
+{
+	return (uint64_t)((int64_t)(linear << 16) >> 16) == linear;
+}
 
 /* rip of the instruction i of the running block, and of the one after it. */
 static inline uint64_t soft_rip(const struct soft_cpu *c, const struct insn *i)

@@ -185,6 +185,12 @@ static void code_stored(struct soft_cpu *c, uint64_t gfn)
 	atomic_fetch_add(&c->vm->code_gen[gfn], 1);
 }
 
+void soft_block_stop(struct soft_cpu *c)
+{
+	if (c->block->epoch != BLOCK_DEAD)
+		block_abandon(c->cache, c->block);
+}
+
 void soft_code_written(struct soft_cpu *c, uint64_t gpa, unsigned len)
 {
 	struct soft_block *b = c->block;
@@ -378,13 +384,35 @@ static struct soft_block *block_look_up(struct soft_cpu *c, uint64_t gpa, uint64
 	return NULL;
 }
 
-struct soft_block *soft_block_find(struct soft_cpu *c, bool single)
+static struct soft_block *block_get(struct soft_cpu *c, uint64_t gpa, uint64_t linear, bool single)
 {
-	const uint64_t linear = block_linear(c, c->rip), gpa = block_fetch(c, linear);
 	struct soft_block *b = block_look_up(c, gpa, linear, single);
 
-	if (!b)
-		b = block_build(c, gpa, linear, single);
+	return b ? b : block_build(c, gpa, linear, single);
+}
+
+/* Do its bytes reach beyond the limit of CS? A block that was entered once under a CS stays within
+ * it: a CS with a limit serialises as it is loaded (soft_code_commit). */
+static bool block_beyond(const struct soft_cpu *c, const struct soft_block *b)
+{
+	return c->mode != 64 && c->rip + b->len - 1 > c->seg[SEG_CS].limit;
+}
+
+struct soft_block *soft_block_find(struct soft_cpu *c, bool single)
+{
+	const uint64_t linear = block_linear(c, c->rip);
+	struct soft_block *b;
+	uint64_t gpa;
+
+	if (unlikely(c->break_code) && soft_debug_fetch(c, linear))
+		single = true;
+	gpa = block_fetch(c, linear);
+	b = block_get(c, gpa, linear, single);
+	if (unlikely(block_beyond(c, b))) {
+		b = block_get(c, gpa, linear, true);
+		if (block_beyond(c, b))
+			soft_raise_error(c, NULL, VEC_GP, 0);
+	}
 	if (!b->flags)
 		*block_jump(c, c->rip) = (struct soft_jump){c->rip ^ c->cache->salt, b};
 	return b;

@@ -42,6 +42,7 @@ static _Noreturn void raise_event(struct soft_cpu *c, const struct insn *i, int 
 {
 	soft_split_release(c);
 	if (i) {
+		c->debug_pending = 0; /* it has not completed, and comes again */
 		c->rip = soft_rip_wrap(c, soft_rip(c, i));
 		block_uncount(c, i);
 	}
@@ -49,6 +50,7 @@ static _Noreturn void raise_event(struct soft_cpu *c, const struct insn *i, int 
 	c->exception.has_error = has_error;
 	c->exception.error = error;
 	c->exception.software = false;
+	c->exception.resume = vector != VEC_DB || i;
 	c->exception.rip = c->rip;
 	if (c->delivering >= 0)
 		combine(c);
@@ -80,12 +82,23 @@ _Noreturn void soft_raise_debug(struct soft_cpu *c, const struct insn *i, uint32
 	soft_raise(c, i, VEC_DB);
 }
 
+/* Instructions that trap do so after they are complete, so this raises nothing, but is next. */
+void soft_debug_trap(struct soft_cpu *c)
+{
+	c->dr6 = (c->dr6 & ~UINT64_C(0xf)) | c->debug_pending;
+	c->debug_pending = 0;
+	c->exception.vector = VEC_DB;
+	c->exception.has_error = c->exception.software = c->exception.resume = false;
+	c->exception.rip = c->rip;
+}
+
 _Noreturn void soft_raise_software(struct soft_cpu *c, const struct insn *i, int vector)
 {
 	c->rip = soft_rip_wrap(c, soft_rip(c, i));
 	c->exception.vector = vector;
 	c->exception.has_error = false;
 	c->exception.software = true;
+	c->exception.resume = false;
 	c->exception.rip = soft_next_rip(c, i);
 	siglongjmp(c->escape, 1);
 }
@@ -253,6 +266,8 @@ static struct soft_stack stack_inner(struct soft_cpu *c, unsigned cpl, unsigned 
 	soft_segment_stack(c, NULL, selector, cpl, VEC_TS, ss);
 	s.base = ss->base;
 	s.mask = ss->attr & ATTR_DB ? UINT32_MAX : UINT16_MAX;
+	s.limits = ss;
+	s.error = selector & ~3u;
 	return s;
 }
 
@@ -264,6 +279,8 @@ static void deliver_legacy(struct soft_cpu *c, const struct event *e, const stru
 	bool inner = cpl < c->cpl;
 	struct soft_stack s = inner ? stack_inner(c, cpl, size, &ss) : soft_stack_current(c, size);
 
+	if (g->offset > cs.limit)
+		soft_raise_error(c, NULL, VEC_GP, 0);
 	if (inner) {
 		soft_stack_push(c, NULL, &s, c->seg[SEG_SS].selector);
 		soft_stack_push(c, NULL, &s, c->reg[RSP]);
@@ -307,12 +324,6 @@ static void deliver(struct soft_cpu *c, const struct event *e)
 	soft_serialise(c);
 }
 
-/* Faults push RF, so that a handler that returns does not meet an instruction breakpoint again. */
-static bool exception_is_fault(const struct soft_cpu *c)
-{
-	return !c->exception.software && c->exception.vector != VEC_DB;
-}
-
 void soft_exception_deliver(struct soft_cpu *c)
 {
 	struct event e = {
@@ -321,7 +332,7 @@ void soft_exception_deliver(struct soft_cpu *c)
 		.software = c->exception.software,
 		.error = c->exception.error,
 		.rip = c->exception.rip,
-		.rflags = soft_flags_get(c) | (exception_is_fault(c) ? FLAG_RF : 0),
+		.rflags = soft_flags_get(c) | (c->exception.resume ? FLAG_RF : 0),
 	};
 
 	invariant(e.vector >= 0 && e.vector < 256);

@@ -36,5 +36,10 @@ void soft_exec(struct soft_cpu *c)
 
 void soft_exec_one(struct soft_cpu *c)
 {
-	exec_block(c, soft_block_find(c, true));
+	struct soft_block *b = soft_block_find(c, true);
+
+	/* Both hold for this instruction, and its fetch looked at them. */
+	c->irq_shadow = 0;
+	c->rflags &= ~(uint64_t)FLAG_RF;
+	exec_block(c, b);
 }

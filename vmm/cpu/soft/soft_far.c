@@ -66,7 +66,7 @@ static const struct insn *far_transfer(struct soft_cpu *c, const struct insn *i,
 		far_code(c, i, selector, &cs);
 	else
 		far_real_code(c, selector, &cs);
-	offset = soft_protected(c) ? far_target(c, i, &cs, offset) : offset;
+	offset = far_target(c, i, &cs, offset);
 	if (call) {
 		soft_stack_push(c, i, &s, c->seg[SEG_CS].selector);
 		soft_stack_push(c, i, &s, soft_next_rip(c, i));
@@ -172,6 +172,7 @@ static void return_drop_segments(struct soft_cpu *c)
 			*s = (struct vcpu_segment){.base = base};
 		}
 	}
+	soft_check_segments(c);
 }
 
 /* What a return pops, and the register file it leads to. */
@@ -207,6 +208,7 @@ static const struct insn *op_retf(struct soft_cpu *c, const struct insn *i)
 	selector = (uint16_t)soft_stack_pop(c, i, &r.stack);
 	if (!soft_protected(c)) {
 		far_real_code(c, selector, &r.cs);
+		r.rip = far_target(c, i, &r.cs, r.rip);
 		return_commit(c, &r, release);
 		return SOFT_LEAVE(c, r.rip);
 	}
@@ -222,8 +224,7 @@ static const struct insn *op_retf(struct soft_cpu *c, const struct insn *i)
 	return SOFT_LEAVE(c, r.rip);
 }
 
-/* The flags that IRET may change, by the privilege it is executed with. RF is dropped at once:
- * there are no instruction breakpoints that it would hold back. */
+/* The flags that IRET may change, by the privilege it is executed with. */
 static uint64_t iret_flags_mask(const struct soft_cpu *c, const struct insn *i)
 {
 	uint64_t mask = FLAGS_ARITH | FLAG_TF | FLAG_DF | FLAG_NT;
@@ -243,7 +244,7 @@ static const struct insn *iret_finish(struct soft_cpu *c, const struct insn *i,
 	uint64_t mask = iret_flags_mask(c, i);
 
 	return_commit(c, r, 0);
-	soft_rflags_load(c, rflags & ~(uint64_t)FLAG_RF, mask);
+	soft_rflags_load(c, rflags, mask);
 	soft_serialise(c);
 	return SOFT_LEAVE(c, r->rip);
 }
@@ -264,6 +265,7 @@ static const struct insn *op_iret(struct soft_cpu *c, const struct insn *i)
 	rflags = soft_stack_pop(c, i, &r.stack);
 	if (!soft_protected(c)) {
 		far_real_code(c, selector, &r.cs);
+		r.rip = far_target(c, i, &r.cs, r.rip);
 		return iret_finish(c, i, &r, rflags);
 	}
 	if (!soft_long_mode(c) && i->opsize == 4 && (rflags & FLAG_VM) && c->cpl == 0)

@@ -119,22 +119,32 @@ static inline uint64_t sse_ea_aligned(struct soft_cpu *c, const struct insn *i)
 	return linear;
 }
 
+/* By any other way than one page that the TLB knows (soft_sse_move.c). */
+__m128i sse_load128_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear);
+void sse_store128_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, __m128i value);
+
+/* Two host accesses of 8 bytes each. */
 static inline __m128i sse_load128(struct soft_cpu *c, const struct insn *i, uint64_t linear)
 {
-	uint64_t low = soft_load64(c, i, linear);
-	uint64_t high = soft_load64(c, i, linear + 8);
+	const uint8_t *host = soft_tlb_host(c->tlb->read, linear, 16);
 
-	return _mm_set_epi64x((long long)high, (long long)low);
+	if (unlikely(!host))
+		return sse_load128_slow(c, i, linear);
+	return _mm_set_epi64x((long long)soft_host_load64(host + 8),
+			      (long long)soft_host_load64(host));
 }
 
 static inline void sse_store128(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 				__m128i value)
 {
-	/* The halves may lie on two pages: nothing is written unless both can be. */
-	if (unlikely((linear & ~LINEAR_PAGE_MASK) > 0xff0))
-		soft_probe(c, i, linear, 16, true);
-	soft_store64(c, i, linear, (uint64_t)_mm_cvtsi128_si64(value));
-	soft_store64(c, i, linear + 8, (uint64_t)_mm_cvtsi128_si64(_mm_srli_si128(value, 8)));
+	uint8_t *host = soft_tlb_host(c->tlb->write, linear, 16);
+
+	if (unlikely(!host)) {
+		sse_store128_slow(c, i, linear, value);
+		return;
+	}
+	soft_host_store64(host, (uint64_t)_mm_cvtsi128_si64(value));
+	soft_host_store64(host + 8, (uint64_t)_mm_cvtsi128_si64(_mm_srli_si128(value, 8)));
 }
 
 /* Source operands: a register, or memory of 16 (aligned), 8, 4 bytes zero-extended. */

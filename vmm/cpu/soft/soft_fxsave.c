@@ -117,15 +117,16 @@ static unsigned xmm_count(const struct soft_cpu *c)
 	return c->mode == 64 ? 16 : 8;
 }
 
-/* Here, unlike with SSE operands, #SS(0) for an address by RSP or RBP that is not canonical goes
- * before #GP(0) for a misaligned one. */
+/* The whole image must be canonical, also the end of it that is left alone; here, unlike with SSE
+ * operands, that goes before #GP(0) for a misaligned one, and so does #AC. */
 static uint64_t image_ea(struct soft_cpu *c, const struct insn *i)
 {
 	uint64_t linear = soft_ea(c, i);
-	bool canonical = (int64_t)(linear << 16) >> 16 == (int64_t)linear;
 
+	soft_check_canonical(c, i, linear, 512);
+	soft_check_aligned(c, i, linear, 512);
 	if (linear & 15)
-		soft_raise_error(c, i, !canonical && (i->flags & INSN_STACK) ? VEC_SS : VEC_GP, 0);
+		soft_raise_error(c, i, VEC_GP, 0);
 	return linear;
 }
 

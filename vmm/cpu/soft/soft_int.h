@@ -228,11 +228,6 @@ static inline void int_flags_sub(struct soft_cpu *c, uint64_t a, uint64_t b, uns
 	}
 }
 
-static inline bool int_canonical(uint64_t linear)
-{
-	return (uint64_t)((int64_t)(linear << 16) >> 16) == linear;
-}
-
 /* ---- Moulds of handlers ---------------------------------------------------------------------- */
 
 #define HANDLER(name) static const struct insn *name(struct soft_cpu *c, const struct insn *i)

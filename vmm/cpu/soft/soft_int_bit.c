@@ -33,7 +33,7 @@ static inline int64_t bit_offset(const struct soft_cpu *c, const struct insn *i)
 }
 
 /* With a register offset the bit string reaches beyond the operand, in both directions. */
-static inline uint64_t bit_linear(const struct soft_cpu *c, const struct insn *i, int64_t offset)
+static inline uint64_t bit_linear(struct soft_cpu *c, const struct insn *i, int64_t offset)
 {
 	const int64_t unit = i->opsize * 8;
 	const uint64_t skip = (uint64_t)((offset >> __builtin_ctz((unsigned)unit)) * i->opsize);

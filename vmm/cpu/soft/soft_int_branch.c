@@ -20,11 +20,21 @@ static inline uint64_t branch_next64(const struct soft_cpu *c, const struct insn
 	return c->reg[REG_RIP] + i->off + i->len;
 }
 
-/* An indirect target in 64-bit mode: #GP(0) before anything changes (SDM 2A, CALL, JMP, RET). */
+/* An indirect target in 64-bit mode must be canonical, any target elsewhere within the limit of CS:
+ * else #GP(0) before anything changes (SDM 2A, CALL, JMP, RET). */
 static inline void branch_check(struct soft_cpu *c, const struct insn *i, uint64_t target)
 {
-	if (unlikely(!int_canonical(target)))
+	if (unlikely(c->mode == 64 ? !soft_canonical(target) : target > c->seg[SEG_CS].limit))
 		soft_raise_error(c, i, VEC_GP, 0);
+}
+
+/* A relative target outside of 64-bit mode, checked. */
+static inline uint64_t branch_cut_target(struct soft_cpu *c, const struct insn *i)
+{
+	const uint64_t target = branch_cut(i, branch_target(c, i));
+
+	branch_check(c, i, target);
+	return target;
 }
 
 /* ---- Jcc, JMP rel
@@ -53,13 +63,13 @@ HANDLER(jmp_rel)
 HANDLER(jcc_cut)
 {
 	if (soft_condition(c, i->opcode & 15))
-		return soft_chain(c, 0, branch_cut(i, branch_target(c, i)));
+		return soft_chain(c, 0, branch_cut_target(c, i));
 	return soft_chain(c, 1, soft_next_rip(c, i));
 }
 
 HANDLER(jmp_rel_cut)
 {
-	return soft_chain(c, 0, branch_cut(i, branch_target(c, i)));
+	return soft_chain(c, 0, branch_cut_target(c, i));
 }
 
 /* ---- LOOPNE, LOOPE, LOOP, JrCXZ (E0..E3)
@@ -68,19 +78,19 @@ HANDLER(jmp_rel_cut)
 HANDLER(loop)
 {
 	const uint64_t mask = int_mask(i->adsize);
+	const uint64_t target = branch_cut(i, branch_target(c, i));
 	uint64_t count = c->reg[RCX] & mask;
-	bool taken;
+	bool taken = count == 0;
 
-	if (i->opcode == 0xe3) {
-		taken = count == 0;
-	} else {
+	if (i->opcode != 0xe3) {
 		count = (count - 1) & mask;
-		reg_set(c, RCX, i->adsize, count);
 		taken = count != 0 && (i->opcode == 0xe2 || soft_zf(c) == (i->opcode == 0xe1));
 	}
 	if (taken)
-		return soft_chain(c, 0, branch_cut(i, branch_target(c, i)));
-	return soft_chain(c, 1, soft_next_rip(c, i));
+		branch_check(c, i, target);
+	if (i->opcode != 0xe3)
+		reg_set(c, RCX, i->adsize, count);
+	return soft_chain(c, !taken, taken ? target : soft_next_rip(c, i));
 }
 
 /* ---- CALL
@@ -90,6 +100,7 @@ HANDLER_SLOW(call_rel)
 {
 	const uint64_t target = branch_cut(i, branch_target(c, i));
 
+	branch_check(c, i, target);
 	soft_push(c, i, i->opsize, soft_next_rip(c, i));
 	return soft_chain(c, 0, target);
 }
@@ -122,7 +133,7 @@ HANDLER(call_r64)
 	const uint64_t rsp = c->reg[RSP] - 8, target = c->reg[i->rm];
 	const struct soft_tlb_entry *e = int_tlb(c->tlb->write, rsp);
 
-	if (!int_tlb_hit(e, rsp, 8) || unlikely(!int_canonical(target)))
+	if (!int_tlb_hit(e, rsp, 8) || unlikely(!soft_canonical(target)))
 		return call_rm(c, i);
 	soft_host_store64(int_host(e, rsp), branch_next64(c, i));
 	c->reg[RSP] = rsp;
@@ -144,7 +155,7 @@ HANDLER(jmp_r64)
 {
 	const uint64_t target = c->reg[i->rm];
 
-	if (unlikely(!int_canonical(target)))
+	if (unlikely(!soft_canonical(target)))
 		return jmp_rm(c, i);
 	return soft_goto(c, target);
 }
@@ -168,7 +179,7 @@ HANDLER(ret)
 		return ret_slow(c, i);
 	const uint64_t target = soft_host_load64(int_host(e, rsp));
 
-	if (unlikely(!int_canonical(target)))
+	if (unlikely(!soft_canonical(target)))
 		return ret_slow(c, i);
 	c->reg[RSP] = rsp + 8 + i->imm;
 	return soft_goto(c, target);

@@ -29,7 +29,7 @@ static const struct int_op mov_mr[4] = INT_MEM_SIZES(mov_mr);
 static const struct int_op mov_mi[4] = INT_MEM_SIZES(mov_mi);
 
 /* A0..A3: the address is in the instruction; it may have 64 bits. */
-static inline uint64_t mov_moffs_linear(const struct soft_cpu *c, const struct insn *i)
+static inline uint64_t mov_moffs_linear(struct soft_cpu *c, const struct insn *i)
 {
 	return soft_linear(c, i->seg, i->imm);
 }

@@ -18,12 +18,12 @@ static inline uint64_t string_mask(const struct insn *i)
 }
 
 /* The source at seg:rSI, the destination at ES:rDI. */
-static inline uint64_t string_source(const struct soft_cpu *c, const struct insn *i)
+static inline uint64_t string_source(struct soft_cpu *c, const struct insn *i)
 {
 	return soft_linear(c, i->seg, c->reg[RSI] & string_mask(i));
 }
 
-static inline uint64_t string_dest(const struct soft_cpu *c, const struct insn *i)
+static inline uint64_t string_dest(struct soft_cpu *c, const struct insn *i)
 {
 	return soft_linear(c, SEG_ES, c->reg[RDI] & string_mask(i));
 }
@@ -58,13 +58,21 @@ static inline void string_counted(struct soft_cpu *c, const struct insn *i, uint
 		reg_set(c, RCX, i->adsize, c->reg[RCX] - n);
 }
 
-/* Leaves in the middle: the instruction comes again, and is counted then. */
+/* Leaves in the middle: the instruction comes again, and is counted then. RF keeps it from meeting
+ * an instruction breakpoint again (SDM 3B, 17.3.1.1). */
 static const struct insn *string_interrupt(struct soft_cpu *c, const struct insn *i)
 {
 	const uint64_t rip = soft_rip(c, i);
 
 	block_uncount(c, i);
+	c->rflags |= FLAG_RF;
 	return SOFT_LEAVE(c, c->mode == 64 ? rip : soft_rip_wrap(c, rip));
+}
+
+/* May several elements be done at once? Not backward, and not when each is followed by a trap. */
+static inline bool string_chunked(const struct soft_cpu *c, uint64_t count)
+{
+	return count > 1 && !string_backward(c) && !(c->leave & LEAVE_STEP);
 }
 
 /* Whole elements that fit into bytes, at most count. */
@@ -112,7 +120,7 @@ static void movs_one(struct soft_cpu *c, const struct insn *i)
 HANDLER(movs)
 {
 	for (uint64_t count = string_count(c, i), n; count; count -= n) {
-		n = count > 1 && !string_backward(c) ? movs_chunk(c, i, count) : 0;
+		n = string_chunked(c, count) ? movs_chunk(c, i, count) : 0;
 		if (n == 0) {
 			movs_one(c, i);
 			n = 1;
@@ -166,7 +174,7 @@ static __attribute__((noinline)) uint64_t stos_chunk(struct soft_cpu *c, const s
 HANDLER(stos)
 {
 	for (uint64_t count = string_count(c, i), n; count; count -= n) {
-		n = count > 1 && !string_backward(c) ? stos_chunk(c, i, count) : 0;
+		n = string_chunked(c, count) ? stos_chunk(c, i, count) : 0;
 		if (n == 0) {
 			soft_store(c, i, string_dest(c, i), i->opsize, c->reg[RAX]);
 			n = 1;

@@ -15,7 +15,28 @@ struct span {
 
 static bool access_user(const struct soft_cpu *c)
 {
-	return c->tlb == &c->tlb_bank[1];
+	return c->cpl == 3;
+}
+
+/* The bank of the privilege is empty: see soft_check.c. */
+static bool access_checked(const struct soft_cpu *c)
+{
+	return c->tlb == &c->tlb_bank[TLB_BANK_EMPTY];
+}
+
+/* What comes before the translation of an access by an instruction's operand. */
+static void access_check(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+			 bool write)
+{
+	if (unlikely(access_checked(c)))
+		soft_check_access(c, i, linear, size, write);
+}
+
+/* And what comes after it: the access will take place. */
+static void access_debug(struct soft_cpu *c, uint64_t linear, unsigned size, bool write)
+{
+	if (unlikely(c->break_data))
+		soft_debug_data(c, linear, size, write);
 }
 
 static unsigned page_left(uint64_t linear)
@@ -37,6 +58,7 @@ static void span_translate(struct soft_cpu *c, const struct insn *i, uint64_t li
 	unsigned left = page_left(linear);
 	uint8_t *host;
 
+	soft_check_canonical(c, i, linear, n);
 	s->parts = 1;
 	s->part[0].gpa = soft_translate(c, i, linear, write, user, &host);
 	s->part[0].bytes = n < left ? n : left;
@@ -157,6 +179,7 @@ uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 	if (host)
 		return host_load(host, size);
 	span_translate(c, i, linear, size, false, user, &s);
+	access_debug(c, linear, size, false);
 	if (s.parts == 1)
 		return phys_load(c, s.part[0].gpa, size);
 	span_load(c, &s, (uint8_t *)&value);
@@ -177,6 +200,7 @@ void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, un
 		return;
 	}
 	span_translate(c, i, linear, size, true, user, &s);
+	access_debug(c, linear, size, true);
 	if (s.parts == 1)
 		phys_store(c, s.part[0].gpa, size, value);
 	else
@@ -185,18 +209,20 @@ void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, un
 
 uint64_t soft_load_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
 {
+	access_check(c, i, linear, size, false);
 	return soft_load_as(c, i, linear, size, access_user(c));
 }
 
 void soft_store_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
 		     uint64_t value)
 {
+	access_check(c, i, linear, size, true);
 	soft_store_as(c, i, linear, size, value, access_user(c));
 }
 
 static void stack_check(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
 {
-	if (soft_long_mode(c) && !(soft_canonical(linear) && soft_canonical(linear + size - 1)))
+	if (!soft_canonical_range(c, linear, size))
 		soft_raise_error(c, i, VEC_SS, 0);
 }
 
@@ -219,7 +245,9 @@ void soft_load_bytes_slow(struct soft_cpu *c, const struct insn *i, uint64_t lin
 {
 	struct span s;
 
+	access_check(c, i, linear, n, false);
 	span_translate(c, i, linear, n, false, access_user(c), &s);
+	access_debug(c, linear, n, false);
 	span_load(c, &s, dst);
 }
 
@@ -228,7 +256,9 @@ void soft_store_bytes_slow(struct soft_cpu *c, const struct insn *i, uint64_t li
 {
 	struct span s;
 
+	access_check(c, i, linear, n, true);
 	span_translate(c, i, linear, n, true, access_user(c), &s);
+	access_debug(c, linear, n, true);
 	span_store(c, &s, src);
 }
 
@@ -237,6 +267,7 @@ void soft_probe(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsig
 {
 	struct span s;
 
+	access_check(c, i, linear, size, write);
 	span_translate(c, i, linear, size, write, access_user(c), &s);
 }
 
@@ -250,6 +281,7 @@ void *soft_write_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t lin
 		soft_probe(c, i, linear, size, true);
 		return NULL;
 	}
+	access_check(c, i, linear, size, true);
 	soft_translate(c, i, linear, true, access_user(c), &host);
 	return host;
 }
@@ -263,7 +295,9 @@ void *soft_lock_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t line
 		soft_probe(c, i, linear, size, true);
 		return NULL;
 	}
+	access_check(c, i, linear, size, true);
 	gpa = soft_translate(c, i, linear, true, access_user(c), &host);
+	access_debug(c, linear, size, true);
 	if (!host && soft_is_ram(c->vm, gpa)) {
 		soft_code_written(c, gpa, size);
 		host = c->vm->ram + gpa;
@@ -276,6 +310,11 @@ uint8_t *soft_host_span(struct soft_cpu *c, const struct insn *i, uint64_t linea
 {
 	uint8_t *host;
 
+	/* A check needs the size of each element: one by one. */
+	if (unlikely(access_checked(c))) {
+		*bytes = 0;
+		return NULL;
+	}
 	soft_translate(c, i, linear, write, access_user(c), &host);
 	*bytes = page_left(linear);
 	return host;

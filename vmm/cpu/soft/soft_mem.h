@@ -12,8 +12,8 @@
  * What holds for every access here (all run on the vCPU's own thread):
  *  - linear comes from soft_ea or is otherwise wrapped to 32 bits outside 64-bit mode;
  *  - a fault leaves through soft_raise..., before any byte was written;
- *  - segment limits and the types of data segments are not checked at access time, only when the
- *    segment register is loaded: flat segments, real mode and big real mode need no more;
+ *  - where accesses must be checked (alignment; limit and type of a segment that is not flat) or
+ *    may meet a breakpoint, no fast path hits: see soft_check.c and soft_debug.c;
  *  - the host may block in the access (the page is fetched from another slice), so no lock of
  *    ours may be held over it, but for the split lock, which nothing but vCPUs takes.
  */
@@ -58,15 +58,17 @@ static inline uint64_t soft_ea_offset(const struct soft_cpu *c, const struct ins
 }
 
 /* Linear address of an offset in a segment: in 64-bit mode only FS and GS have a base, outside of
- * it the sum wraps at 4 GiB. */
-static inline uint64_t soft_linear(const struct soft_cpu *c, unsigned seg, uint64_t offset)
+ * it the sum wraps at 4 GiB. The access that follows is one of this segment. */
+static inline uint64_t soft_linear(struct soft_cpu *c, unsigned seg, uint64_t offset)
 {
 	if (c->mode == 64)
 		return seg >= SEG_FS ? c->seg[seg].base + offset : offset;
+	if (unlikely(c->seg_check & (SEG_ARMED | 1u << seg)))
+		soft_check_arm(c, seg);
 	return (uint32_t)(c->seg[seg].base + offset);
 }
 
-static inline uint64_t soft_ea(const struct soft_cpu *c, const struct insn *i)
+static inline uint64_t soft_ea(struct soft_cpu *c, const struct insn *i)
 {
 	if (likely(!(i->flags & INSN_EA_SLOW)))
 		return soft_ea_sum(c, i);

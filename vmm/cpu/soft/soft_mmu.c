@@ -292,7 +292,7 @@ static struct soft_tlb_entry tlb_data_entry(const struct soft_cpu *c, const stru
 	uint64_t page = w->linear & LINEAR_PAGE_MASK, gpa = w->gpa & LINEAR_PAGE_MASK;
 	const struct soft_vm *vm = c->vm;
 
-	if (!soft_is_ram(vm, gpa) ||
+	if (!soft_is_ram(vm, gpa) || (c->break_data && soft_debug_page(c, page)) ||
 	    (write &&
 	     atomic_load_explicit(&vm->code_page[gpa >> PAGE_SHIFT], memory_order_relaxed)))
 		return (struct soft_tlb_entry){page | TLB_SLOW, gpa - page};
@@ -318,9 +318,10 @@ static void tlb_promote(const struct soft_cpu *c, struct soft_tlb_entry *e, uint
 	*e = tlb_data_entry(c, &w, true);
 }
 
-static _Noreturn void raise_non_canonical(struct soft_cpu *c, const struct insn *i)
+void soft_check_canonical(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
 {
-	soft_raise_error(c, i, i && (i->flags & INSN_STACK) ? VEC_SS : VEC_GP, 0);
+	if (unlikely(!soft_canonical_range(c, linear, size)))
+		soft_raise_error(c, i, i && (i->flags & INSN_STACK) ? VEC_SS : VEC_GP, 0);
 }
 
 uint64_t soft_translate(struct soft_cpu *c, const struct insn *i, uint64_t linear, bool write,
@@ -333,8 +334,7 @@ uint64_t soft_translate(struct soft_cpu *c, const struct insn *i, uint64_t linea
 	if ((e->tag & ~(uint64_t)TLB_SLOW) != page) {
 		struct walk w = {.linear = linear};
 
-		if (soft_long_mode(c) && !soft_canonical(linear))
-			raise_non_canonical(c, i);
+		soft_check_canonical(c, i, linear, 1);
 		w.access = (write ? PF_W : 0) | (user ? PF_U : 0);
 		if (!walk_linear(c, &w))
 			soft_raise_pf(c, i, linear, w.error);
@@ -351,8 +351,8 @@ uint64_t soft_translate(struct soft_cpu *c, const struct insn *i, uint64_t linea
 
 uint64_t soft_fetch_translate(struct soft_cpu *c, uint64_t linear)
 {
-	bool user = c->tlb == &c->tlb_bank[1];
-	struct soft_tlb_entry *e = &c->tlb->exec[tlb_slot(linear)];
+	bool user = c->cpl == 3;
+	struct soft_tlb_entry *e = &c->tlb_bank[user].exec[tlb_slot(linear)];
 	struct walk w = {.linear = linear};
 
 	if (e->tag == (linear & LINEAR_PAGE_MASK))

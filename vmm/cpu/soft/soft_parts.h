@@ -12,8 +12,8 @@
  * then c->rip is the next instruction. Exceptions leave by siglongjmp to c->escape instead.
  */
 void soft_exec(struct soft_cpu *c);
-/* Executes exactly one instruction, whatever attention says (interrupt shadow, single step). For a
- * REP string instruction: one iteration at least, perhaps the whole. */
+/* Executes exactly one instruction, whatever attention says (interrupt shadow, single step, RF). Of a
+ * REP string instruction: one iteration if c->leave says LEAVE_STEP, else perhaps the whole. */
 void soft_exec_one(struct soft_cpu *c);
 /* Makes and frees the block cache of a vCPU. 0 or -ENOMEM. */
 int soft_cache_create(struct soft_cpu *c);
@@ -26,6 +26,8 @@ void soft_cache_select(struct soft_cpu *c, bool user);
  * end the running block after this instruction if it lies there. Called before or after the store
  * by soft_mem's slow path. */
 void soft_code_written(struct soft_cpu *c, uint64_t gpa, unsigned len);
+/* The running block ends after this instruction. */
+void soft_block_stop(struct soft_cpu *c);
 /*
  * Decodes one instruction of at most len bytes at bytes for the mode; false if the bytes are too
  * few (more are needed; fewer than 15 given). An invalid opcode decodes to a handler that raises
@@ -64,6 +66,45 @@ bool soft_decode_insn(const uint8_t *bytes, unsigned len, uint8_t mode, struct i
  * Stack helpers: soft_push(c, i, size, value), soft_pop(c, i, size): use SS base and stack size,
  *      write RSP last.
  */
+
+/* ---- soft_check.c, soft_debug.c (system) ----------------------------------------------------- */
+
+/* c->seg_check: beside the bits of enum vcpu_segment_index. */
+#define SEG_ARMED 0x80u
+
+/* c->tlb for the privilege, or the empty bank if data accesses are checked. */
+void soft_tlb_select(struct soft_cpu *c);
+/* The access that follows is one of segment seg: checked, if the segment needs it. */
+void soft_check_arm(struct soft_cpu *c, unsigned seg);
+/* Which segments need a look outside of 64-bit mode; after any of them, CR0.PE or the mode changed.
+ */
+void soft_check_segments(struct soft_cpu *c);
+/* Whether alignment is checked; after CR0.AM, EFLAGS.AC or the privilege changed. */
+void soft_check_alignment(struct soft_cpu *c);
+/* Raises #GP, #SS or #AC for an access by linear address; for slow paths. */
+void soft_check_access(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+		       bool write);
+/* An access of the current privilege that no segment register names. */
+void soft_check_aligned(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size);
+/* Offset and size within the limit, type fit for it; raises vector(error). */
+void soft_check_segment(struct soft_cpu *c, const struct insn *i, const struct vcpu_segment *s,
+			uint32_t offset, unsigned size, bool write, int vector, uint32_t error);
+
+/* Raises #GP(0), or #SS(0) if i addresses the stack, unless the whole access is canonical: before
+ * any page of it is looked at. */
+void soft_check_canonical(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size);
+
+/* Takes DR0 to DR3, DR7 and CR4.DE into force. */
+void soft_debug_update(struct soft_cpu *c);
+/* Is there a data breakpoint in the page? Such a page has no fast TLB entry. */
+bool soft_debug_page(const struct soft_cpu *c, uint64_t linear);
+/* A data access, or one to a port: if it meets a breakpoint the instruction is the block's last and
+ * the trap follows it. Call only if break_data, or break_io, is not zero. */
+void soft_debug_data(struct soft_cpu *c, uint64_t linear, unsigned size, bool write);
+void soft_debug_port(struct soft_cpu *c, uint16_t port, unsigned size);
+/* Raises #DB if an instruction breakpoint stands at linear and may fire; else tells whether the page
+ * holds one, so that each of its instructions must be looked at. Call only if break_code. */
+bool soft_debug_fetch(struct soft_cpu *c, uint64_t linear);
 
 /* ---- soft_mmu.c (system) ------------------------------------------------------------------- */
 

@@ -14,7 +14,7 @@ static struct soft_cpu *soft_of(struct vcpu *v)
 
 static void tlb_init(struct soft_cpu *c)
 {
-	for (unsigned bank = 0; bank < 2; bank++)
+	for (unsigned bank = 0; bank < TLB_BANKS; bank++)
 		for (unsigned n = 0; n < SOFT_TLB_SIZE; n++) {
 			c->tlb_bank[bank].read[n].tag = SOFT_TLB_INVALID;
 			c->tlb_bank[bank].write[n].tag = SOFT_TLB_INVALID;
@@ -99,8 +99,8 @@ static void soft_kick(struct vcpu *v)
 }
 
 /*
- * Delivers what is due, by the SDM's order (3A, table 6-2): the exception of the last instruction,
- * NMI, the injected interrupt. A fault in a delivery comes back here as the next exception, and at
+ * Delivers what is due, by the SDM's order (3A, table 6-2): the exception of the last instruction, its
+ * debug trap, NMI, the injected interrupt. A fault in a delivery comes back here as the next exception, and at
  * the third it is a triple fault, so the loop ends.
  */
 static void events_deliver(struct soft_cpu *c)
@@ -110,6 +110,8 @@ static void events_deliver(struct soft_cpu *c)
 			return;
 		if (c->exception.vector >= 0) {
 			soft_exception_deliver(c);
+		} else if (c->debug_pending && c->irq_shadow != SHADOW_MOV_SS) {
+			soft_debug_trap(c);
 		} else if (c->nmi_pending && !c->nmi_blocked && !c->irq_shadow) {
 			c->nmi_pending = 0;
 			c->nmi_blocked = 1;
@@ -156,17 +158,17 @@ static bool run_exits(struct soft_cpu *c, struct vcpu_exit *exit)
 
 /* ---- Execution ------------------------------------------------------------------------------- */
 
-/* One instruction alone: after STI or MOV SS without interrupts, and with TF set followed by #DB.
- */
+/* One instruction alone: after STI or MOV SS without interrupts, with RF without instruction
+ * breakpoints, and with TF followed by #DB. */
 static void run_one(struct soft_cpu *c)
 {
 	bool trap = c->rflags & FLAG_TF;
 
-	c->irq_shadow = 0;
+	if (trap)
+		c->leave |= LEAVE_STEP;
 	soft_exec_one(c);
-	if (!trap || (c->leave & LEAVE_NO_TRAP) || c->irq_shadow == SHADOW_MOV_SS)
-		return;
-	soft_raise_debug(c, NULL, DR6_BS);
+	if (trap && !(c->leave & LEAVE_NO_TRAP) && c->irq_shadow != SHADOW_MOV_SS)
+		c->debug_pending |= DR6_BS;
 }
 
 static void soft_run(struct vcpu *v, struct vcpu_exit *exit)
@@ -180,7 +182,7 @@ static void soft_run(struct vcpu *v, struct vcpu_exit *exit)
 		if (run_exits(c, exit))
 			return;
 		c->leave = 0;
-		if (unlikely(c->irq_shadow || (c->rflags & FLAG_TF)))
+		if (unlikely(c->irq_shadow || (c->rflags & (FLAG_TF | FLAG_RF))))
 			run_one(c);
 		else
 			soft_exec(c);

@@ -163,6 +163,8 @@ void soft_segment_load(struct soft_cpu *c, const struct insn *i, unsigned seg, u
 	} else {
 		segment_load_data(c, i, seg, selector);
 	}
+	if (c->mode != 64)
+		soft_check_segments(c);
 }
 
 /* ---- Stack of far transfers ------------------------------------------------------------------ */
@@ -175,6 +177,7 @@ struct soft_stack soft_stack_current(const struct soft_cpu *c, unsigned size)
 		.sp = c->reg[RSP],
 		.size = size,
 		.user = c->cpl == 3,
+		.limits = c->seg_check >> SEG_SS & 1 ? &c->seg[SEG_SS] : NULL,
 	};
 }
 
@@ -182,8 +185,13 @@ static uint64_t stack_linear(struct soft_cpu *c, const struct insn *i, const str
 {
 	uint64_t linear = s->base + (s->sp & s->mask);
 
-	if (soft_long_mode(c) && !(soft_canonical(linear) && soft_canonical(linear + s->size - 1)))
+	if (!soft_canonical_range(c, linear, s->size))
 		soft_raise_error(c, i, VEC_SS, 0);
+	if (s->limits)
+		soft_check_segment(c, i, s->limits, (uint32_t)(s->sp & s->mask), s->size, true,
+				   VEC_SS, s->error);
+	if (s->user)
+		soft_check_aligned(c, i, linear, s->size);
 	return linear;
 }
 
@@ -213,7 +221,8 @@ void soft_mode_update(struct soft_cpu *c)
 		c->mode = 64;
 	else
 		c->mode = attr & ATTR_DB ? 32 : 16;
-	c->tlb = &c->tlb_bank[c->cpl == 3];
+	soft_check_segments(c);
+	soft_check_alignment(c);
 	soft_cache_select(c, c->cpl == 3);
 	if (old_mode != 64 || c->mode != 64)
 		soft_cache_flush_lookup(c);
@@ -224,4 +233,7 @@ void soft_code_commit(struct soft_cpu *c, const struct vcpu_segment *cs, unsigne
 	c->seg[SEG_CS] = *cs;
 	c->cpl = cpl;
 	soft_mode_update(c);
+	/* Blocks that other limits allowed are looked at again. */
+	if (c->mode != 64 && cs->limit != UINT32_MAX)
+		soft_serialise(c);
 }

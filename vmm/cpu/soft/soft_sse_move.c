@@ -7,6 +7,19 @@ static inline uint64_t low64(__m128i v)
 	return (uint64_t)_mm_cvtsi128_si64(v);
 }
 
+__m128i sse_load128_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear)
+{
+	__m128i value;
+
+	soft_load_bytes_slow(c, i, linear, &value, 16);
+	return value;
+}
+
+void sse_store128_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, __m128i value)
+{
+	soft_store_bytes_slow(c, i, linear, &value, 16);
+}
+
 /* MOVUPS, MOVUPD, MOVDQU: any alignment. */
 static fp_next sse_movu_load(struct soft_cpu *c, const struct insn *i)
 {

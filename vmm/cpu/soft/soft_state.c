@@ -23,6 +23,7 @@ static void events_take(struct soft_cpu *c, const struct vcpu_state *s)
 	c->exception.has_error = s->event_has_error;
 	c->exception.error = s->event_error;
 	c->exception.software = false;
+	c->exception.resume = s->event_vector != VEC_DB;
 	c->exception.rip = s->rip;
 }
 
@@ -138,8 +139,10 @@ int soft_state_set(struct vcpu *v, const struct vcpu_state *s)
 	c->delivering = -1;
 	/* As hardware's own state format has it, SS tells the privilege. */
 	c->cpl = soft_protected(c) ? c->seg[SEG_SS].attr >> ATTR_DPL_SHIFT & 3 : 0;
+	c->debug_pending = 0;
 	soft_tlb_flush(c, true);
 	soft_mode_update(c);
+	soft_debug_update(c);
 	soft_serialise(c);
 	return 0;
 }

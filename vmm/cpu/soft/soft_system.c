@@ -50,8 +50,9 @@ void soft_rflags_load(struct soft_cpu *c, uint64_t value, uint64_t mask)
 	uint64_t rflags = (soft_flags_get(c) & ~mask) | (value & mask);
 
 	soft_flags_set(c, rflags);
-	if ((rflags & FLAG_TF) || ((rflags & FLAG_IF) && c->irq_window))
+	if ((rflags & (FLAG_TF | FLAG_RF)) || ((rflags & FLAG_IF) && c->irq_window))
 		c->leave |= LEAVE_LOOK;
+	soft_check_alignment(c);
 }
 
 /* ---- CLI, STI, PUSHF, POPF, HLT -------------------------------------------------------------- */

@@ -15,6 +15,7 @@
 #define CR0_ET	  0x00000010u
 #define CR0_NE	  0x00000020u
 #define CR0_WP	  0x00010000u
+#define CR0_AM	  0x00040000u
 #define CR0_NW	  0x20000000u
 #define CR0_CD	  0x40000000u
 #define CR0_PG	  0x80000000u
@@ -47,25 +48,18 @@
 /* exception.vector of a triple fault: the CPU shuts down. */
 #define VEC_TRIPLE_FAULT 256
 
-/* irq_shadow: who set it. */
-#define SHADOW_STI    1
-#define SHADOW_MOV_SS 2
-
-/* c->leave: why; LEAVE_NO_TRAP holds back the single-step trap of this instruction. */
-#define LEAVE_LOOK    1
-#define LEAVE_NO_TRAP 2
-
 /* Segment attributes (struct vcpu_segment.attr). */
-#define ATTR_TYPE	0x00fu
-#define ATTR_ACCESSED	0x001u
-#define ATTR_WRITABLE	0x002u /* of data; of code: readable */
-#define ATTR_CONFORMING 0x004u /* of code */
-#define ATTR_CODE	0x008u
-#define ATTR_S		0x010u /* code or data, not system */
-#define ATTR_DPL_SHIFT	5
-#define ATTR_P		0x080u
-#define ATTR_L		0x200u
-#define ATTR_DB		0x400u
+#define ATTR_TYPE	 0x00fu
+#define ATTR_ACCESSED	 0x001u
+#define ATTR_WRITABLE	 0x002u /* of data; of code: readable */
+#define ATTR_CONFORMING	 0x004u /* of code */
+#define ATTR_EXPAND_DOWN 0x004u /* of data */
+#define ATTR_CODE	 0x008u
+#define ATTR_S		 0x010u /* code or data, not system */
+#define ATTR_DPL_SHIFT	 5
+#define ATTR_P		 0x080u
+#define ATTR_L		 0x200u
+#define ATTR_DB		 0x400u
 
 /* System descriptor types. */
 #define TYPE_TSS16_FREE 0x1u
@@ -88,9 +82,10 @@ static inline bool soft_long_mode(const struct soft_cpu *c)
 	return c->efer & EFER_LMA;
 }
 
-static inline bool soft_canonical(uint64_t linear)
+/* Is an access of size bytes at linear all in one canonical half? */
+static inline bool soft_canonical_range(const struct soft_cpu *c, uint64_t linear, unsigned size)
 {
-	return (uint64_t)((int64_t)(linear << 16) >> 16) == linear;
+	return !soft_long_mode(c) || (soft_canonical(linear) && soft_canonical(linear + size - 1));
 }
 
 /* ---- soft_mmu.c, soft_mem.c ------------------------------------------------------------------ */
@@ -111,12 +106,19 @@ void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, un
 /* Drops the split lock if this vCPU holds it (an access under it faulted). */
 void soft_split_release(struct soft_cpu *c);
 
+/* ---- soft_debug.c ---------------------------------------------------------------------------- */
+
+const struct insn *op_mov_from_dr(struct soft_cpu *c, const struct insn *i);
+const struct insn *op_mov_to_dr(struct soft_cpu *c, const struct insn *i);
+
 /* ---- soft_exception.c ------------------------------------------------------------------------ */
 
 /* INT n, INT3, INTO: a software interrupt; i is the instruction. */
 _Noreturn void soft_raise_software(struct soft_cpu *c, const struct insn *i, int vector);
-/* #DB: DR6 tells the cause, one of DR6_BD and DR6_BS. */
+/* #DB as a fault: DR6 tells the cause, DR6_BD or instruction breakpoints. */
 _Noreturn void soft_raise_debug(struct soft_cpu *c, const struct insn *i, uint32_t cause);
+/* The debug trap that is due (c->debug_pending) becomes the exception to deliver. */
+void soft_debug_trap(struct soft_cpu *c);
 /* Delivers c->exception; the next fault leaves through c->escape as usual. */
 void soft_exception_deliver(struct soft_cpu *c);
 /* Delivers an external interrupt or NMI before the instruction at c->rip. */
@@ -150,6 +152,8 @@ struct soft_stack {
 	uint64_t base, mask, sp;
 	unsigned size; /* of one value */
 	bool user;
+	const struct vcpu_segment *limits; /* SS, if its limit counts, else NULL */
+	uint32_t error;			   /* of #SS beyond it */
 };
 struct soft_stack soft_stack_current(const struct soft_cpu *c, unsigned size);
 void soft_stack_push(struct soft_cpu *c, const struct insn *i, struct soft_stack *s,

@@ -31,6 +31,7 @@ int soft_cr0_write(struct soft_cpu *c, uint64_t value)
 		soft_tlb_flush(c, true);
 		soft_mode_update(c);
 	}
+	soft_check_alignment(c);
 	return 0;
 }
 
@@ -73,6 +74,8 @@ int soft_cr4_write(struct soft_cpu *c, uint64_t value)
 	c->cr4 = value;
 	if (changed & (CR4_PGE | CR4_PAE | CR4_PSE))
 		soft_tlb_flush(c, true);
+	if (changed & CR4_DE)
+		soft_debug_update(c);
 	return 0;
 }
 
@@ -172,48 +175,6 @@ static const struct insn *op_lmsw(struct soft_cpu *c, const struct insn *i)
 		soft_raise_error(c, i, VEC_GP, 0);
 	soft_serialise(c);
 	return SOFT_LEAVE(c, rip);
-}
-
-/* ---- Debug registers: kept and guarded by DR7.GD, but no breakpoint is ever checked ---------- */
-
-static unsigned dr_index(struct soft_cpu *c, const struct insn *i)
-{
-	unsigned index = i->reg;
-
-	if (index > 7)
-		soft_raise(c, i, VEC_UD);
-	soft_require_cpl0(c, i);
-	if ((index == 4 || index == 5) && (c->cr4 & CR4_DE))
-		soft_raise(c, i, VEC_UD);
-	if (c->dr7 & DR7_GD)
-		soft_raise_debug(c, i, DR6_BD);
-	return index == 4 || index == 5 ? index + 2 : index;
-}
-
-static const struct insn *op_mov_from_dr(struct soft_cpu *c, const struct insn *i)
-{
-	unsigned index = dr_index(c, i);
-	uint64_t value = index < 4 ? c->dr[index] : index == 6 ? c->dr6 : c->dr7;
-
-	soft_reg_write(c, i->rm, c->mode == 64 ? 8 : 4, value);
-	return SOFT_NEXT(c, i);
-}
-
-static const struct insn *op_mov_to_dr(struct soft_cpu *c, const struct insn *i)
-{
-	uint64_t value = c->mode == 64 ? c->reg[i->rm] : (uint32_t)c->reg[i->rm];
-	unsigned index = dr_index(c, i);
-
-	if (index >= 6 && value >> 32)
-		soft_raise_error(c, i, VEC_GP, 0);
-	if (index < 4)
-		c->dr[index] = value;
-	else if (index == 6)
-		c->dr6 = (value & 0xe00f) | 0xffff0ff0;
-	else
-		c->dr7 = (value & 0xffff23ff) | 0x400;
-	soft_serialise(c);
-	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }
 
 /* ---- GDTR, IDTR ------------------------------------------------------------------------------ */

@@ -25,6 +25,8 @@ static uint32_t io_read(struct soft_cpu *c, uint16_t port, unsigned size)
 {
 	uint32_t value = UINT32_MAX;
 
+	if (unlikely(c->break_io))
+		soft_debug_port(c, port, size);
 	c->config.bus.pio_read(c->config.bus.ctx, c->vcpu.id, port, size, &value);
 	return value;
 }
@@ -33,6 +35,8 @@ static void io_write(struct soft_cpu *c, uint16_t port, unsigned size, uint64_t 
 {
 	uint32_t mask = size == 4 ? UINT32_MAX : (1u << (size * 8)) - 1;
 
+	if (unlikely(c->break_io))
+		soft_debug_port(c, port, size);
 	c->config.bus.pio_write(c->config.bus.ctx, c->vcpu.id, port, size, (uint32_t)value & mask);
 }
 
@@ -114,6 +118,8 @@ static const struct insn *op_string_io(struct soft_cpu *c, const struct insn *i)
 	if (!string_reg(c, i, RCX))
 		return SOFT_LEAVE(c, soft_next_rip(c, i));
 	block_uncount(c, i); /* it comes again */
+	c->rflags |= FLAG_RF;
+	c->leave |= LEAVE_LOOK;
 	return SOFT_LEAVE(c, soft_rip_wrap(c, soft_rip(c, i)));
 }
 
