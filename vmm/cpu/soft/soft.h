@@ -285,7 +285,7 @@ static inline uint64_t soft_rip(const struct soft_cpu *c, const struct insn *i)
 {
 	return c->reg[REG_RIP] + i->off;
 }
-uint64_t soft_rip_wrap(const struct soft_cpu *c, uint64_t rip); /* to 16/32 bits by mode */
+uint64_t soft_rip_wrap(const struct soft_cpu *c, uint64_t rip); /* to 32 bits by mode */
 static inline uint64_t soft_next_rip(const struct soft_cpu *c, const struct insn *i)
 {
 	uint64_t rip = c->reg[REG_RIP] + i->off + i->len;

@@ -3,11 +3,10 @@
 #include "vmm/cpu/soft/soft_block.h"
 #include "vmm/cpu/soft/soft_int.h"
 
+/* EIP has 32 bits in 16-bit code too: past FFFFh it meets the limit of CS, or goes on. */
 uint64_t soft_rip_wrap(const struct soft_cpu *c, uint64_t rip)
 {
-	if (c->mode == 64)
-		return rip;
-	return c->mode == 32 ? (uint32_t)rip : (uint16_t)rip;
+	return c->mode == 64 ? rip : (uint32_t)rip;
 }
 
 static void exec_block(struct soft_cpu *c, struct soft_block *b)
