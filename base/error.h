@@ -43,6 +43,7 @@ enum pangea_error {
 	X(EXIT_UNREACHABLE, 3, "the coordinator cannot be reached")                                \
 	X(EXIT_NOFIT, 4, "the virtual machine does not fit on the nodes")                          \
 	X(EXIT_IMAGE, 5, "the kernel or initrd cannot be used")                                    \
+	X(EXIT_REFUSED, 6, "the coordinator refused the connection")                               \
 	X(EXIT_PANIC, 10, "the guest kernel panicked")                                             \
 	X(EXIT_TRIPLE_FAULT, 11, "the guest ended in a triple fault")                              \
 	X(EXIT_RESET, 12, "the guest asked for a reset")                                           \

@@ -33,7 +33,7 @@ int cli_usage(const char *command, const char *fmt, ...) __attribute__((format(p
 /* ---- options that every command with a coordinator takes ---- */
 struct cli_target {
 	const char *coordinator, *state_dir, *token_file; /* as given, or null */
-	char address[128];
+	char address[CONTROL_HOST_MAX + 8];
 	char token[CONTROL_TOKEN_MAX]; /* "": none */
 };
 
@@ -83,7 +83,8 @@ struct client_ops {
 	void (*on_open)(struct client *client);
 	/* Messages but "error" and "heartbeat", which the client takes itself. */
 	void (*on_msg)(struct client *client, json_t *msg, const uint8_t *blob, size_t len);
-	/* The coordinator is gone: returns the exit code. May be null: EXIT_UNREACHABLE. */
+	/* The coordinator, which had taken us, is gone: returns the exit code. May be null:
+	 * EXIT_UNREACHABLE. */
 	int (*on_lost)(struct client *client, const char *why);
 	/* It is over: lets go of the terminal and the loop before anything is said. May be null. */
 	void (*on_over)(struct client *client);
@@ -96,7 +97,9 @@ struct client {
 	struct control_conn *conn;
 	uv_timer_t heartbeat;
 	struct control_deadline *deadline;
-	uint64_t heard_ns;
+	const char *address; /* as it was given */
+	uint64_t heard_ns;   /* 0: it never said hello */
+	bool answered;	     /* it took our hello, too */
 	bool over, finished;
 	bool quiet; /* says nothing about a coordinator that cannot be reached */
 	int code;

@@ -41,7 +41,7 @@ static void late(void *arg)
 	client->deadline = NULL;
 	client_over(client);
 	if (!client->quiet)
-		cli_say("the coordinator does not answer");
+		cli_say("the coordinator at %s does not answer", client->address);
 	client_finish(client, EXIT_UNREACHABLE);
 }
 
@@ -86,6 +86,7 @@ static void conn_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 	struct client *client = control_user(conn);
 
 	client->heard_ns = clock_now_ns();
+	client->answered = true;
 	if (client->finished || control_is(msg, "heartbeat"))
 		return;
 	if (control_is(msg, "error"))
@@ -94,20 +95,38 @@ static void conn_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 		client->ops->on_msg(client, msg, blob, len);
 }
 
+/* It never was there for us: says so, and what mends it. */
+static int never_open(const struct client *client, int err, const char *why)
+{
+	if (err != -EACCES) {
+		if (!client->quiet)
+			cli_say("the coordinator at %s cannot be reached: %s", client->address,
+				why);
+		return EXIT_UNREACHABLE;
+	}
+	if (!client->quiet)
+		cli_say("the coordinator at %s refused: %s%s", client->address, why,
+			strcmp(why, "wrong token") == 0 ? "; name the file with its token by "
+							  "--token-file or $PANGEA_TOKEN_FILE"
+							: "");
+	return EXIT_REFUSED;
+}
+
 static void conn_closed(struct control_conn *conn, int err, const char *why)
 {
 	struct client *client = control_user(conn);
 	int code = EXIT_UNREACHABLE;
 
-	(void)err;
 	client->conn = NULL;
 	if (client->finished)
 		return;
 	client_over(client);
-	if (client->ops->on_lost)
+	if (!client->answered)
+		code = never_open(client, err, why);
+	else if (client->ops->on_lost)
 		code = client->ops->on_lost(client, why);
 	else if (!client->quiet)
-		cli_say("the coordinator cannot be reached: %s", why);
+		cli_say("lost the coordinator at %s: %s", client->address, why);
 	client_finish(client, code);
 }
 
@@ -134,7 +153,8 @@ int client_run(struct client *client, const struct cli_target *target)
 				       .token = target->token};
 	int err;
 
-	client->over = client->finished = false;
+	client->address = target->address;
+	client->over = client->finished = client->answered = false;
 	client->heard_ns = 0;
 	uv_timer_init(&client->loop, &client->heartbeat);
 	client->heartbeat.data = client;

@@ -130,7 +130,7 @@ int cli_target_resolve(struct cli_target *target)
 {
 	const char *address = target->coordinator;
 	char dir[STATE_PATH_MAX], path[STATE_PATH_MAX + 64];
-	struct sockaddr_storage addr;
+	char host[CONTROL_HOST_MAX], port[6];
 	bool from_dir = false;
 
 	if (!address && !target->state_dir)
@@ -150,8 +150,8 @@ int cli_target_resolve(struct cli_target *target)
 			return EXIT_UNREACHABLE;
 		}
 	}
-	if (control_address_parse(target->address, &addr) < 0)
-		return cli_usage("pangea", "the coordinator is a numeric HOST:PORT, not \"%.60s\"",
+	if (control_address_split(target->address, host, port) < 0)
+		return cli_usage("pangea", "the coordinator is HOST:PORT, not \"%.60s\"",
 				 target->address);
 	return token_find(target, from_dir ? dir : NULL);
 }

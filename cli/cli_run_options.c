@@ -37,7 +37,8 @@ static const char usage[] =
 	"  --stats-json FILE        the same and more as JSON, into a file\n" CLI_COMMON_USAGE "\n"
 	"Exit codes: 0 the guest powered off; 1 error; 2 wrong usage; 3 no coordinator; 4 does "
 	"not\n"
-	"fit; 5 unusable kernel or initrd; 10 guest panic; 11 triple fault; 12 reset; 13 a node "
+	"fit; 5 unusable kernel or initrd; 6 refused (token); 10 guest panic; 11 triple fault; 12 "
+	"reset; 13 a node "
 	"or\n"
 	"slice was lost; 14 stopped; 15 the micro-guest failed.\n";
 

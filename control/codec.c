@@ -28,6 +28,8 @@ static void u32_put(uint8_t *p, uint32_t v)
 void control_decoder_init(struct control_decoder *dec)
 {
 	memset(dec, 0, sizeof(*dec));
+	dec->json_max = CONTROL_JSON_MAX;
+	dec->blob_max = CONTROL_BLOB_MAX;
 }
 
 void control_decoder_free(struct control_decoder *dec)
@@ -41,11 +43,11 @@ static int head_take(struct control_decoder *dec, char *why)
 {
 	dec->json_len = u32_get(dec->head);
 	dec->blob_len = u32_get(dec->head + 4);
-	if (dec->json_len > CONTROL_JSON_MAX || dec->blob_len > CONTROL_BLOB_MAX) {
+	if (dec->json_len > dec->json_max || dec->blob_len > dec->blob_max) {
 		snprintf(why, CONTROL_WHY_MAX,
 			 "message length beyond the limit (%u bytes of JSON, at most %u; %u bytes "
 			 "of data, at most %u)",
-			 dec->json_len, CONTROL_JSON_MAX, dec->blob_len, CONTROL_BLOB_MAX);
+			 dec->json_len, dec->json_max, dec->blob_len, dec->blob_max);
 		return -PANGEA_EWIRELEN;
 	}
 	if (dec->json_len < 2) {

@@ -34,8 +34,15 @@
 #define CONTROL_QUEUE_MAX (16u << 20)
 /* Console output is dropped, not queued, for a peer that is this far behind. */
 #define CONTROL_CONSOLE_QUEUE_MAX (1u << 20)
-/* Connections one listener holds; each may cost JSON_MAX + BLOB_MAX of memory. */
+/* Connections one listener holds whose peers said a good hello; each may cost JSON_MAX + BLOB_MAX of
+ * memory. */
 #define CONTROL_CONNS_MAX 512
+/* Connections it holds besides, of peers that have said none: all together, and of one address. For
+ * a newcomer beyond it the one that has been silent for longest goes. */
+#define CONTROL_STRANGERS_MAX	     64
+#define CONTROL_STRANGERS_SOURCE_MAX 32
+/* The longest hello, and so all that a stranger can make us keep. */
+#define CONTROL_HELLO_MAX 4096u
 /* A peer has this long to connect and say hello. */
 #define CONTROL_HELLO_TIMEOUT_MS 5000
 /* A closing connection has this long to send what is queued and see the peer's end. */
@@ -66,8 +73,10 @@ struct control_decoder {
 	uint8_t *body; /* json_len + blob_len bytes while a frame's body is coming in */
 	size_t body_used;
 	uint32_t json_len, blob_len;
+	uint32_t json_max, blob_max; /* limits; may be changed between frames */
 };
 
+/* With the limits CONTROL_JSON_MAX and CONTROL_BLOB_MAX. */
 void control_decoder_init(struct control_decoder *dec);
 void control_decoder_free(struct control_decoder *dec);
 /*
@@ -138,7 +147,17 @@ void control_size_format(uint64_t bytes, char *out, size_t size);
 int control_uint_parse(const char *text, unsigned min, unsigned max, unsigned *out);
 /* "127.0.0.1:7420" or "[::1]:7420", numeric only; 0 or -EINVAL. */
 int control_address_parse(const char *text, struct sockaddr_storage *out);
-/* The same backwards. */
+/* The longest host name, with its zero (as in the DNS). */
+#define CONTROL_HOST_MAX 254
+/* "host:port", "127.0.0.1:7420" or "[::1]:7420" into its parts (the brackets go); 0 or -EINVAL. It
+ * asks nobody whether there is such a host. */
+int control_address_split(const char *text, char host[CONTROL_HOST_MAX], char port[6]);
+/* What the same text means, the first of its addresses; asks the resolver and may wait for it: not
+ * in a loop. 0, -EINVAL, -ENOENT (no such host). */
+int control_address_resolve(const char *text, struct sockaddr_storage *out);
+/* An address that only this machine can reach. */
+bool control_address_loopback(const struct sockaddr_storage *addr);
+/* A numeric address backwards. */
 void control_address_format(const struct sockaddr *addr, char *out, size_t size);
 /* Replaces all but printable ASCII by '?': what peers say goes into logs, terminals and JSON. */
 void control_text_clean(char *text);
@@ -194,16 +213,17 @@ struct control_options {
 };
 
 /*
- * Connects to a numeric address. Errors at once: -EINVAL (address), -ENOMEM, -errno; later ones
- * come to on_closed.
+ * Connects to HOST:PORT; a name is resolved without waiting, and its addresses are tried in turn.
+ * Errors at once: -EINVAL (no HOST:PORT), -ENOMEM, -errno; later ones come to on_closed.
  */
 int control_connect(const struct control_options *opts, const char *address,
 		    struct control_conn **out);
 /* Takes a connected AF_UNIX stream socket (inherited from the parent); owns fd on success. */
 int control_open_fd(const struct control_options *opts, int fd, struct control_conn **out);
 /*
- * Listens on a numeric address; connections come to ops->on_open once they said hello. port may be
- * null. Errors: -EINVAL, -EADDRINUSE, -EADDRNOTAVAIL, -EACCES, other -errno.
+ * Listens on HOST:PORT (a name is resolved at once); connections come to ops->on_open once they said
+ * hello. port may be null. Errors: -EINVAL, -ENOENT (no such host), -EADDRINUSE, -EADDRNOTAVAIL,
+ * -EACCES, other -errno.
  */
 int control_listen(const struct control_options *opts, const char *address,
 		   struct control_listener **out, unsigned *port);

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,65 @@ int control_address_parse(const char *text, struct sockaddr_storage *out)
 	in4->sin_family = AF_INET;
 	in4->sin_port = htons((uint16_t)port);
 	return inet_pton(AF_INET, host, &in4->sin_addr) == 1 ? 0 : -EINVAL;
+}
+
+/* Names are letters, digits, '-' and '.'; what is between brackets must be an IPv6 address. */
+static bool host_valid(const char *host)
+{
+	size_t len = strlen(host);
+
+	return len && len < CONTROL_HOST_MAX && host[0] != '-' && host[0] != '.' &&
+	       strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") ==
+		       len;
+}
+
+int control_address_split(const char *text, char host[CONTROL_HOST_MAX], char port[6])
+{
+	const char *colon = strrchr(text, ':');
+	struct sockaddr_storage addr;
+	unsigned number;
+
+	if (!colon || (size_t)(colon - text) >= CONTROL_HOST_MAX ||
+	    control_uint_parse(colon + 1, 0, 65535, &number) < 0)
+		return -EINVAL;
+	snprintf(host, CONTROL_HOST_MAX, "%.*s", (int)(colon - text), text);
+	snprintf(port, 6, "%u", number);
+	if (host[0] != '[')
+		return host_valid(host) ? 0 : -EINVAL;
+	if (control_address_parse(text, &addr) < 0)
+		return -EINVAL;
+	host[strlen(host) - 1] = 0;
+	memmove(host, host + 1, strlen(host));
+	return 0;
+}
+
+int control_address_resolve(const char *text, struct sockaddr_storage *out)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	char host[CONTROL_HOST_MAX], port[6];
+	struct addrinfo *list;
+
+	if (control_address_parse(text, out) == 0)
+		return 0;
+	if (control_address_split(text, host, port) < 0)
+		return -EINVAL;
+	if (getaddrinfo(host, port, &hints, &list) != 0)
+		return -ENOENT;
+	memset(out, 0, sizeof(*out));
+	memcpy(out, list->ai_addr, list->ai_addrlen);
+	freeaddrinfo(list);
+	return 0;
+}
+
+bool control_address_loopback(const struct sockaddr_storage *addr)
+{
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addr;
+	const struct sockaddr_in *in4 = (const struct sockaddr_in *)addr;
+
+	if (addr->ss_family == AF_INET6)
+		return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
+		       (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) && in6->sin6_addr.s6_addr[12] == 127);
+	return ntohl(in4->sin_addr.s_addr) >> 24 == 127;
 }
 
 void control_address_format(const struct sockaddr *addr, char *out, size_t size)

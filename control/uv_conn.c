@@ -16,22 +16,42 @@
 
 struct conn_write {
 	uv_write_t req;
+	struct conn_write *next; /* of early */
 	struct control_conn *conn;
 	uint8_t *frame;
 	size_t len;
 };
 
-static void handle_closed(uv_handle_t *handle)
+static void conn_free(struct control_conn *conn)
 {
-	struct control_conn *conn = handle->data;
+	struct conn_write *write;
 
+	while ((write = conn->early) != NULL) {
+		conn->early = write->next;
+		free(write->frame);
+		free(write);
+	}
+	if (conn->addrs)
+		uv_freeaddrinfo(conn->addrs);
+	control_decoder_free(&conn->dec);
+	if (conn->read_buf != conn->stranger_buf)
+		free(conn->read_buf);
+	free(conn);
+}
+
+static void handle_gone(struct control_conn *conn)
+{
 	if (--conn->handles_open > 0)
 		return;
 	conn->ops->on_closed(conn, conn->err, conn->why);
 	if (conn->listener)
-		listener_conn_gone(conn->listener);
-	control_decoder_free(&conn->dec);
-	free(conn);
+		listener_conn_gone(conn->listener, conn);
+	conn_free(conn);
+}
+
+static void handle_closed(uv_handle_t *handle)
+{
+	handle_gone(handle->data);
 }
 
 static void why_set(struct control_conn *conn, int err, const char *why)
@@ -49,7 +69,9 @@ void conn_end(struct control_conn *conn, int err, const char *why)
 		return;
 	why_set(conn, err, why);
 	conn->state = CONN_CLOSING;
-	uv_close(&conn->h.handle, handle_closed);
+	/* A handle that is being made again is closing already. */
+	if (!conn->reopening)
+		uv_close(&conn->h.handle, handle_closed);
 	uv_close((uv_handle_t *)&conn->timer, handle_closed);
 }
 
@@ -131,10 +153,16 @@ static void write_done(uv_write_t *req, int status)
 	}
 }
 
+static int write_start(struct control_conn *conn, struct conn_write *write)
+{
+	uv_buf_t buf = uv_buf_init((char *)write->frame, (unsigned)write->len);
+
+	return uv_write(&write->req, &conn->h.stream, &buf, 1, write_done);
+}
+
 int control_send(struct control_conn *conn, const json_t *msg, const void *blob, size_t len)
 {
 	struct conn_write *write;
-	uv_buf_t buf;
 	int err;
 
 	if (conn->state >= CONN_FLUSHING || conn->write_failed)
@@ -150,11 +178,14 @@ int control_send(struct control_conn *conn, const json_t *msg, const void *blob,
 		goto fail_frame;
 	write->conn = conn;
 	write->req.data = write;
-	buf = uv_buf_init((char *)write->frame, (unsigned)write->len);
-	/* While connecting libuv queues the write itself. */
-	err = uv_write(&write->req, &conn->h.stream, &buf, 1, write_done);
-	if (err < 0)
-		goto fail_frame;
+	if (conn->state == CONN_CONNECTING) {
+		*conn->early_end = write;
+		conn->early_end = &write->next;
+	} else {
+		err = write_start(conn, write);
+		if (err < 0)
+			goto fail_frame;
+	}
 	conn->queued_bytes += write->len;
 	return 0;
 
@@ -162,6 +193,22 @@ fail_frame:
 	free(write->frame);
 fail:
 	free(write);
+	return err;
+}
+
+/* Connected: sends what has waited for that. */
+static int early_send(struct control_conn *conn)
+{
+	struct conn_write *write;
+	int err = 0;
+
+	while ((write = conn->early) != NULL && !err) {
+		err = write_start(conn, write);
+		if (!err)
+			conn->early = write->next;
+	}
+	if (!conn->early)
+		conn->early_end = &conn->early;
 	return err;
 }
 
@@ -213,7 +260,11 @@ static void hello_take(struct control_conn *conn, const json_t *msg)
 		return;
 	}
 	conn->state = CONN_OPEN;
+	conn->dec.json_max = CONTROL_JSON_MAX;
+	conn->dec.blob_max = CONTROL_BLOB_MAX;
 	uv_timer_stop(&conn->timer);
+	if (conn->listener)
+		listener_conn_known(conn->listener, conn);
 	if (conn->ops->on_open)
 		conn->ops->on_open(conn, peer);
 }
@@ -269,7 +320,14 @@ static void read_alloc(uv_handle_t *handle, size_t size, uv_buf_t *buf)
 	struct control_conn *conn = handle->data;
 
 	(void)size;
-	*buf = uv_buf_init(conn->read_buf, sizeof(conn->read_buf));
+	if (conn->state == CONN_OPEN && conn->read_buf == conn->stranger_buf) {
+		char *large = malloc(READ_BYTES);
+		if (large) {
+			conn->read_buf = large;
+			conn->read_room = READ_BYTES;
+		}
+	}
+	*buf = uv_buf_init(conn->read_buf, (unsigned)conn->read_room);
 }
 
 struct control_conn *conn_new(const struct control_options *opts)
@@ -286,6 +344,11 @@ struct control_conn *conn_new(const struct control_options *opts)
 	snprintf(conn->expect_token, sizeof(conn->expect_token), "%s",
 		 opts->expect_token ? opts->expect_token : "");
 	control_decoder_init(&conn->dec);
+	conn->dec.json_max = CONTROL_HELLO_MAX;
+	conn->dec.blob_max = 0;
+	conn->read_buf = conn->stranger_buf;
+	conn->read_room = sizeof(conn->stranger_buf);
+	conn->early_end = &conn->early;
 	uv_timer_init(opts->loop, &conn->timer);
 	conn->timer.data = conn;
 	conn->h.handle.data = conn;
@@ -307,23 +370,79 @@ static int hello_send(struct control_conn *conn)
 			     control_role_name(conn->role), "token", conn->token);
 }
 
+static void connect_next(struct control_conn *conn);
+
+static void handle_reopen(uv_handle_t *handle)
+{
+	struct control_conn *conn = handle->data;
+
+	conn->reopening = false;
+	if (conn->state == CONN_CLOSING) {
+		handle_gone(conn);
+		return;
+	}
+	uv_tcp_init(handle->loop, &conn->h.tcp);
+	conn->h.handle.data = conn;
+	connect_next(conn);
+}
+
+/* This address does not answer: the next one of the name, if there is one. */
+static void connect_failed(struct control_conn *conn, int status)
+{
+	char why[CONTROL_WHY_MAX];
+
+	if (conn->addr && conn->addr->ai_next) {
+		conn->addr = conn->addr->ai_next;
+		conn->reopening = true;
+		uv_close(&conn->h.handle, handle_reopen);
+		return;
+	}
+	snprintf(why, sizeof(why), "cannot connect: %s", error_text(status));
+	conn_end(conn, status, why);
+}
+
 static void connect_done(uv_connect_t *req, int status)
 {
 	struct control_conn *conn = req->data;
-	char why[CONTROL_WHY_MAX];
 
-	if (conn->state != CONN_CONNECTING)
+	if (conn->state != CONN_CONNECTING || status == UV_ECANCELED)
 		return;
 	if (status < 0) {
-		snprintf(why, sizeof(why), "cannot connect: %s", error_text(status));
-		conn_end(conn, status, why);
+		connect_failed(conn, status);
 		return;
 	}
 	uv_tcp_nodelay(&conn->h.tcp, 1);
 	uv_tcp_keepalive(&conn->h.tcp, 1, 30);
 	status = conn_begin(conn);
+	if (!status)
+		status = early_send(conn);
 	if (status < 0)
 		conn_end(conn, status, error_text(status));
+}
+
+static void connect_next(struct control_conn *conn)
+{
+	int err =
+		uv_tcp_connect(&conn->connect_req, &conn->h.tcp, conn->addr->ai_addr, connect_done);
+
+	if (err)
+		connect_failed(conn, err);
+}
+
+static void name_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *list)
+{
+	struct control_conn *conn = req->data;
+	char why[CONTROL_WHY_MAX];
+
+	conn->addrs = conn->addr = list;
+	if (conn->state == CONN_CONNECTING && (status < 0 || !list)) {
+		snprintf(why, sizeof(why), "cannot find that host: %s",
+			 status ? uv_strerror(status) : "it has no address");
+		conn_end(conn, -ENOENT, why);
+	} else if (conn->state == CONN_CONNECTING) {
+		connect_next(conn);
+	}
+	handle_gone(conn);
 }
 
 /* For a connection whose maker returns an error: frees it without a call to on_closed. */
@@ -331,10 +450,8 @@ static void discard_closed(uv_handle_t *handle)
 {
 	struct control_conn *conn = handle->data;
 
-	if (--conn->handles_open == 0) {
-		control_decoder_free(&conn->dec);
-		free(conn);
-	}
+	if (--conn->handles_open == 0)
+		conn_free(conn);
 }
 
 static int conn_discard(struct control_conn *conn, int err)
@@ -348,22 +465,31 @@ static int conn_discard(struct control_conn *conn, int err)
 int control_connect(const struct control_options *opts, const char *address,
 		    struct control_conn **out)
 {
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	char host[CONTROL_HOST_MAX], port[6];
 	struct sockaddr_storage addr;
 	struct control_conn *conn;
 	int err;
 
-	if (control_address_parse(address, &addr) < 0)
+	if (control_address_split(address, host, port) < 0)
 		return -EINVAL;
 	conn = conn_new(opts);
 	if (!conn)
 		return -ENOMEM;
 	uv_tcp_init(opts->loop, &conn->h.tcp);
 	conn->h.handle.data = conn;
-	conn->connect_req.data = conn;
-	err = uv_tcp_connect(&conn->connect_req, &conn->h.tcp, (struct sockaddr *)&addr,
-			     connect_done);
-	if (!err)
-		err = hello_send(conn);
+	conn->connect_req.data = conn->resolve_req.data = conn;
+	err = hello_send(conn);
+	if (err)
+		return conn_discard(conn, err);
+	if (control_address_parse(address, &addr) == 0) {
+		err = uv_tcp_connect(&conn->connect_req, &conn->h.tcp, (struct sockaddr *)&addr,
+				     connect_done);
+	} else {
+		err = uv_getaddrinfo(opts->loop, &conn->resolve_req, name_resolved, host, port,
+				     &hints);
+		conn->handles_open += !err;
+	}
 	if (err)
 		return conn_discard(conn, err);
 	*out = conn;

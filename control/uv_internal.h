@@ -5,8 +5,12 @@
 
 #include "control/control.h"
 
+/* Read at a time before and after the peer's hello. */
+#define STRANGER_READ_BYTES 1024u
+#define READ_BYTES	    65536u
+
 enum conn_state {
-	CONN_CONNECTING, /* TCP connect under way; the hello waits */
+	CONN_CONNECTING, /* name look-up or TCP connect under way; what is sent waits in early */
 	CONN_HELLO,	 /* our hello is on its way, the peer's has not come */
 	CONN_OPEN,
 	CONN_FLUSHING, /* our side has ended: sending the rest, waiting for the peer's end */
@@ -17,6 +21,8 @@ struct control_conn {
 	const struct control_ops *ops;
 	void *user;
 	struct control_listener *listener; /* null unless accepted */
+	struct sockaddr_storage source;	   /* of an accepted one */
+	bool known;			   /* to the listener */
 	enum conn_state state;
 	union {
 		uv_tcp_t tcp;
@@ -26,8 +32,13 @@ struct control_conn {
 	} h;
 	uv_timer_t timer; /* the deadline of the state: hello or flush */
 	uv_connect_t connect_req;
+	/* Of a name: its look-up, its addresses and the one that is tried. */
+	uv_getaddrinfo_t resolve_req;
+	struct addrinfo *addrs, *addr;
+	bool reopening; /* h is closed and made again for the next address */
+	struct conn_write *early, **early_end;
 	uv_shutdown_t shutdown_req;
-	unsigned handles_open; /* of h and timer */
+	unsigned handles_open; /* of h, timer and the look-up */
 	struct control_decoder dec;
 	size_t queued_bytes;
 	bool write_failed; /* nothing more can be sent; what the peer said is still read */
@@ -37,7 +48,10 @@ struct control_conn {
 	bool has_expect;
 	int err;
 	char why[CONTROL_WHY_MAX];
-	char read_buf[65536];
+	/* A stranger has a small buffer: CONTROL_CONNS_MAX of them shall cost little. */
+	char *read_buf;
+	size_t read_room;
+	char stranger_buf[STRANGER_READ_BYTES];
 };
 
 struct control_listener {
@@ -45,7 +59,10 @@ struct control_listener {
 	struct control_options opts;
 	char token[CONTROL_TOKEN_MAX];
 	char expect_token[CONTROL_TOKEN_MAX];
-	unsigned conns;
+	unsigned conns; /* all that are not yet freed */
+	unsigned known; /* whose peers said a good hello */
+	unsigned strangers;
+	struct control_conn *stranger[CONTROL_STRANGERS_MAX]; /* the oldest first */
 	bool closed;
 };
 
@@ -55,7 +72,9 @@ struct control_conn *conn_new(const struct control_options *opts);
 int conn_begin(struct control_conn *conn);
 /* Closes the handles now; on_closed follows. The first reason given stays. */
 void conn_end(struct control_conn *conn, int err, const char *why);
+/* The peer of a connection of the listener has said a good hello. */
+void listener_conn_known(struct control_listener *listener, struct control_conn *conn);
 /* A connection of the listener is gone. */
-void listener_conn_gone(struct control_listener *listener);
+void listener_conn_gone(struct control_listener *listener, struct control_conn *conn);
 
 #endif

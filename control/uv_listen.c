@@ -22,8 +22,65 @@ static void listener_closed(uv_handle_t *handle)
 	listener_free(listener);
 }
 
-void listener_conn_gone(struct control_listener *listener)
+/* Takes it out of the strangers, if it is one. */
+static void stranger_remove(struct control_listener *listener, const struct control_conn *conn)
 {
+	for (unsigned i = 0; i < listener->strangers; i++) {
+		if (listener->stranger[i] != conn)
+			continue;
+		listener->strangers--;
+		memmove(&listener->stranger[i], &listener->stranger[i + 1],
+			(listener->strangers - i) * sizeof(listener->stranger[0]));
+		return;
+	}
+}
+
+static bool source_same(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a,
+				  *b6 = (const struct sockaddr_in6 *)b;
+	const struct sockaddr_in *a4 = (const struct sockaddr_in *)a,
+				 *b4 = (const struct sockaddr_in *)b;
+
+	if (a->ss_family != b->ss_family)
+		return false;
+	if (a->ss_family == AF_INET6)
+		return memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0;
+	return a4->sin_addr.s_addr == b4->sin_addr.s_addr;
+}
+
+/* Makes room for one more stranger: of the same address if that has too many, else of any. */
+static void stranger_room(struct control_listener *listener, const struct sockaddr_storage *source)
+{
+	struct control_conn *oldest = NULL;
+	unsigned same = 0;
+
+	for (unsigned i = 0; i < listener->strangers; i++) {
+		if (!source_same(&listener->stranger[i]->source, source))
+			continue;
+		if (same++ == 0)
+			oldest = listener->stranger[i];
+	}
+	if (same < CONTROL_STRANGERS_SOURCE_MAX)
+		oldest =
+			listener->strangers == CONTROL_STRANGERS_MAX ? listener->stranger[0] : NULL;
+	if (!oldest)
+		return;
+	stranger_remove(listener, oldest);
+	conn_end(oldest, -ETIMEDOUT, "it said no hello, and others wait");
+}
+
+void listener_conn_known(struct control_listener *listener, struct control_conn *conn)
+{
+	stranger_remove(listener, conn);
+	conn->known = true;
+	listener->known++;
+}
+
+void listener_conn_gone(struct control_listener *listener, struct control_conn *conn)
+{
+	stranger_remove(listener, conn);
+	listener->known -= conn->known;
 	listener->conns--;
 	listener_free(listener);
 }
@@ -67,7 +124,7 @@ static void connection_came(uv_stream_t *stream, int status)
 		log_warn("cannot accept a control connection: %s", error_text(status));
 		return;
 	}
-	conn = listener->conns < CONTROL_CONNS_MAX ? conn_new(&listener->opts) : NULL;
+	conn = listener->known < CONTROL_CONNS_MAX ? conn_new(&listener->opts) : NULL;
 	if (!conn) {
 		log_warn("too many control connections: one was closed");
 		surplus_drop(listener);
@@ -82,6 +139,10 @@ static void connection_came(uv_stream_t *stream, int status)
 		conn_end(conn, err, error_text(err));
 		return;
 	}
+	int len = sizeof(conn->source);
+	uv_tcp_getpeername(&conn->h.tcp, (struct sockaddr *)&conn->source, &len);
+	stranger_room(listener, &conn->source);
+	listener->stranger[listener->strangers++] = conn;
 	uv_tcp_nodelay(&conn->h.tcp, 1);
 	uv_tcp_keepalive(&conn->h.tcp, 1, 30);
 	hello_answer(conn);
@@ -130,8 +191,9 @@ int control_listen(const struct control_options *opts, const char *address,
 	struct control_listener *listener;
 	int err;
 
-	if (control_address_parse(address, &addr) < 0)
-		return -EINVAL;
+	err = control_address_resolve(address, &addr);
+	if (err)
+		return err;
 	listener = listener_new(opts);
 	if (!listener)
 		return -ENOMEM;

@@ -191,6 +191,19 @@ static void name_invent(struct coordinator *co, char *name, size_t size)
 	while (vm_find(co, name));
 }
 
+static void placed_log(struct coordinator *co, const struct vm *vm)
+{
+	char text[CONTROL_WHY_MAX] = "";
+
+	for (unsigned i = 0; i < vm->slices; i++) {
+		size_t used = strlen(text);
+		snprintf(text + used, sizeof(text) - used, "%s%s (%u CPUs, %llu MiB)",
+			 i ? ", " : "", vm->slice[i].node_name, vm->slice[i].vcpus,
+			 (unsigned long long)(vm->slice[i].mem_bytes >> 20));
+	}
+	action_log(co, "VM %s is placed on %s", vm->name, text);
+}
+
 /* The VM exists: tells its owner and the boot node. */
 static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 		      const struct request *request)
@@ -214,6 +227,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 				 "kernel_bytes", (json_int_t)request->kernel_bytes, "initrd_bytes",
 				 (json_int_t)request->initrd_bytes),
 		    NULL, 0);
+	placed_log(co, vm);
 	vm_state_set(co, vm, VM_PLACING);
 }
 
@@ -316,6 +330,8 @@ static void stop_take(struct coordinator *co, struct peer *peer,
 		return;
 	if (!peer->vm)
 		peer->vm = vm; /* to be told when it has ended */
+	action_log(co, "VM %s is to stop: connection %llu asks for it", vm->name,
+		   (unsigned long long)peer->id);
 	vm_end(co, vm, EXIT_STOPPED, NULL, exit_text(EXIT_STOPPED));
 }
 

@@ -13,6 +13,8 @@
 
 /* A node that says nothing for this long is lost; it says something every second. */
 #define NODE_SILENCE_MS 10000
+/* A client that neither runs nor watches a VM, or a node that does not register, is done by then. */
+#define IDLE_PEER_MS 30000
 /* When a slice only reports that a peer of it vanished: how long to wait for the real culprit. */
 #define BLAME_WAIT_MS 2000
 /* How long slices try to reach each other. Below the connecting state's own deadline. */
@@ -113,6 +115,7 @@ struct vm {
 struct peer {
 	uint64_t id; /* 0: free */
 	enum control_role role;
+	uint64_t heard_ms;
 	struct node *node; /* of a registered node */
 	struct vm *vm;	   /* a CLI waits for this VM's end */
 	bool owner;	   /* the VM ends when this peer goes */
@@ -138,6 +141,8 @@ struct coordinator {
 void action_send(struct coordinator *co, uint64_t peer, json_t *msg, const void *blob, size_t len);
 void action_console(struct coordinator *co, uint64_t peer, json_t *msg, const void *blob,
 		    size_t len);
+/* One line for the log. */
+void action_log(struct coordinator *co, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* json_pack that cannot fail: control messages are small; without memory there is no going on. */
 json_t *message_make(const char *fmt, ...);
 /* Forgets the peer with all that hangs on it, and has the shell tell it why. */

@@ -111,8 +111,10 @@ static void console_take(struct shell_peer *peer, const struct coordinator_actio
 
 static void action_do(struct shell *shell, const struct coordinator_action *action)
 {
-	struct shell_peer *peer = peer_find(shell, action->peer);
+	struct shell_peer *peer = action->peer ? peer_find(shell, action->peer) : NULL;
 
+	if (action->type == COORDINATOR_LOG)
+		log_info("%s", action->why);
 	if (!peer)
 		return;
 	switch (action->type) {
@@ -124,6 +126,8 @@ static void action_do(struct shell *shell, const struct coordinator_action *acti
 		if (control_is(action->msg, "vm-ended") || control_is(action->msg, "detached"))
 			console_lost_send(peer);
 		action_send(peer, action->msg, action->blob, action->blob_len);
+		break;
+	case COORDINATOR_LOG:
 		break;
 	case COORDINATOR_REFUSE:
 		log_warn("connection %llu closed: %s", (unsigned long long)peer->id, action->why);
@@ -249,7 +253,7 @@ static void handles_start(struct shell *shell)
 /* Writes the address whole or not at all: others wait for the file to appear. */
 static int address_write(const struct shell *shell, unsigned port)
 {
-	char path[4096], host[64];
+	char path[4096], host[CONTROL_HOST_MAX + 2];
 	FILE *file;
 
 	snprintf(host, sizeof(host), "%.*s", (int)(strrchr(shell->listen, ':') - shell->listen),
@@ -281,7 +285,9 @@ static int shell_run(struct shell *shell)
 	err = control_listen(&opts, shell->listen, &shell->listener, &port);
 	if (err) {
 		log_error("cannot listen on %s: %s", shell->listen,
-			  err == -EINVAL ? "not a numeric HOST:PORT" : error_text(err));
+			  err == -EINVAL   ? "not HOST:PORT"
+			  : err == -ENOENT ? "there is no such host"
+					   : error_text(err));
 		return err == -EINVAL ? EXIT_USAGE : EXIT_ERROR;
 	}
 	err = address_write(shell, port);
@@ -310,6 +316,23 @@ static int options_bad(const char *what)
 {
 	fprintf(stderr, "pangea-coordinator: %s\nTry 'pangea-coordinator --help'.\n", what);
 	return EXIT_USAGE;
+}
+
+/* Whoever can connect can run programs here: not without a secret where others can connect. */
+static int listen_check(const struct shell *shell)
+{
+	struct sockaddr_storage addr;
+	char sentence[512];
+
+	if (shell->token_file || control_address_resolve(shell->listen, &addr) < 0 ||
+	    control_address_loopback(&addr))
+		return -1;
+	snprintf(sentence, sizeof(sentence),
+		 "--listen %.250s lets everybody run virtual machines who can connect: name a "
+		 "secret "
+		 "by --token-file FILE (one line, mode 0600), or listen on 127.0.0.1",
+		 shell->listen);
+	return options_bad(sentence);
 }
 
 /* Returns -1 to go on, else the exit code. */
@@ -345,7 +368,7 @@ static int options_parse(struct shell *shell, int argc, char **argv)
 	if (optind < argc)
 		return options_bad("takes no arguments, only options");
 	log_init("pangea-coordinator", (enum log_level)level);
-	return -1;
+	return listen_check(shell);
 }
 
 static int token_load(struct shell *shell)

@@ -76,6 +76,8 @@ static void node_register(struct coordinator *co, struct peer *peer, const json_
 	}
 	*slot = node;
 	peer->node = slot;
+	action_log(co, "node %s registered: %u CPUs, %llu MiB, data address %s", node.name,
+		   node.cpus, (unsigned long long)(node.mem_bytes >> 20), node.data_address);
 	action_send(co, peer->id, message_make("{s:s}", "type", "registered"), NULL, 0);
 }
 
@@ -134,6 +136,7 @@ void node_lost(struct coordinator *co, struct node *node, const char *why)
 
 	snprintf(reason, sizeof(reason), "lost node %s (%.200s)", old.name,
 		 old.leaving[0] ? old.leaving : why);
+	action_log(co, "%s", reason);
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i] && vm_forget_node(co->vm[i], node))
 			vm_end(co, co->vm[i], EXIT_NODE_LOST, old.name, reason);

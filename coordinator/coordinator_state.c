@@ -74,6 +74,17 @@ void action_console(struct coordinator *co, uint64_t peer, json_t *msg, const vo
 	message_add(co, COORDINATOR_CONSOLE, peer, msg, blob, len);
 }
 
+void action_log(struct coordinator *co, const char *fmt, ...)
+{
+	struct coordinator_action *action = action_add(co, COORDINATOR_LOG, 0);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(action->why, sizeof(action->why), fmt, ap);
+	va_end(ap);
+	control_text_clean(action->why);
+}
+
 json_t *message_make(const char *fmt, ...)
 {
 	va_list ap;
@@ -113,7 +124,7 @@ static void peer_opened(struct coordinator *co, const struct coordinator_event *
 			      : "the coordinator has too many connections");
 		return;
 	}
-	*peer = (struct peer){.id = event->peer, .role = event->role};
+	*peer = (struct peer){.id = event->peer, .role = event->role, .heard_ms = event->now_ms};
 }
 
 static void peer_forget(struct coordinator *co, struct peer *peer, const char *why)
@@ -138,10 +149,23 @@ void peer_refuse(struct coordinator *co, struct peer *peer, const char *why)
 static void peer_message(struct coordinator *co, struct peer *peer,
 			 const struct coordinator_event *event)
 {
+	peer->heard_ms = co->now_ms;
 	if (peer->role == CONTROL_ROLE_NODE)
 		node_message(co, peer, event);
 	else
 		client_message(co, peer, event);
+}
+
+/* Connections are few: who holds one and says nothing makes room. A terminal that was stopped may
+ * be silent for as long as it likes: it has its VM. */
+static void idle_peers_tick(struct coordinator *co)
+{
+	for (unsigned i = 0; i < PEERS_MAX; i++) {
+		struct peer *peer = &co->peer[i];
+		if (peer->id && !peer->node && !peer->vm &&
+		    co->now_ms >= peer->heard_ms + IDLE_PEER_MS)
+			peer_refuse(co, peer, "it wants nothing");
+	}
 }
 
 void coordinator_step(struct coordinator *co, const struct coordinator_event *event,
@@ -166,6 +190,7 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 			peer_forget(co, peer, event->why);
 		break;
 	case COORDINATOR_TICK:
+		idle_peers_tick(co);
 		nodes_tick(co);
 		vms_tick(co);
 		break;

@@ -35,6 +35,7 @@ enum coordinator_action_type {
 	COORDINATOR_SEND,    /* msg and blob to peer */
 	COORDINATOR_CONSOLE, /* the same, but may be dropped if the peer is far behind */
 	COORDINATOR_REFUSE,  /* say why and close; the peer is already forgotten */
+	COORDINATOR_LOG,     /* put why into the log; of no peer */
 };
 
 struct coordinator_action {

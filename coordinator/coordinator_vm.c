@@ -80,6 +80,8 @@ void vm_deadline_renew(struct coordinator *co, struct vm *vm)
 
 void vm_state_set(struct coordinator *co, struct vm *vm, enum vm_state state)
 {
+	if (vm->state < VM_ENDING && state == VM_ENDING)
+		action_log(co, "VM %s is ending: %s", vm->name, vm->reason);
 	vm->state = state;
 	vm_deadline_renew(co, vm);
 	for (unsigned i = 0; i < PEERS_MAX; i++)
@@ -214,6 +216,7 @@ void vm_advance(struct coordinator *co, struct vm *vm)
 			break;
 		vm_state_set(co, vm, VM_RUNNING);
 		console_inputs_allow(co, vm);
+		action_log(co, "VM %s runs", vm->name);
 		break;
 	case VM_PLACING:
 	case VM_RUNNING:
@@ -292,6 +295,7 @@ void vm_finish_if_done(struct coordinator *co, struct vm *vm)
 		action_send(co, vm->slice[0].node->peer,
 			    message_make("{s:s, s:s}", "type", "vm-forget", "vm", vm->name), NULL,
 			    0);
+	action_log(co, "VM %s ended with code %d: %s", vm->name, vm->code, vm->reason);
 	ended_tell(co, vm);
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i] == vm)

@@ -24,7 +24,7 @@ static const char usage[] =
 	"  --name NAME              this node's name (the host's)\n"
 	"  --cpus N                 CPUs on offer (those online)\n"
 	"  --mem SIZE               memory on offer, as 512M or 16G (half of the machine's)\n"
-	"  --data-address ADDRESS   where slices reach each other, numeric (127.0.0.1)\n"
+	"  --data-address ADDRESS   where slices reach each other (127.0.0.1)\n"
 	"  --run-dir DIR            for temporary files (under $XDG_RUNTIME_DIR or /tmp)\n"
 	"  --console-dir DIR        keep what VMs that boot here print, in DIR/VM.console\n"
 	"  --token-file FILE        the coordinator's token (mode 0600, one line)\n"
@@ -38,6 +38,7 @@ struct defaults {
 	char vmm[4096];
 	char run_dir[4096];
 	char tag[NAME_MAX_LEN + 16];
+	char data_address[64];
 	bool run_dir_made;
 };
 
@@ -105,22 +106,49 @@ static void options_default(struct node_options *opts, struct defaults *defaults
 	}
 }
 
-static int options_check(const struct node_options *opts)
+/* The data address: what a name means, and whether the other nodes can reach it at all. */
+static int data_address_take(struct node_options *opts, struct defaults *defaults)
 {
-	struct sockaddr_storage addr;
-	char data[80];
+	struct sockaddr_storage data, coordinator;
+	char text[CONTROL_HOST_MAX + 8], sentence[512];
+	const char *six = strchr(opts->data_address, ':') ? "[%.250s]:0" : "%.250s:0";
+
+	snprintf(text, sizeof(text), six, opts->data_address);
+	int err = control_address_resolve(text, &data);
+	if (err == -EINVAL)
+		return options_bad("--data-address is an address or a host name, without a port");
+	if (err) {
+		log_error("--data-address: there is no host %s", opts->data_address);
+		return EXIT_ERROR;
+	}
+	control_address_format((struct sockaddr *)&data, text, sizeof(text));
+	*strrchr(text, ':') = 0;
+	snprintf(defaults->data_address, sizeof(defaults->data_address), "%.*s",
+		 (int)strcspn(text + (text[0] == '['), "]"), text + (text[0] == '['));
+	opts->data_address = defaults->data_address;
+	/* A name that cannot be resolved now may be later: the link tries again. */
+	if (!control_address_loopback(&data) ||
+	    control_address_resolve(opts->coordinator, &coordinator) < 0 ||
+	    control_address_loopback(&coordinator))
+		return -1;
+	snprintf(sentence, sizeof(sentence),
+		 "the data address %s is this machine's own, but the coordinator at %.250s is "
+		 "elsewhere: say by --data-address where other nodes reach this one",
+		 opts->data_address, opts->coordinator);
+	return options_bad(sentence);
+}
+
+static int options_check(struct node_options *opts, struct defaults *defaults)
+{
+	char host[CONTROL_HOST_MAX], port[6];
 
 	if (!control_name_valid(opts->name))
 		return options_bad("--name is 1 to 63 of a-z, 0-9 and '-', not first '-'");
-	if (control_address_parse(opts->coordinator, &addr) < 0)
-		return options_bad("--coordinator is a numeric HOST:PORT");
-	snprintf(data, sizeof(data), strchr(opts->data_address, ':') ? "[%.60s]:0" : "%.60s:0",
-		 opts->data_address);
-	if (strlen(opts->data_address) >= 60 || control_address_parse(data, &addr) < 0)
-		return options_bad("--data-address is a numeric address without a port");
+	if (control_address_split(opts->coordinator, host, port) < 0)
+		return options_bad("--coordinator is HOST:PORT");
 	if (opts->mem_bytes > GUEST_MEM_MAX)
 		return options_bad("--mem is at most 4T");
-	return -1;
+	return data_address_take(opts, defaults);
 }
 
 static const struct option longs[] = {
@@ -201,7 +229,7 @@ static int options_parse(struct node_options *opts, struct defaults *defaults, i
 	options_default(opts, defaults);
 	snprintf(defaults->tag, sizeof(defaults->tag), "pangead %s", opts->name);
 	log_init(defaults->tag, (enum log_level)level);
-	return options_check(opts);
+	return options_check(opts, defaults);
 }
 
 /* A directory of ours alone; made if it is not there. */

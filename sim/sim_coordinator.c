@@ -324,7 +324,7 @@ static void coordinator_obey(struct sim *sim)
 		struct coordinator_action *action = &out.list[i];
 		if (action->type == COORDINATOR_REFUSE)
 			refuse(sim, action->peer, action->why);
-		else
+		else if (action->type != COORDINATOR_LOG)
 			message_add(sim,
 				    (struct message){.msg = json_incref(action->msg),
 						     .peer = action->peer,

@@ -145,3 +145,50 @@ Test(text, tokens)
 	cr_expect_eq(control_token_read("/dev/zero", token), -EINVAL);
 	cr_expect_eq(control_token_read("/nonexistent/token", token), -ENOENT);
 }
+
+static void split(const char *text, const char *host, const char *port)
+{
+	char got_host[CONTROL_HOST_MAX], got_port[6];
+
+	cr_assert_eq(control_address_split(text, got_host, got_port), host ? 0 : -EINVAL, "%s",
+		     text);
+	if (host) {
+		cr_expect_str_eq(got_host, host);
+		cr_expect_str_eq(got_port, port);
+	}
+}
+
+Test(text, addresses_split)
+{
+	split("localhost:7420", "localhost", "7420");
+	split("node-1.example.org:1", "node-1.example.org", "1");
+	split("192.0.2.1:65535", "192.0.2.1", "65535");
+	split("[2001:db8::1]:7420", "2001:db8::1", "7420");
+	split("[localhost]:7420", NULL, NULL);
+	split("::1:7420", NULL, NULL);
+	split("localhost", NULL, NULL);
+	split(":7420", NULL, NULL);
+	split("-x:7420", NULL, NULL);
+	split("a b:7420", NULL, NULL);
+	split("host:65536", NULL, NULL);
+}
+
+static bool loopback(const char *text)
+{
+	struct sockaddr_storage addr;
+
+	cr_assert_eq(control_address_resolve(text, &addr), 0, "%s", text);
+	return control_address_loopback(&addr);
+}
+
+Test(text, loopback_addresses)
+{
+	cr_expect(loopback("127.0.0.1:1"));
+	cr_expect(loopback("127.255.0.9:1"));
+	cr_expect(loopback("[::1]:1"));
+	cr_expect(loopback("[::ffff:127.0.0.1]:1"));
+	cr_expect_not(loopback("0.0.0.0:1"));
+	cr_expect_not(loopback("[::]:1"));
+	cr_expect_not(loopback("192.0.2.1:1"));
+	cr_expect_not(loopback("[::ffff:192.0.2.1]:1"));
+}

@@ -129,6 +129,28 @@ Test(bad, a_report_ends_its_vm_alone)
 	vm_is_ended(STEP_RUNNING, many, "more than 64 statistics");
 }
 
+/* Who holds a connection for nothing makes room; a terminal with a VM may be silent for ever. */
+Test(bad, idle_peers)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_open(world, 12, CONTROL_ROLE_NODE);
+	world_clear(world);
+	world_pass(world, 29000, 2);
+	for (size_t i = 0; i < world->out.count; i++)
+		cr_assert_neq(world->out.list[i].type, COORDINATOR_REFUSE);
+	world_pass(world, 2000, 2);
+	cr_expect_str_eq(world_refused(world, 11), "it wants nothing");
+	cr_expect_str_eq(world_refused(world, 12), "it wants nothing");
+	world_pass(world, 600000, 2);
+	for (size_t i = 0; i < world->out.count; i++)
+		cr_assert(world->out.list[i].type != COORDINATOR_REFUSE ||
+			  world->out.list[i].peer == 11 || world->out.list[i].peer == 12);
+	cr_expect_eq(world_count(world, 10, "vm-ended"), 0);
+	world_free(world);
+}
+
 /* Who sends more of its kernel than its window ends alone; the boot node's queue never fills. */
 Test(bad, an_upload_beyond_its_window)
 {
