@@ -27,6 +27,8 @@ int cmd_vms(int argc, char **argv);
 /* ---- cli_main.c ---- */
 /* Prints "pangea: ..." to stderr. */
 void cli_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same while the terminal may be raw. */
+void cli_say_raw(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same, with a hint at --help; returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -86,6 +88,8 @@ struct client_ops {
 	/* The coordinator, which had taken us, is gone: returns the exit code. May be null:
 	 * EXIT_UNREACHABLE. */
 	int (*on_lost)(struct client *client, const char *why);
+	/* Shall a lost connection be made again? on_open comes again then. Null: never. */
+	bool (*on_retry)(struct client *client, const char *why);
 	/* It is over: lets go of the terminal and the loop before anything is said. May be null. */
 	void (*on_over)(struct client *client);
 };
@@ -97,8 +101,12 @@ struct client {
 	struct control_conn *conn;
 	uv_timer_t heartbeat;
 	struct control_deadline *deadline;
+	const struct cli_target *target;
+	struct control_deadline *retry;
 	const char *address; /* as it was given */
 	uint64_t heard_ns;   /* 0: it never said hello */
+	uint64_t grace_ms;   /* how long a lost connection may be tried to make again */
+	uint64_t lost_ns;    /* since when there is none; 0: there is one */
 	bool answered;	     /* it took our hello, too */
 	bool over, finished;
 	bool quiet; /* says nothing about a coordinator that cannot be reached */
@@ -111,6 +119,8 @@ int client_run(struct client *client, const struct cli_target *target);
 void client_finish(struct client *client, int code);
 /* Ends with EXIT_UNREACHABLE and a sentence if client_finish is not called within ms. */
 void client_deadline(struct client *client, uint64_t ms);
+/* A connection that was lost is in order again. */
+void client_back(struct client *client);
 /* One question and its answer of the given type (a new reference). 0 or an exit code. */
 int client_ask(const struct cli_target *target, json_t *question, const char *answer_type,
 	       uint64_t deadline_ms, json_t **answer, bool quiet);
@@ -138,6 +148,8 @@ struct terminal *terminal_new(uv_loop_t *loop, const struct terminal_ops *ops, v
 void terminal_attach(struct terminal *terminal);
 /* The guest's side has room for so many more bytes of input. */
 void terminal_credit(struct terminal *terminal, size_t bytes);
+/* No more until there is new credit. */
+void terminal_credit_none(struct terminal *terminal);
 /* Restores the terminal, lets go of the loop, and waits until all output is written: as long as its
  * reader takes, unless a signal asked for the end. */
 void terminal_close(struct terminal *terminal);

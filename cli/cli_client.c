@@ -3,7 +3,8 @@
  * The command line's connection to the coordinator.
  *
  * Timers: a heartbeat a second, answered by the coordinator, which also notices one that has been
- * silent for SILENCE_MS; and the command's own deadline, if it has one.
+ * silent for SILENCE_MS; the command's own deadline, if it has one; and while a lost connection is
+ * made again, the next attempt, every RETRY_MS for at most the grace time.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #define HEARTBEAT_MS 1000
 #define SILENCE_MS   15000
+#define RETRY_MS     500
 
 static void client_over(struct client *client)
 {
@@ -29,6 +31,7 @@ void client_finish(struct client *client, int code)
 	client->finished = true;
 	client->code = code;
 	control_deadline_cancel(&client->deadline);
+	control_deadline_cancel(&client->retry);
 	uv_close((uv_handle_t *)&client->heartbeat, NULL);
 	if (client->conn)
 		control_close(client->conn, "done");
@@ -112,13 +115,37 @@ static int never_open(const struct client *client, int err, const char *why)
 	return EXIT_REFUSED;
 }
 
+static void retry(void *arg);
+
+void client_back(struct client *client)
+{
+	client->lost_ns = 0;
+}
+
+/* Tries to make the connection again, if the command wants that and there is time left. */
+static bool retry_later(struct client *client, const char *why)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	if (!client->ops->on_retry || !client->ops->on_retry(client, why))
+		return false;
+	if (!client->lost_ns)
+		client->lost_ns = now_ns;
+	if (now_ns - client->lost_ns >= client->grace_ms * NS_PER_MS)
+		return false;
+	control_deadline_cancel(&client->deadline);
+	client->heard_ns = 0;
+	client->retry = control_deadline_start(&client->loop, RETRY_MS, retry, client);
+	return client->retry != NULL;
+}
+
 static void conn_closed(struct control_conn *conn, int err, const char *why)
 {
 	struct client *client = control_user(conn);
 	int code = EXIT_UNREACHABLE;
 
 	client->conn = NULL;
-	if (client->finished)
+	if (client->finished || retry_later(client, why))
 		return;
 	client_over(client);
 	if (!client->answered)
@@ -144,24 +171,44 @@ static void heartbeat(uv_timer_t *timer)
 		control_sendf(client->conn, "{s:s}", "type", "heartbeat");
 }
 
-int client_run(struct client *client, const struct cli_target *target)
+static int client_connect(struct client *client)
 {
 	struct control_options opts = {.loop = &client->loop,
 				       .ops = &conn_ops,
 				       .user = client,
 				       .role = CONTROL_ROLE_CLI,
-				       .token = target->token};
+				       .token = client->target->token};
+	int err = control_connect(&opts, client->target->address, &client->conn);
+
+	if (err)
+		client->conn = NULL;
+	return err;
+}
+
+static void retry(void *arg)
+{
+	struct client *client = arg;
 	int err;
 
+	client->retry = NULL;
+	err = client_connect(client);
+	if (err && !retry_later(client, error_text(err)))
+		client_finish(client, EXIT_UNREACHABLE);
+}
+
+int client_run(struct client *client, const struct cli_target *target)
+{
+	int err;
+
+	client->target = target;
 	client->address = target->address;
 	client->over = client->finished = client->answered = false;
-	client->heard_ns = 0;
+	client->heard_ns = client->lost_ns = 0;
 	uv_timer_init(&client->loop, &client->heartbeat);
 	client->heartbeat.data = client;
 	uv_timer_start(&client->heartbeat, heartbeat, HEARTBEAT_MS, HEARTBEAT_MS);
-	err = control_connect(&opts, target->address, &client->conn);
+	err = client_connect(client);
 	if (err) {
-		client->conn = NULL;
 		cli_say("cannot connect to %s: %s", target->address, error_text(err));
 		client_finish(client, EXIT_UNREACHABLE);
 	}
@@ -196,7 +243,7 @@ static void ask_msg(struct client *client, json_t *msg, const uint8_t *blob, siz
 	client_finish(client, EXIT_OK);
 }
 
-static const struct client_ops ask_ops = {ask_open, ask_msg, NULL, NULL};
+static const struct client_ops ask_ops = {.on_open = ask_open, .on_msg = ask_msg};
 
 int client_ask(const struct cli_target *target, json_t *question, const char *answer_type,
 	       uint64_t deadline_ms, json_t **answer, bool quiet)

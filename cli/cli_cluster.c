@@ -105,16 +105,18 @@ static bool members_gone_within(const char *dir, unsigned ms)
 	return true;
 }
 
-/* What a daemon may have put into its run directory: uploads, and the consoles of its VMs. */
-static bool daemons_file(const char *name)
+/* What a daemon may have put into its run directory: uploads, and the consoles of its VMs; and what the
+ * coordinator keeps. */
+static bool members_file(const char *name)
 {
 	const char *dot = strchr(name, '.');
 
-	return strncmp(name, "upload-", 7) == 0 ||
+	return strncmp(name, "upload-", 7) == 0 || strncmp(name, "vm-", 3) == 0 ||
+	       strcmp(name, "lock") == 0 ||
 	       (dot && (strcmp(dot, ".console") == 0 || strcmp(dot, ".console.old") == 0));
 }
 
-/* A daemon's run directory: only what it may have put there goes. */
+/* A member's own directory: only what it may have put there goes. */
 static void run_dir_remove(const char *path)
 {
 	char file[STATE_PATH_MAX + 400];
@@ -124,7 +126,7 @@ static void run_dir_remove(const char *path)
 	if (!dir)
 		return;
 	while ((entry = readdir(dir)) != NULL) {
-		if (!daemons_file(entry->d_name))
+		if (!members_file(entry->d_name))
 			continue;
 		snprintf(file, sizeof(file), "%s/%.255s", path, entry->d_name);
 		unlink(file);
@@ -152,8 +154,7 @@ void cluster_clean(const char *dir)
 			unlink(path);
 		}
 		state_path(dir, member, path);
-		if (i > 0)
-			run_dir_remove(path);
+		run_dir_remove(path);
 	}
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "cli/cli.h"
@@ -46,6 +47,18 @@ void cli_say(const char *fmt, ...)
 	va_end(ap);
 	fflush(stdout);
 	fprintf(stderr, "pangea: %s\n", text);
+}
+
+void cli_say_raw(const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fflush(stdout);
+	fprintf(stderr, isatty(STDERR_FILENO) ? "\r\npangea: %s\r\n" : "pangea: %s\n", text);
 }
 
 int cli_usage(const char *command, const char *fmt, ...)

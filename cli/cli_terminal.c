@@ -190,6 +190,11 @@ static void input_came(uv_async_t *async)
 	pending_send(terminal);
 }
 
+void terminal_credit_none(struct terminal *terminal)
+{
+	terminal->credit = 0;
+}
+
 void terminal_credit(struct terminal *terminal, size_t bytes)
 {
 	terminal->credit += bytes;

@@ -27,6 +27,7 @@ static const char usage[] =
 	"  --cpus C                 CPUs that each one offers (4)\n"
 	"  --mem SIZE               memory that each one offers (1G)\n"
 	"  --port P                 the coordinator's port on 127.0.0.1 (any free one)\n"
+	"  --grace SECONDS          how long a lost link may take to be made again (60)\n"
 	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
 	"  --state-dir DIR          addresses, process ids and logs\n"
 	"                           ($XDG_RUNTIME_DIR/pangea, else /tmp/pangea-UID)\n"
@@ -37,7 +38,7 @@ struct up {
 	char bin[3072]; /* the folder of our programs */
 	unsigned nodes, cpus, port;
 	uint64_t mem_bytes;
-	const char *vmm;
+	const char *vmm, *grace;
 	char address[128];
 };
 
@@ -47,6 +48,7 @@ enum {
 	OPT_MEM,
 	OPT_PORT,
 	OPT_VMM,
+	OPT_GRACE,
 };
 
 static const struct option longs[] = {
@@ -55,6 +57,7 @@ static const struct option longs[] = {
 	{"mem", required_argument, NULL, OPT_MEM},
 	{"port", required_argument, NULL, OPT_PORT},
 	{"vmm", required_argument, NULL, OPT_VMM},
+	{"grace", required_argument, NULL, OPT_GRACE},
 	{"state-dir", required_argument, NULL, OPT_STATE_DIR},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -84,6 +87,11 @@ static int option_take(struct up *up, struct cli_target *target, int opt, const 
 		return -1;
 	case OPT_VMM:
 		up->vmm = optarg;
+		return -1;
+	case OPT_GRACE:
+		if (control_uint_parse(optarg, 1, 86400, &(unsigned){0}) < 0)
+			return cli_usage(command, "--grace is a number of seconds from 1 to 86400");
+		up->grace = optarg;
 		return -1;
 	default:
 		return cli_common_option(target, opt, command, usage);
@@ -178,13 +186,25 @@ static pid_t coordinator_start(struct up *up)
 {
 	char program[sizeof(up->bin) + 32], listen[32];
 	char token[STATE_PATH_MAX + 64], address[STATE_PATH_MAX + 64];
+	char state[STATE_PATH_MAX + 64];
 
 	snprintf(program, sizeof(program), "%s/pangea-coordinator", up->bin);
 	snprintf(listen, sizeof(listen), "127.0.0.1:%u", up->port);
 	state_path(up->dir, "token", token);
 	state_path(up->dir, "coordinator.address", address);
-	char *argv[] = {program, (char[]){"--listen"},	     listen,  (char[]){"--token-file"},
-			token,	 (char[]){"--address-file"}, address, NULL};
+	state_path(up->dir, "coordinator", state);
+	char *argv[] = {program,
+			(char[]){"--listen"},
+			listen,
+			(char[]){"--token-file"},
+			token,
+			(char[]){"--address-file"},
+			address,
+			(char[]){"--state-dir"},
+			state,
+			up->grace ? (char[]){"--grace"} : NULL,
+			(char *)(uintptr_t)up->grace,
+			NULL};
 	return member_start(up, "coordinator", argv);
 }
 
@@ -214,6 +234,8 @@ static pid_t node_start(struct up *up, unsigned number)
 			run_dir,
 			(char[]){"--console-dir"},
 			run_dir,
+			(char[]){"--grace"},
+			(char *)(uintptr_t)(up->grace ? up->grace : "60"),
 			up->vmm ? (char[]){"--vmm"} : NULL,
 			(char *)(uintptr_t)up->vmm,
 			NULL};

@@ -116,8 +116,10 @@ static void console_signal(void *arg, int signum)
 
 int cmd_console(int argc, char **argv)
 {
-	static const struct client_ops client_ops = {console_open, console_msg, console_lost,
-						     console_over};
+	static const struct client_ops client_ops = {.on_open = console_open,
+						     .on_msg = console_msg,
+						     .on_lost = console_lost,
+						     .on_over = console_over};
 	static const struct terminal_ops terminal_ops = {console_input, console_key,
 							 console_signal};
 	struct cli_target target = {0};

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pangea nodes: the nodes and what they have free. */
+#include <string.h>
+
 #include "cli/cli.h"
 
 static const char usage[] = "Usage: pangea nodes [OPTION]...\n"
@@ -9,11 +11,12 @@ static const char usage[] = "Usage: pangea nodes [OPTION]...\n"
 
 static void node_print(const json_t *node)
 {
-	const char *name = "?", *address = "?", *cpu = "?";
+	const char *name = "?", *state = "?", *address = "?", *cpu = "?";
 	uint64_t cpus = 0, cpus_free = 0, mem = 0, mem_free = 0;
 	char why[CONTROL_WHY_MAX], total[32], spare[32];
 
 	if (control_get_name(node, "name", &name, why) ||
+	    control_get_string(node, "state", &state, why) ||
 	    control_get_string(node, "data_address", &address, why) ||
 	    control_get_string(node, "cpu", &cpu, why) ||
 	    control_get_u64(node, "cpus", 0, UINT64_MAX, &cpus, why) ||
@@ -23,8 +26,9 @@ static void node_print(const json_t *node)
 		return;
 	control_size_format(mem, total, sizeof(total));
 	control_size_format(mem_free, spare, sizeof(spare));
-	printf("%-16s %5llu %5llu %12s %12s  %-6s %s\n", name, (unsigned long long)cpus,
-	       (unsigned long long)cpus_free, total, spare, cpu, address);
+	printf("%-16s %5llu %5llu %12s %12s  %-6s %s%s\n", name, (unsigned long long)cpus,
+	       (unsigned long long)cpus_free, total, spare, cpu, address,
+	       strcmp(state, "away") == 0 ? " (away)" : "");
 }
 
 int cmd_nodes(int argc, char **argv)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/run.h"
 
 /* After asking for the end: slices have 5 s, daemons 5 more. */
@@ -17,8 +18,11 @@ struct run {
 	FILE *stats_json;  /* or null */
 	FILE *console_log; /* or null */
 	char vm[NAME_MAX_LEN + 1];
-	bool placed;  /* the coordinator took it */
-	bool stopped; /* we asked for its end */
+	char incarnation[20], owner[20]; /* what shows that it is ours, if we must come back */
+	uint64_t console_bytes;		 /* of its output seen so far */
+	bool placed;			 /* the coordinator took it */
+	bool sent;			 /* its kernel has arrived */
+	bool stopped;			 /* we asked for its end */
 };
 
 static void run_end(struct run *run, int code, const char *sentence)
@@ -33,11 +37,24 @@ static void run_over(struct client *client)
 {
 	struct run *run = client->user;
 
+	/* A coordinator that hears nothing would wait for us. */
+	if (run->placed && client->conn)
+		control_sendf(client->conn, "{s:s}", "type", "leaving");
 	terminal_close(run->terminal);
 	run_upload_close(&run->upload);
 }
 
-static void run_open(struct client *client)
+/* The connection was lost, and is there again. */
+static void attach_ask(struct run *run)
+{
+	control_sendf(run->client.conn, "{s:s, s:s, s:s, s:s, s:b, s:I}", "type", "attach", "vm",
+		      run->vm, "incarnation", run->incarnation, "owner", run->owner, "console",
+		      !run->opts.no_console || run->console_log, "console_bytes",
+		      (json_int_t)run->console_bytes);
+	client_deadline(&run->client, CLI_REPLY_MS);
+}
+
+static void run_ask(struct client *client)
 {
 	struct run *run = client->user;
 	json_t *msg = json_pack(
@@ -60,6 +77,16 @@ static void run_open(struct client *client)
 	control_send(client->conn, msg, NULL, 0);
 	json_decref(msg);
 	client_deadline(client, CLI_REPLY_MS);
+}
+
+static void run_open(struct client *client)
+{
+	struct run *run = client->user;
+
+	if (run->placed)
+		attach_ask(run);
+	else
+		run_ask(client);
 }
 
 static void placed_say(const struct run *run, const json_t *slices)
@@ -95,10 +122,14 @@ static void upload_go_on(struct run *run)
 static void placed_take(struct run *run, const json_t *msg)
 {
 	char why[CONTROL_WHY_MAX];
-	const char *vm;
+	const char *vm, *incarnation, *owner;
 	json_t *slices;
 
 	if (control_get_name(msg, "vm", &vm, why) ||
+	    control_get_string(msg, "incarnation", &incarnation, why) ||
+	    control_get_string(msg, "owner", &owner, why) ||
+	    control_get_u64(msg, "grace_ms", 0, INT64_MAX / NS_PER_MS, &run->client.grace_ms,
+			    why) ||
 	    control_get_array(msg, "slices", SLICES_MAX, &slices, why)) {
 		run_end(run, EXIT_ERROR, why);
 		return;
@@ -106,6 +137,8 @@ static void placed_take(struct run *run, const json_t *msg)
 	control_deadline_cancel(&run->client.deadline);
 	run->placed = true;
 	snprintf(run->vm, sizeof(run->vm), "%s", vm);
+	snprintf(run->incarnation, sizeof(run->incarnation), "%s", incarnation);
+	snprintf(run->owner, sizeof(run->owner), "%s", owner);
 	placed_say(run, slices);
 	upload_go_on(run);
 }
@@ -117,8 +150,22 @@ static void state_take(struct run *run, const json_t *msg)
 
 	if (control_get_string(msg, "state", &state, why) < 0)
 		return;
+	run->sent = strcmp(state, "placing") != 0;
 	if (strcmp(state, "running") == 0 && !run->opts.no_console)
 		terminal_attach(run->terminal);
+}
+
+static void attached_take(struct run *run, const json_t *msg)
+{
+	control_deadline_cancel(&run->client.deadline);
+	client_back(&run->client);
+	cli_say_raw("the coordinator is there again; VM %s goes on", run->vm);
+	state_take(run, msg);
+	if (!run->stopped)
+		return;
+	/* It may not have heard it. */
+	control_sendf(run->client.conn, "{s:s, s:s}", "type", "stop", "vm", run->vm);
+	client_deadline(&run->client, STOP_MS);
 }
 
 /* One line for each slice: what runs its CPUs, and why. */
@@ -171,7 +218,12 @@ static void run_stop(struct run *run)
 		return;
 	}
 	run->stopped = true;
-	control_sendf(run->client.conn, "{s:s, s:s}", "type", "stop", "vm", run->vm);
+	if (!run->client.conn)
+		cli_say_raw("VM %s is stopped as soon as the coordinator is there again; once more "
+			    "quits",
+			    run->vm);
+	else
+		control_sendf(run->client.conn, "{s:s, s:s}", "type", "stop", "vm", run->vm);
 	client_deadline(&run->client, STOP_MS);
 }
 
@@ -193,17 +245,39 @@ static void log_write(struct run *run, const void *data, size_t len)
 	run->console_log = NULL;
 }
 
+/* Bytes that we know already, because the connection was made again; and in *lost those that never
+ * came. */
+static size_t output_known(struct run *run, const json_t *msg, size_t len, uint64_t *lost)
+{
+	uint64_t offset, known = 0;
+	char why[CONTROL_WHY_MAX];
+
+	*lost = output_lost_of(msg);
+	if (len && json_object_get(msg, "offset") &&
+	    control_get_u64(msg, "offset", 0, INT64_MAX, &offset, why) == 0) {
+		known = offset < run->console_bytes ? run->console_bytes - offset : 0;
+		*lost = offset > run->console_bytes ? offset - run->console_bytes : 0;
+	}
+	known = known < len ? known : len;
+	run->console_bytes += *lost + (len - known);
+	return (size_t)known;
+}
+
 /* Console output: all of it into the log, and what the reader of our output has room for there. */
 static void output_take(struct run *run, const json_t *msg, const uint8_t *data, size_t len)
 {
 	char mark[CONTROL_MARK_MAX];
-	uint64_t lost = output_lost_of(msg);
+	uint64_t lost;
+	size_t known = output_known(run, msg, len, &lost);
+	json_t *news = json_pack("{s:s, s:I}", "type", "console-output", "lost", (json_int_t)lost);
 
 	if (lost)
 		log_write(run, mark, control_console_mark(lost, mark));
-	log_write(run, data, len);
-	if (!run->opts.no_console && terminal_output(run->terminal, msg, data, len) < 0)
+	log_write(run, data + known, len - known);
+	if (!run->opts.no_console && (lost || len > known) &&
+	    terminal_output(run->terminal, news, data + known, len - known) < 0)
 		run_stop(run);
+	json_decref(news);
 }
 
 static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, size_t len)
@@ -220,6 +294,8 @@ static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, siz
 		engines_take(msg);
 	} else if (control_is(msg, "vm-state")) {
 		state_take(run, msg);
+	} else if (control_is(msg, "attached")) {
+		attached_take(run, msg);
 	} else if (control_is(msg, "console-output")) {
 		output_take(run, msg, blob, len);
 	} else if (control_is(msg, "console-credit")) {
@@ -232,6 +308,20 @@ static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, siz
 			 run->vm);
 		run_end(run, EXIT_OK, text);
 	}
+}
+
+/* A VM whose kernel was on its way has ended; any other goes on without us for a while. */
+static bool run_retry(struct client *client, const char *why)
+{
+	struct run *run = client->user;
+
+	if (!run->placed || !run->sent)
+		return false;
+	terminal_credit_none(run->terminal); /* it comes anew */
+	if (!client->lost_ns)
+		cli_say_raw("lost the coordinator: %s; trying for %llu s to come back to VM %s",
+			    why, (unsigned long long)client->grace_ms / 1000, run->vm);
+	return true;
 }
 
 static int run_lost(struct client *client, const char *why)
@@ -260,9 +350,9 @@ static void run_key(void *arg, enum terminal_key key)
 {
 	struct run *run = arg;
 
-	if (key == TERMINAL_DETACH)
+	if (key == TERMINAL_DETACH && run->client.conn)
 		control_sendf(run->client.conn, "{s:s}", "type", "detach");
-	else
+	else if (key == TERMINAL_QUIT)
 		run_stop(run);
 }
 
@@ -272,7 +362,11 @@ static void run_signal(void *arg, int signum)
 	run_stop(arg);
 }
 
-static const struct client_ops client_ops = {run_open, run_msg, run_lost, run_over};
+static const struct client_ops client_ops = {.on_open = run_open,
+					     .on_msg = run_msg,
+					     .on_lost = run_lost,
+					     .on_retry = run_retry,
+					     .on_over = run_over};
 static const struct terminal_ops terminal_ops = {run_input, run_key, run_signal};
 
 /* Before the VM runs: a file that cannot be written shall not be found out at its end. */

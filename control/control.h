@@ -18,6 +18,19 @@
  *   {"type":"hello","magic":"pangea","version":1,"role":"node|cli|coordinator|vmm","token":TEXT}
  * A side that will not go on says {"type":"refused","reason":SENTENCE} and closes.
  */
+/*
+ * Connections are leases (docs/design.md, "Control: leases, grace and incarnations"). Messages about
+ * a VM or its slices carry its "incarnation", 16 hexadecimal digits. Those that make links again:
+ *   register      node -> coordinator  its incarnation, "vms": records, "slices": the inventory,
+ *                                      each {vm, incarnation, slice, vcpus, mem_bytes, reports}
+ *   registered    coordinator -> node  the coordinator's incarnation
+ *   slice-forget  coordinator -> node  this slice's end was heard
+ *   vm-record     coordinator -> node  the VM's record has changed
+ *   console-from  coordinator -> node  send the console from "offset" on
+ *   attach        cli -> coordinator   vm, incarnation, owner (its token), console, console_bytes
+ *   attached      coordinator -> cli   the VM's state; its owner is back
+ *   leaving       node, cli -> coord.  it goes and does not come back
+ */
 #define CONTROL_MAGIC	"pangea"
 #define CONTROL_VERSION 1
 
@@ -45,6 +58,8 @@
 #define CONTROL_HELLO_MAX 4096u
 /* A peer has this long to connect and say hello. */
 #define CONTROL_HELLO_TIMEOUT_MS 5000
+/* A link that was lost may be made again for this long, if no option says otherwise. */
+#define CONTROL_GRACE_MS 60000
 /* A closing connection has this long to send what is queued and see the peer's end. */
 #define CONTROL_FLUSH_TIMEOUT_MS 2000
 /* The longest sentence about an error, with its zero. */
@@ -113,6 +128,10 @@ int control_get_u64(const json_t *msg, const char *key, uint64_t min, uint64_t m
 int control_get_uint(const json_t *msg, const char *key, unsigned min, unsigned max, unsigned *out,
 		     char *why);
 int control_get_bool(const json_t *msg, const char *key, bool *out, char *why);
+/* An incarnation, key or token: 16 hexadecimal digits. */
+int control_get_id(const json_t *msg, const char *key, uint64_t *out, char *why);
+/* The same backwards; a new reference. */
+json_t *control_id_json(uint64_t id);
 /* An array of at most max entries; borrowed from msg. */
 int control_get_array(const json_t *msg, const char *key, size_t max, json_t **out, char *why);
 /* The message's type, "" if it has none. */
@@ -248,6 +267,9 @@ void control_refuse(struct control_conn *conn, int err, const char *why);
 void control_abort(struct control_conn *conn);
 void *control_user(const struct control_conn *conn);
 void control_set_user(struct control_conn *conn, void *user);
+/* In on_closed: the peer closed its side in good order, as the system does for a process that ends;
+ * no error on the way. */
+bool control_peer_ended(const struct control_conn *conn);
 
 /* ---- deadlines (uv_deadline.c) ---- */
 

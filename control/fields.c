@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Typed, checked access to the fields of a control message. */
+#include <ctype.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -105,4 +108,28 @@ int control_get_array(const json_t *msg, const char *key, size_t max, json_t **o
 	}
 	*out = field;
 	return 0;
+}
+
+int control_get_id(const json_t *msg, const char *key, uint64_t *out, char *why)
+{
+	const char *text;
+	int err = control_get_string(msg, key, &text, why);
+
+	if (err)
+		return err;
+	for (unsigned i = 0; i < 16; i++)
+		if (!isxdigit((unsigned char)text[i]))
+			return field_bad(msg, key, "is not 16 hexadecimal digits", why);
+	if (text[16])
+		return field_bad(msg, key, "is not 16 hexadecimal digits", why);
+	*out = strtoull(text, NULL, 16);
+	return 0;
+}
+
+json_t *control_id_json(uint64_t id)
+{
+	char text[17];
+
+	snprintf(text, sizeof(text), "%016" PRIx64, id);
+	return json_string(text);
 }

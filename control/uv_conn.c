@@ -241,6 +241,11 @@ void control_set_user(struct control_conn *conn, void *user)
 	conn->user = user;
 }
 
+bool control_peer_ended(const struct control_conn *conn)
+{
+	return conn->ended;
+}
+
 static void refused_take(struct control_conn *conn, const json_t *msg)
 {
 	const char *reason = json_string_value(json_object_get(msg, "reason"));
@@ -291,6 +296,7 @@ static void stream_ended(struct control_conn *conn, int status)
 		conn_end(conn, -PANGEA_EPEERLOST, why);
 		return;
 	}
+	conn->ended = true;
 	int err = conn->state == CONN_FLUSHING ? 0 : control_decoder_end(&conn->dec, why);
 	if (err)
 		conn_end(conn, err, why);

@@ -41,6 +41,7 @@ struct control_conn {
 	unsigned handles_open; /* of h, timer and the look-up */
 	struct control_decoder dec;
 	size_t queued_bytes;
+	bool ended;	   /* the peer closed its side in good order */
 	bool write_failed; /* nothing more can be sent; what the peer said is still read */
 	enum control_role role;
 	char token[CONTROL_TOKEN_MAX];

@@ -11,7 +11,7 @@
 /* A kernel of Debian has 10 MiB, a big initrd 100 MiB: far above both, far below a disk. */
 #define FILE_BYTES_MAX (UINT64_C(512) << 20)
 
-static void client_error(struct coordinator *co, struct peer *peer, int code, const char *reason)
+void client_error(struct coordinator *co, struct peer *peer, int code, const char *reason)
 {
 	char clean[CONTROL_WHY_MAX];
 
@@ -26,8 +26,9 @@ static json_t *node_json(const struct node *node)
 {
 	const char *cpu = json_string_value(json_object_get(node->host, "cpu"));
 
-	return message_make("{s:s, s:i, s:i, s:I, s:I, s:s, s:s, s:O*}", "name", node->name, "cpus",
-			    (int)node->cpus, "cpus_free", (int)node->cpus_free, "mem_bytes",
+	return message_make("{s:s, s:s, s:i, s:i, s:I, s:I, s:s, s:s, s:O*}", "name", node->name,
+			    "state", node->peer ? "ready" : "away", "cpus", (int)node->cpus,
+			    "cpus_free", (int)node->cpus_free, "mem_bytes",
 			    (json_int_t)node->mem_bytes, "mem_free_bytes",
 			    (json_int_t)node->mem_free, "data_address", node->data_address, "cpu",
 			    cpu ? cpu : "soft", "host", node->host);
@@ -209,7 +210,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 		      const struct request *request)
 {
 	peer->vm = vm;
-	peer->owner = true;
+	peer->owner = vm->owned = true;
 	peer->upload_owed = 0;
 	peer->console = request->console;
 	snprintf(vm->append, sizeof(vm->append), "%s", request->append);
@@ -219,12 +220,15 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->cache_bytes = request->cache_bytes;
 	vm->cache_percent = request->cache_percent;
 	action_send(co, peer->id,
-		    message_make("{s:s, s:s, s:o}", "type", "run-placed", "vm", vm->name, "slices",
-				 vm_slices_json(vm, false)),
+		    message_make("{s:s, s:s, s:o, s:o, s:o, s:I}", "type", "run-placed", "vm",
+				 vm->name, "slices", vm_slices_json(vm, false), "incarnation",
+				 control_id_json(vm->incarnation), "owner",
+				 control_id_json(vm->owner), "grace_ms", (json_int_t)co->grace_ms),
 		    NULL, 0);
 	action_send(co, vm->slice[0].node->peer,
-		    message_make("{s:s, s:s, s:I, s:I}", "type", "files-begin", "vm", vm->name,
-				 "kernel_bytes", (json_int_t)request->kernel_bytes, "initrd_bytes",
+		    message_make("{s:s, s:s, s:o, s:I, s:I}", "type", "files-begin", "vm", vm->name,
+				 "incarnation", control_id_json(vm->incarnation), "kernel_bytes",
+				 (json_int_t)request->kernel_bytes, "initrd_bytes",
 				 (json_int_t)request->initrd_bytes),
 		    NULL, 0);
 	placed_log(co, vm);
@@ -295,9 +299,10 @@ static void chunk_take(struct coordinator *co, struct peer *peer,
 	}
 	peer->upload_owed += (unsigned)event->blob_len;
 	action_send(co, vm->slice[0].node->peer,
-		    message_make("{s:s, s:s, s:s, s:I}", "type", "file-chunk", "vm", vm->name,
-				 "file", strcmp(file, "kernel") == 0 ? "kernel" : "initrd",
-				 "offset", (json_int_t)offset),
+		    message_make("{s:s, s:s, s:o, s:s, s:I}", "type", "file-chunk", "vm", vm->name,
+				 "incarnation", control_id_json(vm->incarnation), "file",
+				 strcmp(file, "kernel") == 0 ? "kernel" : "initrd", "offset",
+				 (json_int_t)offset),
 		    event->blob, event->blob_len);
 	vm_state_set(co, vm, VM_PLACING); /* renews the deadline */
 }
@@ -340,8 +345,8 @@ static void console_attach(struct coordinator *co, struct peer *peer,
 {
 	static_assert(CONSOLE_RING_BYTES <= CONTROL_BLOB_MAX, "the ring goes out as one blob");
 	struct vm *vm = vm_named(co, peer, event->msg);
-	size_t start, first;
 	uint8_t *past;
+	size_t len;
 
 	if (!vm)
 		return;
@@ -351,16 +356,10 @@ static void console_attach(struct coordinator *co, struct peer *peer,
 	}
 	peer->vm = vm;
 	peer->console = true;
-	past = malloc(CONSOLE_RING_BYTES);
-	invariant(past != NULL);
-	start = (vm->ring_at + CONSOLE_RING_BYTES - vm->ring_used) % CONSOLE_RING_BYTES;
-	first = CONSOLE_RING_BYTES - start < vm->ring_used ? CONSOLE_RING_BYTES - start
-							   : vm->ring_used;
-	memcpy(past, vm->ring + start, first);
-	memcpy(past + first, vm->ring, vm->ring_used - first);
+	past = vm_console_past(vm, SIZE_MAX, &len);
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s}", "type", "console-attached", "vm", vm->name), past,
-		    vm->ring_used);
+		    len);
 	free(past);
 	if (vm->state == VM_RUNNING)
 		console_input_allow(co, peer);
@@ -369,11 +368,32 @@ static void console_attach(struct coordinator *co, struct peer *peer,
 static void detach_take(struct coordinator *co, struct peer *peer,
 			const struct coordinator_event *event)
 {
+	struct vm *vm = peer->vm;
+
 	(void)event;
+	if (vm && peer->owner) {
+		vm->owned = false;
+		if (vm->state >= VM_STARTING)
+			vm_record_keep(co, vm);
+	}
 	peer->vm = NULL;
 	peer->owner = false;
 	console_leave(peer);
 	action_send(co, peer->id, message_make("{s:s}", "type", "detached"), NULL, 0);
+}
+
+/* It goes and does not come back. */
+static void leaving_take(struct coordinator *co, struct peer *peer,
+			 const struct coordinator_event *event)
+{
+	struct vm *vm = peer->owner ? peer->vm : NULL;
+
+	(void)event;
+	peer->vm = NULL;
+	peer->owner = false;
+	console_leave(peer);
+	if (vm)
+		vm_end(co, vm, EXIT_STOPPED, NULL, "stopped: its terminal went away");
 }
 
 static void heartbeat_take(struct coordinator *co, struct peer *peer,
@@ -396,6 +416,8 @@ static const struct {
 	{"console", console_attach},
 	{"console-input", console_input_take},
 	{"detach", detach_take},
+	{"attach", attach_take},
+	{"leaving", leaving_take},
 	{"heartbeat", heartbeat_take},
 };
 

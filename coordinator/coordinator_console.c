@@ -60,6 +60,17 @@ void console_input_take(struct coordinator *co, struct peer *peer,
 		   event->blob_len);
 }
 
+void console_inputs_renew(struct coordinator *co, struct vm *vm)
+{
+	for (unsigned i = 0; i < PEERS_MAX; i++) {
+		struct peer *peer = &co->peer[i];
+		if (!peer->id || peer->vm != vm || !peer->console)
+			continue;
+		peer->input_owed = 0;
+		console_input_allow(co, peer);
+	}
+}
+
 /* Each in turn, so that one who types without end starves nobody. */
 void console_input_taken(struct coordinator *co, struct vm *vm, uint64_t bytes)
 {

@@ -11,12 +11,22 @@
 #define VMS_MAX	  64
 #define PEERS_MAX CONTROL_CONNS_MAX
 
-/* A node that says nothing for this long is lost; it says something every second. */
+/* A node that says nothing for this long is away; it says something every second. */
 #define NODE_SILENCE_MS 10000
 /* A client that neither runs nor watches a VM, or a node that does not register, is done by then. */
 #define IDLE_PEER_MS 30000
+/* Two daemons of one name: the first has this long to be heard. */
+#define RIVAL_WAIT_MS 3000
+/* An owner whose connection was closed without a word has this long to come back. */
+#define OWNER_RETURN_MS 5000
+/* VMs that have ended are remembered: for owners that come back, and slices that come too late. */
+#define ENDED_MAX 64
+/* Slices that a daemon's inventory may name: those that run, and ends that were not acknowledged. */
+#define INVENTORY_MAX 512
 /* When a slice only reports that a peer of it vanished: how long to wait for the real culprit. */
 #define BLAME_WAIT_MS 2000
+/* The same when a node is away, which may be the culprit or know him. */
+#define BLAME_AWAY_MS 10000
 /* How long slices try to reach each other. Below the connecting state's own deadline. */
 #define SLICE_CONNECT_TIMEOUT_MS 15000
 /* What a console that attaches later gets to see. */
@@ -61,7 +71,11 @@ enum slice_state {
 
 struct node {
 	bool used;
-	uint64_t peer;
+	uint64_t peer;	      /* 0: away */
+	uint64_t incarnation; /* of its daemon; 0: not heard of yet, only named by a VM's record */
+	uint64_t away_until_ms;
+	char away_why[CONTROL_WHY_MAX];
+	json_t *strays; /* its slices of no VM, being killed: they hold resources; or null */
 	char name[NAME_MAX_LEN + 1];
 	char data_address[64];
 	unsigned cpus, cpus_free;
@@ -75,6 +89,7 @@ struct slice {
 	enum slice_state state;
 	struct node *node; /* null once the node is lost */
 	char node_name[NAME_MAX_LEN + 1];
+	bool seen; /* in the inventory that is being taken */
 	unsigned vcpus;
 	uint64_t mem_bytes;
 	unsigned port;
@@ -89,7 +104,12 @@ struct vm {
 	enum vm_state state;
 	uint64_t deadline_ms; /* of the state; 0: none */
 	uint64_t created_ms;
+	uint64_t incarnation;
 	uint64_t key;
+	uint64_t owner; /* the token of who runs it */
+	bool owned;	/* it ends with its owner */
+	uint64_t
+		owner_until_ms; /* its owner is away: until then; 0: it is there, or there is none */
 	char append[CMDLINE_MAX];
 	const char *cpu; /* static: "auto", "kvm" or "soft" */
 	bool force;	 /* kvm even on a host that is not fit for the guest */
@@ -106,7 +126,9 @@ struct vm {
 	char reason[CONTROL_WHY_MAX];
 	char lost[NAME_MAX_LEN + 1];
 	uint64_t blame_ms; /* until then a better reason may come; 0: the reason is final */
-	/* the newest ring_used bytes of console output, ending before ring_at */
+	/* the newest ring_used bytes of console output, ending before ring_at; of console_bytes */
+	uint64_t console_bytes;
+	size_t ring_exact; /* so many of the ring's newest bytes are output without a gap */
 	uint8_t ring[CONSOLE_RING_BYTES];
 	size_t ring_at, ring_used;
 	unsigned input_turn; /* whose input is taken to be the next that the guest took */
@@ -124,20 +146,32 @@ struct peer {
 	 * CONTROL_INPUT_WINDOW once the VM runs. */
 	unsigned input_credit, input_owed;
 	unsigned upload_owed; /* bytes of its kernel that the boot node has not acknowledged */
+	json_t *waits; /* its registration, while another daemon of its name may live; or null */
+	uint64_t waits_from_ms;
+};
+
+/* A VM that is no more. */
+struct ended {
+	uint64_t incarnation, owner;
+	json_t *msg; /* its vm-ended, if its owner was away; or null */
 };
 
 struct coordinator {
 	struct node node[NODES_MAX];
 	struct peer peer[PEERS_MAX];
 	struct vm *vm[VMS_MAX];
+	struct ended ended[ENDED_MAX];
+	unsigned ended_next;
+	uint64_t incarnation;
+	uint64_t grace_ms;
 	unsigned vm_number; /* of the last name we invented */
 	/* of the step under way */
-	uint64_t now_ms, fresh_key;
+	uint64_t now_ms, fresh_key, fresh_incarnation, fresh_owner;
 	struct coordinator_actions *out;
 };
 
 /* ---- coordinator_state.c ---- */
-/* Queues msg (the reference is taken) and a copy of the blob for a peer. */
+/* Queues msg (the reference is taken) and a copy of the blob for a peer; 0: a node that is away. */
 void action_send(struct coordinator *co, uint64_t peer, json_t *msg, const void *blob, size_t len);
 void action_console(struct coordinator *co, uint64_t peer, json_t *msg, const void *blob,
 		    size_t len);
@@ -145,15 +179,49 @@ void action_console(struct coordinator *co, uint64_t peer, json_t *msg, const vo
 void action_log(struct coordinator *co, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* json_pack that cannot fail: control messages are small; without memory there is no going on. */
 json_t *message_make(const char *fmt, ...);
+/* Has the shell keep or drop (record: null) the record of a VM; the reference is taken. */
+void action_record(struct coordinator *co, const char *vm, json_t *record);
 /* Forgets the peer with all that hangs on it, and has the shell tell it why. */
 void peer_refuse(struct coordinator *co, struct peer *peer, const char *why);
+/* The same for a connection that is no good any more: what hangs on it may come back. */
+void peer_give_up(struct coordinator *co, struct peer *peer, const char *why);
 struct vm *vm_find(struct coordinator *co, const char *name);
+/* The VM that a message names if it is of this incarnation, else null. -PANGEA_ECONTROL and a
+ * sentence: the message names none. */
+int vm_of_message(struct coordinator *co, const json_t *msg, struct vm **vm, char *why);
 
 /* ---- coordinator_nodes.c ---- */
 void node_message(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
-void node_lost(struct coordinator *co, struct node *node, const char *why);
 void nodes_tick(struct coordinator *co);
 struct node *node_find(struct coordinator *co, const char *name);
+struct node *node_free_slot(struct coordinator *co);
+
+/* ---- coordinator_away.c ---- */
+/* Its connection is gone: it may come back. */
+void node_away(struct coordinator *co, struct node *node, const char *why);
+/* It does not come back: its VMs end. */
+void node_lost(struct coordinator *co, struct node *node, const char *why);
+/* Forgets the slices of a VM on a node, or on all that are away (node: null). Were there any? */
+bool vm_forget_node(struct vm *vm, const struct node *node);
+/* A node that is away and has no slices is nothing to wait for. */
+void node_drop_if_idle(struct coordinator *co, struct node *node);
+
+/* ---- coordinator_inventory.c ---- */
+/* What a daemon that registers has running. 0, or -PANGEA_ECONTROL with a sentence. */
+int inventory_take(struct coordinator *co, struct node *node, const json_t *msg, char *why);
+/* A slice of no VM is running on the node: has it killed. */
+void stray_kill(struct coordinator *co, struct node *node, const json_t *msg);
+/* The end of a slice was heard: what it held as a stray is free, and the daemon may forget it. */
+void slice_end_heard(struct coordinator *co, struct node *node, const json_t *msg);
+
+/* ---- coordinator_record.c ---- */
+/* All that must last of a VM that runs; a new reference. */
+json_t *vm_record(struct coordinator *co, const struct vm *vm);
+/* Makes a VM of its record, with all its nodes away. As coordinator_restore. */
+int vm_restore(struct coordinator *co, const json_t *record, char *why);
+/* Keeps the record, and has the VM's nodes keep it. */
+void vm_record_keep(struct coordinator *co, struct vm *vm);
+bool vm_has_ended(const struct coordinator *co, uint64_t incarnation);
 
 /* ---- coordinator_placement.c ---- */
 struct placement {
@@ -194,15 +262,20 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats);
 void vm_free(struct vm *vm);
 /* The rate of a guest's TSC that the VM's nodes can give under KVM; 0: any. */
 uint64_t vm_tsc_choose(const struct vm *vm);
-/* Console output: into the ring and to all who watch. lost: bytes dropped before it on its way. */
-void vm_console(struct coordinator *co, struct vm *vm, uint64_t lost, const uint8_t *data,
+/* Console output from this offset on (what lies between was dropped on its way): what is new into the
+ * ring and to all who watch. */
+void vm_console(struct coordinator *co, struct vm *vm, uint64_t offset, const uint8_t *data,
 		size_t len);
+/* The newest bytes of the ring, at most so many; the caller frees them. */
+uint8_t *vm_console_past(const struct vm *vm, size_t most, size_t *len);
 
 /* ---- coordinator_console.c ---- */
 /* The peer, who watches a VM that runs, may type. */
 void console_input_allow(struct coordinator *co, struct peer *peer);
 /* Everybody who watches the VM may type: it runs now. */
 void console_inputs_allow(struct coordinator *co, struct vm *vm);
+/* The link to slice 0 was made again: what was typed and not taken is forgotten. */
+void console_inputs_renew(struct coordinator *co, struct vm *vm);
 /* The peer has let go of its VM's console. */
 void console_leave(struct peer *peer);
 /* Bytes that a client typed. */
@@ -212,9 +285,10 @@ void console_input_take(struct coordinator *co, struct peer *peer,
 void console_input_taken(struct coordinator *co, struct vm *vm, uint64_t bytes);
 
 /* ---- coordinator_slices.c ---- */
-/* A message of a node about one of its slices or VMs. */
+/* A message of a node about one of its slices or VMs; again: from an inventory, where steps that
+ * were heard already are no news. */
 int node_slice_message(struct coordinator *co, struct node *node,
-		       const struct coordinator_event *event, char *why);
+		       const struct coordinator_event *event, bool again, char *why);
 void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *msg,
 		const void *blob, size_t len);
 
@@ -222,7 +296,17 @@ void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *m
 /* The distances between slices from their measured round trips, as rows of a JSON array. */
 json_t *distances_make(const struct vm *vm);
 
+/* ---- coordinator_owner.c ---- */
+/* The owner of a VM has gone: it may come back. */
+void owner_away(struct coordinator *co, struct vm *vm, bool ended);
+/* attach: it is back. */
+void attach_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
+void owner_tick(struct coordinator *co, struct vm *vm);
+/* Remembers how the VM ended. */
+void ended_note(struct coordinator *co, const struct vm *vm, json_t *msg);
+
 /* ---- coordinator_clients.c ---- */
+void client_error(struct coordinator *co, struct peer *peer, int code, const char *reason);
 void client_message(struct coordinator *co, struct peer *peer,
 		    const struct coordinator_event *event);
 

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "coordinator/coordinator_state.h"
+#include "coordinator/state_dir.h"
 
 #define DEFAULT_LISTEN "127.0.0.1:7420"
 /* Deadlines are seconds; this is how late they may be noticed. */
@@ -36,7 +37,8 @@ struct shell {
 	uint64_t next_id;
 	bool stopping;
 	/* options */
-	const char *listen, *token_file, *address_file;
+	const char *listen, *token_file, *address_file, *state_dir;
+	unsigned grace_s;
 	char token[CONTROL_TOKEN_MAX];
 };
 
@@ -109,12 +111,32 @@ static void console_take(struct shell_peer *peer, const struct coordinator_actio
 		peer->console_msg = json_incref(action->msg);
 }
 
+/* A record to keep, or to drop. */
+static void record_do(struct shell *shell, const struct coordinator_action *action)
+{
+	int err = 0;
+
+	if (!shell->state_dir)
+		return;
+	if (action->type == COORDINATOR_KEEP)
+		err = state_dir_keep(shell->state_dir, action->why, action->msg);
+	else
+		state_dir_drop(shell->state_dir, action->why);
+	if (err)
+		log_error("cannot write VM %s into %s: %s; its daemons have the record, too",
+			  action->why, shell->state_dir, error_text(err));
+}
+
 static void action_do(struct shell *shell, const struct coordinator_action *action)
 {
 	struct shell_peer *peer = action->peer ? peer_find(shell, action->peer) : NULL;
 
 	if (action->type == COORDINATOR_LOG)
 		log_info("%s", action->why);
+	if (action->type == COORDINATOR_KEEP || action->type == COORDINATOR_DROP) {
+		record_do(shell, action);
+		return;
+	}
 	if (!peer)
 		return;
 	switch (action->type) {
@@ -133,6 +155,9 @@ static void action_do(struct shell *shell, const struct coordinator_action *acti
 		log_warn("connection %llu closed: %s", (unsigned long long)peer->id, action->why);
 		control_refuse(peer->conn, -PANGEA_ECONTROL, action->why);
 		break;
+	case COORDINATOR_KEEP:
+	case COORDINATOR_DROP:
+		break; /* above */
 	}
 }
 
@@ -150,8 +175,11 @@ static void step(struct shell *shell, struct coordinator_event *event)
 	struct coordinator_actions actions = {0};
 
 	event->now_ms = clock_now_ns() / NS_PER_MS;
-	if (event->type == COORDINATOR_MESSAGE)
+	if (event->type == COORDINATOR_MESSAGE) {
 		event->fresh_key = key_draw();
+		event->fresh_incarnation = key_draw();
+		event->fresh_owner = key_draw();
+	}
 	coordinator_step(shell->co, event, &actions);
 	for (size_t i = 0; i < actions.count; i++)
 		action_do(shell, &actions.list[i]);
@@ -201,8 +229,10 @@ static void peer_closed(struct control_conn *conn, int err, const char *why)
 	json_decref(peer->console_msg);
 	memset(peer, 0, sizeof(*peer));
 	if (!shell->stopping)
-		step(shell, &(struct coordinator_event){
-				    .type = COORDINATOR_CLOSED, .peer = id, .why = why});
+		step(shell, &(struct coordinator_event){.type = COORDINATOR_CLOSED,
+							.peer = id,
+							.why = why,
+							.ended = control_peer_ended(conn)});
 }
 
 static const struct control_ops shell_ops = {peer_opened, peer_msg, peer_closed};
@@ -219,7 +249,7 @@ static void tick(uv_timer_t *timer)
 	step(shell, &(struct coordinator_event){.type = COORDINATOR_TICK});
 }
 
-/* Ends everything; the daemons kill their slices when their connection goes. */
+/* Ends this process; VMs go on for the grace time, in which another one may take them up. */
 static void shell_stop(uv_signal_t *handle, int signum)
 {
 	struct shell *shell = handle->data;
@@ -272,6 +302,33 @@ static int address_write(const struct shell *shell, unsigned port)
 	return 0;
 }
 
+static void record_restore(void *arg, const json_t *record)
+{
+	struct shell *shell = arg;
+	const char *vm = json_string_value(json_object_get(record, "vm"));
+	char why[CONTROL_WHY_MAX];
+
+	if (coordinator_restore(shell->co, record, clock_now_ns() / NS_PER_MS, why) < 0)
+		log_warn("a record in %s is of no use: %s", shell->state_dir, why);
+	else
+		log_info("VM %s: expecting its slices within %u s", vm, shell->grace_s);
+}
+
+/* VMs of a former coordinator. */
+static int records_load(struct shell *shell)
+{
+	int err = shell->state_dir ? state_dir_open(shell->state_dir) : 0;
+
+	if (!err && shell->state_dir)
+		err = state_dir_load(shell->state_dir, record_restore, shell);
+	if (err)
+		log_error("cannot use the state directory %s: %s", shell->state_dir,
+			  err == -EPERM	  ? "it is no directory of this user alone"
+			  : err == -EBUSY ? "another coordinator has it"
+					  : error_text(err));
+	return err;
+}
+
 static int shell_run(struct shell *shell)
 {
 	struct control_options opts = {.loop = &shell->loop,
@@ -309,6 +366,8 @@ static const char usage[] =
 	")\n"
 	"  --token-file FILE    accept only peers that know this token (mode 0600, one line)\n"
 	"  --address-file FILE  write HOST:PORT there once listening\n"
+	"  --state-dir DIR      keep there what must last when this process does not\n"
+	"  --grace SECONDS      how long a lost link may take to be made again (60)\n"
 	"  --log-level LEVEL    error, warn, info or debug (info)\n"
 	"  --help, --version\n";
 
@@ -342,6 +401,8 @@ static int options_parse(struct shell *shell, int argc, char **argv)
 		{"listen", required_argument, NULL, 'l'},
 		{"token-file", required_argument, NULL, 't'},
 		{"address-file", required_argument, NULL, 'a'},
+		{"state-dir", required_argument, NULL, 's'},
+		{"grace", required_argument, NULL, 'g'},
 		{"log-level", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
@@ -356,6 +417,10 @@ static int options_parse(struct shell *shell, int argc, char **argv)
 			shell->token_file = optarg;
 		else if (opt == 'a')
 			shell->address_file = optarg;
+		else if (opt == 's')
+			shell->state_dir = optarg;
+		else if (opt == 'g' && control_uint_parse(optarg, 1, 86400, &shell->grace_s) < 0)
+			return options_bad("--grace is a number of seconds from 1 to 86400");
 		else if (opt == 'L' && (level = log_level_parse(optarg)) < 0)
 			return options_bad("--log-level is error, warn, info or debug");
 		else if (opt == 'h')
@@ -392,6 +457,7 @@ int main(int argc, char **argv)
 	if (!shell)
 		return EXIT_ERROR;
 	shell->listen = DEFAULT_LISTEN;
+	shell->grace_s = CONTROL_GRACE_MS / 1000;
 	code = options_parse(shell, argc, argv);
 	if (code >= 0)
 		goto out;
@@ -404,6 +470,11 @@ int main(int argc, char **argv)
 	shell->co = coordinator_new();
 	if (!shell->co)
 		goto out;
+	coordinator_set_lease(shell->co, key_draw(), (uint64_t)shell->grace_s * 1000);
+	if (records_load(shell) < 0) {
+		coordinator_free(shell->co);
+		goto out;
+	}
 	uv_loop_init(&shell->loop);
 	code = shell_run(shell);
 	/* After a failure too: what was opened is closing. */

@@ -32,7 +32,7 @@ static void offers_collect(struct coordinator *co, struct offers *offers)
 	offers->count = 0;
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		struct node *node = &co->node[i];
-		if (node->used)
+		if (node->used && node->peer)
 			offers->offer[offers->count++] =
 				(struct offer){node, node->cpus_free, node->mem_free};
 	}

@@ -13,6 +13,7 @@ void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *m
 		return;
 	}
 	json_object_set_new(msg, "vm", json_string(vm->name));
+	json_object_set_new(msg, "incarnation", control_id_json(vm->incarnation));
 	json_object_set_new(msg, "slice", json_integer((json_int_t)index));
 	action_send(co, vm->slice[index].node->peer, msg, blob, len);
 }
@@ -23,6 +24,7 @@ struct report {
 	unsigned index;
 	struct slice *slice;
 	const struct coordinator_event *event;
+	bool again; /* from an inventory */
 };
 
 typedef int report_fn(struct report *report, char *why);
@@ -34,6 +36,8 @@ static int step_take(struct report *report, enum slice_state from, char *why)
 		report->slice->state = from + 1;
 		return 0;
 	}
+	if (report->again && report->slice->state > from)
+		return 0;
 	snprintf(why, CONTROL_WHY_MAX, "malformed control message: %s out of order",
 		 control_type(report->event->msg));
 	return -PANGEA_ECONTROL;
@@ -98,6 +102,7 @@ static int connected_take(struct report *report, char *why)
 		err = step_take(report, SLICE_LISTENING, why);
 	if (err)
 		return err;
+	json_decref(report->slice->rtt_ns);
 	report->slice->rtt_ns = rtt ? integers_copy(rtt) : NULL;
 	if (rtt && !report->slice->rtt_ns) {
 		snprintf(why, CONTROL_WHY_MAX,
@@ -233,13 +238,16 @@ static int gone_take(struct report *report, char *why)
 static int console_take(struct report *report, char *why)
 {
 	const struct coordinator_event *event = report->event;
-	uint64_t lost = 0;
+	uint64_t offset = report->vm->console_bytes, lost = 0;
 	int err = 0;
 
 	if (json_object_get(event->msg, "lost"))
 		err = control_get_u64(event->msg, "lost", 0, INT64_MAX / 2, &lost, why);
+	offset += lost;
+	if (!err && json_object_get(event->msg, "offset"))
+		err = control_get_u64(event->msg, "offset", 0, INT64_MAX / 2, &offset, why);
 	if (!err)
-		vm_console(report->co, report->vm, lost, event->blob, event->blob_len);
+		vm_console(report->co, report->vm, offset, event->blob, event->blob_len);
 	return err;
 }
 
@@ -331,36 +339,67 @@ static void files_take(struct coordinator *co, struct vm *vm, const json_t *msg)
 	}
 }
 
-int node_slice_message(struct coordinator *co, struct node *node,
-		       const struct coordinator_event *event, char *why)
+static bool files_news(const json_t *msg)
 {
-	struct report report = {.co = co, .event = event};
-	const char *name;
-	int err = control_get_name(event->msg, "vm", &name, why);
+	return control_is(msg, "files-stored") || control_is(msg, "files-failed") ||
+	       control_is(msg, "file-ack");
+}
+
+/* A slice of a former VM, or one that its VM has given up: nobody wants it to go on. */
+static void stray_take(struct coordinator *co, struct node *node, const json_t *msg)
+{
+	if (control_is(msg, "slice-gone"))
+		slice_end_heard(co, node, msg);
+	else if (!control_is(msg, "slice-exit"))
+		stray_kill(co, node, msg);
+}
+
+/* Finds the slice; *stray: it has no VM. */
+static int slice_find(struct report *report, const struct node *node, bool *stray, char *why)
+{
+	const json_t *msg = report->event->msg;
+	unsigned last = report->vm ? report->vm->slices - 1 : SLICES_MAX - 1;
+	int err = control_get_uint(msg, "slice", 0, last, &report->index, why);
+
+	*stray = !report->vm;
+	if (err || *stray)
+		return err;
+	report->slice = &report->vm->slice[report->index];
+	if (report->slice->node == node)
+		return 0;
+	*stray = strcmp(report->slice->node_name, node->name) == 0;
+	if (*stray)
+		return 0;
+	snprintf(why, CONTROL_WHY_MAX,
+		 "malformed control message: slice %u of VM %s is not on node %s", report->index,
+		 report->vm->name, node->name);
+	return -PANGEA_ECONTROL;
+}
+
+int node_slice_message(struct coordinator *co, struct node *node,
+		       const struct coordinator_event *event, bool again, char *why)
+{
+	struct report report = {.co = co, .event = event, .again = again};
+	bool gone = control_is(event->msg, "slice-gone"), stray;
+	int err = vm_of_message(co, event->msg, &report.vm, why);
 
 	if (err)
 		return err;
-	report.vm = vm_find(co, name);
-	if (!report.vm)
-		return 0; /* it has ended in the meantime */
-	if (control_is(event->msg, "files-stored") || control_is(event->msg, "files-failed") ||
-	    control_is(event->msg, "file-ack")) {
-		if (report.vm->slice[0].node == node)
+	if (files_news(event->msg)) {
+		if (report.vm && report.vm->slice[0].node == node)
 			files_take(co, report.vm, event->msg);
 		return 0;
 	}
-	err = control_get_uint(event->msg, "slice", 0, report.vm->slices - 1, &report.index, why);
+	err = slice_find(&report, node, &stray, why);
 	if (err)
 		return err;
-	report.slice = &report.vm->slice[report.index];
-	if (report.slice->node != node) {
-		snprintf(why, CONTROL_WHY_MAX,
-			 "malformed control message: slice %u of VM %s is not on node %s",
-			 report.index, name, node->name);
-		return -PANGEA_ECONTROL;
-	}
-	if (report.slice->state == SLICE_GONE)
+	if (stray) {
+		stray_take(co, node, event->msg);
 		return 0;
-	report_take(&report);
+	}
+	if (report.slice->state != SLICE_GONE)
+		report_take(&report);
+	if (gone)
+		slice_end_heard(co, node, event->msg);
 	return 0;
 }

@@ -10,15 +10,31 @@
 
 struct coordinator *coordinator_new(void)
 {
-	return calloc(1, sizeof(struct coordinator));
+	struct coordinator *co = calloc(1, sizeof(*co));
+
+	if (co)
+		co->grace_ms = CONTROL_GRACE_MS;
+	return co;
+}
+
+void coordinator_set_lease(struct coordinator *co, uint64_t incarnation, uint64_t grace_ms)
+{
+	co->incarnation = incarnation;
+	co->grace_ms = grace_ms;
 }
 
 void coordinator_free(struct coordinator *co)
 {
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		vm_free(co->vm[i]);
-	for (unsigned i = 0; i < NODES_MAX; i++)
+	for (unsigned i = 0; i < NODES_MAX; i++) {
 		json_decref(co->node[i].host);
+		json_decref(co->node[i].strays);
+	}
+	for (unsigned i = 0; i < PEERS_MAX; i++)
+		json_decref(co->peer[i].waits);
+	for (unsigned i = 0; i < ENDED_MAX; i++)
+		json_decref(co->ended[i].msg);
 	free(co);
 }
 
@@ -52,8 +68,13 @@ static struct coordinator_action *action_add(struct coordinator *co,
 static void message_add(struct coordinator *co, enum coordinator_action_type type, uint64_t peer,
 			json_t *msg, const void *blob, size_t len)
 {
-	struct coordinator_action *action = action_add(co, type, peer);
+	struct coordinator_action *action;
 
+	if (!peer) { /* a node that is away: what it must know it is told when it is back */
+		json_decref(msg);
+		return;
+	}
+	action = action_add(co, type, peer);
 	action->msg = msg;
 	if (len) {
 		action->blob = malloc(len);
@@ -85,6 +106,15 @@ void action_log(struct coordinator *co, const char *fmt, ...)
 	control_text_clean(action->why);
 }
 
+void action_record(struct coordinator *co, const char *vm, json_t *record)
+{
+	struct coordinator_action *action =
+		action_add(co, record ? COORDINATOR_KEEP : COORDINATOR_DROP, 0);
+
+	action->msg = record;
+	snprintf(action->why, sizeof(action->why), "%s", vm);
+}
+
 json_t *message_make(const char *fmt, ...)
 {
 	va_list ap;
@@ -103,6 +133,21 @@ struct vm *vm_find(struct coordinator *co, const char *name)
 		if (co->vm[i] && strcmp(co->vm[i]->name, name) == 0)
 			return co->vm[i];
 	return NULL;
+}
+
+int vm_of_message(struct coordinator *co, const json_t *msg, struct vm **vm, char *why)
+{
+	uint64_t incarnation;
+	const char *name;
+	int err;
+
+	if ((err = control_get_name(msg, "vm", &name, why)) ||
+	    (err = control_get_id(msg, "incarnation", &incarnation, why)))
+		return err;
+	*vm = vm_find(co, name);
+	if (*vm && (*vm)->incarnation != incarnation)
+		*vm = NULL; /* a former VM of that name */
+	return 0;
 }
 
 static struct peer *peer_find(struct coordinator *co, uint64_t id)
@@ -127,23 +172,51 @@ static void peer_opened(struct coordinator *co, const struct coordinator_event *
 	*peer = (struct peer){.id = event->peer, .role = event->role, .heard_ms = event->now_ms};
 }
 
-static void peer_forget(struct coordinator *co, struct peer *peer, const char *why)
+static struct peer peer_forget(struct peer *peer)
 {
 	struct peer old = *peer;
 
+	json_decref(old.waits);
+	old.waits = NULL;
 	memset(peer, 0, sizeof(*peer));
+	return old;
+}
+
+/* Its connection has gone, by itself. */
+static void peer_closed(struct coordinator *co, struct peer *peer, const char *why, bool ended)
+{
+	struct peer old = peer_forget(peer);
+
 	if (old.node)
-		node_lost(co, old.node, why);
+		node_away(co, old.node, why);
 	if (old.vm && old.owner)
-		vm_end(co, old.vm, EXIT_STOPPED, NULL, "stopped: its terminal went away");
+		owner_away(co, old.vm, ended);
 }
 
 void peer_refuse(struct coordinator *co, struct peer *peer, const char *why)
 {
 	struct coordinator_action *action = action_add(co, COORDINATOR_REFUSE, peer->id);
 
+	struct peer old = peer_forget(peer);
+	char reason[CONTROL_WHY_MAX];
+
+	/* The list of actions moves when it grows. */
 	snprintf(action->why, sizeof(action->why), "%s", why);
-	peer_forget(co, peer, action->why);
+	snprintf(reason, sizeof(reason), "%s", why);
+	if (old.node)
+		node_lost(co, old.node, reason);
+	if (old.vm && old.owner)
+		vm_end(co, old.vm, EXIT_STOPPED, NULL, "stopped: its terminal went away");
+}
+
+void peer_give_up(struct coordinator *co, struct peer *peer, const char *why)
+{
+	struct coordinator_action *action = action_add(co, COORDINATOR_REFUSE, peer->id);
+	char reason[CONTROL_WHY_MAX];
+
+	snprintf(action->why, sizeof(action->why), "%s", why);
+	snprintf(reason, sizeof(reason), "%s", why);
+	peer_closed(co, peer, reason, false);
 }
 
 static void peer_message(struct coordinator *co, struct peer *peer,
@@ -175,6 +248,8 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 
 	co->now_ms = event->now_ms;
 	co->fresh_key = event->fresh_key;
+	co->fresh_incarnation = event->fresh_incarnation;
+	co->fresh_owner = event->fresh_owner;
 	co->out = out;
 	switch (event->type) {
 	case COORDINATOR_OPENED:
@@ -187,7 +262,7 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 		break;
 	case COORDINATOR_CLOSED:
 		if (peer)
-			peer_forget(co, peer, event->why);
+			peer_closed(co, peer, event->why, event->ended);
 		break;
 	case COORDINATOR_TICK:
 		idle_peers_tick(co);

@@ -14,7 +14,7 @@ struct coordinator;
 enum coordinator_event_type {
 	COORDINATOR_OPENED,  /* a peer said hello: peer, role */
 	COORDINATOR_MESSAGE, /* peer, msg, blob, blob_len */
-	COORDINATOR_CLOSED,  /* peer, why */
+	COORDINATOR_CLOSED,  /* peer, why, ended */
 	COORDINATOR_TICK,    /* time passes; deadlines are looked at */
 };
 
@@ -23,12 +23,14 @@ struct coordinator_event {
 	uint64_t now_ms; /* monotonic; never goes back from event to event */
 	/* Drawn for this event alone: the key of the VM that it may make. */
 	uint64_t fresh_key;
+	uint64_t fresh_incarnation, fresh_owner; /* the same for the VM's incarnation and token */
 	uint64_t peer; /* a number that is never used again for another connection */
 	enum control_role role;
 	const json_t *msg;
 	const uint8_t *blob;
 	size_t blob_len;
 	const char *why;
+	bool ended; /* the peer closed in good order, as the system does for a process that ends */
 };
 
 enum coordinator_action_type {
@@ -36,6 +38,8 @@ enum coordinator_action_type {
 	COORDINATOR_CONSOLE, /* the same, but may be dropped if the peer is far behind */
 	COORDINATOR_REFUSE,  /* say why and close; the peer is already forgotten */
 	COORDINATOR_LOG,     /* put why into the log; of no peer */
+	COORDINATOR_KEEP, /* msg is the record of the VM named why: to last before all that follows */
+	COORDINATOR_DROP, /* the record of the VM named why is of no use any more */
 };
 
 struct coordinator_action {
@@ -54,6 +58,13 @@ struct coordinator_actions {
 
 /* The same events give the same actions. Null: no memory. */
 struct coordinator *coordinator_new(void);
+/* Its own incarnation (0), and how long a lost link may take to be made again (CONTROL_GRACE_MS). */
+void coordinator_set_lease(struct coordinator *co, uint64_t incarnation, uint64_t grace_ms);
+/*
+ * Before the first step: a VM of a former coordinator, as COORDINATOR_KEEP gave it. Its slices are
+ * expected within the grace time. 0, or -PANGEA_ECONTROL with a sentence in why.
+ */
+int coordinator_restore(struct coordinator *co, const json_t *record, uint64_t now_ms, char *why);
 void coordinator_free(struct coordinator *co);
 /* Takes one event and appends to out what is to be done, in order. */
 void coordinator_step(struct coordinator *co, const struct coordinator_event *event,

@@ -33,6 +33,8 @@ struct vm *vm_create(struct coordinator *co, const char *name, const struct plac
 		return NULL;
 	snprintf(vm->name, sizeof(vm->name), "%s", name);
 	vm->key = co->fresh_key;
+	vm->incarnation = co->fresh_incarnation;
+	vm->owner = co->fresh_owner;
 	vm->created_ms = co->now_ms;
 	vm->slices = placement->slices;
 	for (unsigned i = 0; i < vm->slices; i++) {
@@ -54,7 +56,8 @@ void slice_gone(struct slice *slice)
 	if (slice->state == SLICE_GONE)
 		return;
 	slice->state = SLICE_GONE;
-	if (slice->node) {
+	/* What a node that is away has free is counted when it is back. */
+	if (slice->node && slice->node->peer) {
 		slice->node->cpus_free += slice->vcpus;
 		slice->node->mem_free += slice->mem_bytes;
 	}
@@ -119,11 +122,13 @@ void vm_start(struct coordinator *co, struct vm *vm)
 	snprintf(key, sizeof(key), "%016" PRIx64, vm->key);
 	vm->tsc_hz = vm_tsc_choose(vm);
 	vm_state_set(co, vm, VM_STARTING);
+	vm_record_keep(co, vm);
 	for (unsigned i = 0; i < vm->slices; i++) {
 		json_t *msg = message_make("{s:s, s:s, s:i, s:o, s:s, s:s, s:i}", "type",
 					   "slice-start", "vm_key", key, "epoch", 1, "slices",
 					   vm_slices_json(vm, false), "append", vm->append, "cpu",
 					   "soft", "connect_timeout_ms", SLICE_CONNECT_TIMEOUT_MS);
+		json_object_set_new(msg, "record", vm_record(co, vm));
 		json_object_set_new(msg, "cpu", json_string(vm->cpu));
 		json_object_set_new(msg, "force", json_boolean(vm->force));
 		json_object_set_new(msg, "micro", json_boolean(vm->micro));
@@ -251,12 +256,24 @@ void vm_end(struct coordinator *co, struct vm *vm, int code, const char *lost, c
 	if (vm->state < VM_ENDING) {
 		reason_set(vm, code, lost, reason);
 		slices_stop(co, vm);
+		vm_forget_node(vm, NULL);
 	} else if (vm->blame_ms && code != EXIT_STOPPED) {
 		/* Now it is known why a slice lost its peer. */
 		reason_set(vm, code, lost, reason);
 		vm->blame_ms = 0;
+		vm_forget_node(vm, NULL);
 	}
 	vm_finish_if_done(co, vm);
+}
+
+/* A node of the VM that is away with a slice; null: none. */
+static struct node *node_away_of(const struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->slices; i++)
+		if (vm->slice[i].node && !vm->slice[i].node->peer &&
+		    vm->slice[i].state != SLICE_GONE)
+			return vm->slice[i].node;
+	return NULL;
 }
 
 void vm_end_hearsay(struct coordinator *co, struct vm *vm, const char *reason)
@@ -264,25 +281,43 @@ void vm_end_hearsay(struct coordinator *co, struct vm *vm, const char *reason)
 	if (vm->state >= VM_ENDING)
 		return;
 	reason_set(vm, EXIT_NODE_LOST, NULL, reason);
-	vm->blame_ms = co->now_ms + BLAME_WAIT_MS;
+	vm->blame_ms = co->now_ms + (node_away_of(vm) ? BLAME_AWAY_MS : BLAME_WAIT_MS);
 	slices_stop(co, vm);
+}
+
+/* No better reason came; but if a node is away, it is the culprit. */
+static void blame_end(struct vm *vm)
+{
+	struct node *node = node_away_of(vm);
+	char reason[CONTROL_WHY_MAX];
+
+	if (!node)
+		return;
+	snprintf(reason, sizeof(reason), "lost node %s (%.250s)", node->name, node->away_why);
+	reason_set(vm, EXIT_NODE_LOST, node->name, reason);
+	vm->blame_ms = 0;
+	vm_forget_node(vm, NULL);
 }
 
 static void ended_tell(struct coordinator *co, struct vm *vm)
 {
+	json_t *msg = message_make("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "vm-ended", "vm",
+				   vm->name, "code", vm->code, "reason", vm->reason, "lost",
+				   vm->lost, "slices", vm_slices_json(vm, true));
+	bool owner_knows = !vm->owned;
+
 	for (unsigned i = 0; i < PEERS_MAX; i++) {
 		struct peer *peer = &co->peer[i];
 		if (!peer->id || peer->vm != vm)
 			continue;
-		action_send(co, peer->id,
-			    message_make("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "vm-ended", "vm",
-					 vm->name, "code", vm->code, "reason", vm->reason, "lost",
-					 vm->lost, "slices", vm_slices_json(vm, true)),
-			    NULL, 0);
+		action_send(co, peer->id, json_incref(msg), NULL, 0);
+		owner_knows |= peer->owner;
 		peer->vm = NULL;
 		peer->owner = false;
 		console_leave(peer);
 	}
+	ended_note(co, vm, owner_knows ? NULL : json_incref(msg));
+	json_decref(msg);
 }
 
 void vm_finish_if_done(struct coordinator *co, struct vm *vm)
@@ -293,14 +328,18 @@ void vm_finish_if_done(struct coordinator *co, struct vm *vm)
 		return;
 	if (vm->slice[0].node)
 		action_send(co, vm->slice[0].node->peer,
-			    message_make("{s:s, s:s}", "type", "vm-forget", "vm", vm->name), NULL,
-			    0);
+			    message_make("{s:s, s:s, s:o}", "type", "vm-forget", "vm", vm->name,
+					 "incarnation", control_id_json(vm->incarnation)),
+			    NULL, 0);
 	action_log(co, "VM %s ended with code %d: %s", vm->name, vm->code, vm->reason);
+	action_record(co, vm->name, NULL);
 	ended_tell(co, vm);
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i] == vm)
 			co->vm[i] = NULL;
 	vm_free(vm);
+	for (unsigned i = 0; i < NODES_MAX; i++)
+		node_drop_if_idle(co, &co->node[i]);
 }
 
 /* Somebody did not do his part in time: names the first such slice. */
@@ -358,6 +397,8 @@ static void vm_tick(struct coordinator *co, struct vm *vm)
 {
 	char name[NAME_MAX_LEN + 1];
 
+	if (vm->blame_ms && co->now_ms >= vm->blame_ms)
+		blame_end(vm);
 	if (vm->deadline_ms && co->now_ms >= vm->deadline_ms && !slices_all(vm, SLICE_GONE)) {
 		if (vm->state < VM_ENDING) {
 			vm_late(co, vm);
@@ -378,6 +419,10 @@ void vms_tick(struct coordinator *co)
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i])
 			vm_tick(co, co->vm[i]);
+	/* The first may have ended and gone. */
+	for (unsigned i = 0; i < VMS_MAX; i++)
+		if (co->vm[i])
+			owner_tick(co, co->vm[i]);
 }
 
 static void ring_add(struct vm *vm, const uint8_t *data, size_t len)
@@ -396,19 +441,46 @@ static void ring_add(struct vm *vm, const uint8_t *data, size_t len)
 		vm->ring_used = CONSOLE_RING_BYTES;
 }
 
-void vm_console(struct coordinator *co, struct vm *vm, uint64_t lost, const uint8_t *data,
+uint8_t *vm_console_past(const struct vm *vm, size_t most, size_t *len)
+{
+	uint8_t *past = malloc(CONSOLE_RING_BYTES);
+	size_t start, first;
+
+	invariant(past != NULL);
+	*len = most < vm->ring_used ? most : vm->ring_used;
+	start = (vm->ring_at + CONSOLE_RING_BYTES - *len) % CONSOLE_RING_BYTES;
+	first = CONSOLE_RING_BYTES - start < *len ? CONSOLE_RING_BYTES - start : *len;
+	memcpy(past, vm->ring + start, first);
+	memcpy(past + first, vm->ring, *len - first);
+	return past;
+}
+
+void vm_console(struct coordinator *co, struct vm *vm, uint64_t offset, const uint8_t *data,
 		size_t len)
 {
+	uint64_t lost = offset > vm->console_bytes ? offset - vm->console_bytes : 0;
+	/* After a link was made again some may come twice. */
+	uint64_t known = offset < vm->console_bytes ? vm->console_bytes - offset : 0;
 	char mark[CONTROL_MARK_MAX];
 
-	if (lost)
+	known = known < len ? known : len;
+	len -= (size_t)known;
+	if (lost) {
 		ring_add(vm, (uint8_t *)mark, control_console_mark(lost, mark));
+		vm->ring_exact = 0;
+	}
 	if (len)
-		ring_add(vm, data, len);
+		ring_add(vm, data + known, len);
+	vm->console_bytes += lost + len;
+	vm->ring_exact += len;
+	if (vm->ring_exact > vm->ring_used)
+		vm->ring_exact = vm->ring_used;
 	for (unsigned i = 0; i < PEERS_MAX && (len || lost); i++)
 		if (co->peer[i].id && co->peer[i].vm == vm && co->peer[i].console)
 			action_console(co, co->peer[i].id,
-				       message_make("{s:s, s:s, s:I}", "type", "console-output",
-						    "vm", vm->name, "lost", (json_int_t)lost),
-				       data, len);
+				       message_make("{s:s, s:s, s:I, s:I}", "type",
+						    "console-output", "vm", vm->name, "lost",
+						    (json_int_t)lost, "offset",
+						    (json_int_t)(vm->console_bytes - len)),
+				       data + known, len);
 }

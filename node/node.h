@@ -19,6 +19,10 @@
 /* Waits between attempts to reach the coordinator: doubling from the first to the last. */
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_LAST_MS	 5000
+/* The same while slices wait for it. */
+#define BACKOFF_SLICES_MS 1000
+/* Of a slice's console this much is kept, for a coordinator that comes back. */
+#define CONSOLE_KEPT_BYTES 262144u
 /* A slice that has said its last word, or closed its connection, has this long to exit. */
 #define SLICE_EXIT_MS 2000
 
@@ -31,6 +35,7 @@ enum upload_file {
 /* The kernel and initrd of a VM whose slice 0 is here: files without names, gone with us. */
 struct upload {
 	char vm[NAME_MAX_LEN + 1]; /* "": free */
+	uint64_t incarnation;
 	uint64_t want[UPLOAD_FILES], got[UPLOAD_FILES];
 	int fd[UPLOAD_FILES];
 };
@@ -47,12 +52,18 @@ enum slice_said {
 struct node_slice {
 	struct node_daemon *node;
 	char vm[NAME_MAX_LEN + 1];
+	uint64_t incarnation; /* the VM's */
 	unsigned index, vcpus;
 	uint64_t mem_bytes;
 	pid_t pid;
 	bool reaped;
-	bool orphan; /* the coordinator that wanted it is gone: nobody hears its end */
-	int status;  /* of waitpid, once reaped */
+	bool orphan; /* nobody wants it any more, nor to hear of its end */
+	bool over;   /* nothing is left but its reports, until the coordinator has heard its end */
+	json_t *reports;  /* what it has said of its state: for the inventory */
+	uint8_t *console; /* the newest of console_bytes of output (node_console.c); or null */
+	uint64_t console_bytes, console_gap; /* all of it; up to where the last was dropped */
+	bool console_open;		     /* the coordinator has said from where it wants it */
+	int status;			     /* of waitpid, once reaped */
 	struct control_conn *conn;
 	struct control_deadline *deadline; /* to exit, then to close */
 	char how[CONTROL_WHY_MAX];	   /* how it ended, if not by its exit status */
@@ -67,12 +78,13 @@ struct node_slice {
 struct node_options {
 	const char *coordinator, *name, *data_address, *run_dir, *vmm, *token_file;
 	const char *console_dir; /* logs of consoles; null: none */
-	unsigned cpus;
+	unsigned cpus, grace_s;
 	uint64_t mem_bytes;
 };
 
 struct node_daemon {
 	uv_loop_t loop;
+	uint64_t incarnation;
 	struct node_options opts;
 	char token[CONTROL_TOKEN_MAX];
 	json_t *host; /* what this machine can do, as found at the start */
@@ -81,13 +93,16 @@ struct node_daemon {
 	int exit_code;
 	/* the coordinator (uv_link.c) */
 	struct control_conn *conn;
+	bool told; /* the registration has been sent: whatever follows it is understood */
 	bool registered, ever_registered, failing;
 	uint64_t heard_ns;
 	unsigned backoff_ms;
 	struct control_deadline *retry;
+	struct control_deadline *grace; /* until then the slices wait for a coordinator */
 	uv_timer_t heartbeat;
 	/* slices (uv_slices.c) */
 	struct node_slice *slice[NODE_SLICES_MAX];
+	json_t *records; /* what the coordinator wants kept of each VM, by incarnation */
 	struct upload upload[NODE_UPLOADS_MAX];
 };
 
@@ -100,7 +115,7 @@ void daemon_slice_over(struct node_daemon *node);
 void link_start(struct node_daemon *node);
 /* Says why we leave and closes. */
 void link_stop(struct node_daemon *node, const char *reason);
-/* Sends a message to the coordinator, if there is one; msg's reference is taken. */
+/* Sends a message to the coordinator, if we are registered; msg's reference is taken. */
 void link_send(struct node_daemon *node, json_t *msg, const void *blob, size_t len);
 
 /* ---- uv_slices.c ---- */
@@ -113,7 +128,35 @@ void slice_kill_one(struct node_daemon *node, const json_t *msg);
 void slices_kill(struct node_daemon *node);
 /* A child has ended. */
 void slices_reap(struct node_daemon *node);
-bool slices_any(const struct node_daemon *node);
+
+/* ---- node_inventory.c ---- */
+/* Keeps what a slice has said of its state (a new reference), each kind once. */
+void slice_report_keep(struct node_slice *slice, json_t *msg);
+/* Frees a slice that is over. */
+void slice_drop(struct node_slice *slice);
+/* Finds the slice of a message; null: it has ended, or the message names none. */
+struct node_slice *slice_named(struct node_daemon *node, const json_t *msg);
+struct node_slice *slice_find(struct node_daemon *node, uint64_t incarnation, unsigned index);
+/* Are there processes? With orphans: those that nobody wants; else any. */
+bool slices_any(const struct node_daemon *node, bool orphans);
+/* Is there anything that the coordinator shall hear of, be it only how a slice ended? */
+bool slices_wait(const struct node_daemon *node);
+/* The link is lost: consoles wait until it is made again. */
+void slices_hold(struct node_daemon *node);
+/* The two lists of the inventory; new references. */
+json_t *slices_inventory(const struct node_daemon *node);
+json_t *slices_records(const struct node_daemon *node);
+/* slice-forget and vm-record. */
+void slice_forget(struct node_daemon *node, const json_t *msg);
+void slice_record(struct node_daemon *node, const json_t *msg);
+/* Puts "vm", "incarnation" and "slice" into a message about it. */
+void slice_sign(const struct node_slice *slice, json_t *msg);
+
+/* ---- node_kept.c ---- */
+/* Keeps the newest output of a slice; lost: bytes dropped before it. */
+void console_keep(struct node_slice *slice, uint64_t lost, const uint8_t *data, size_t len);
+/* console-from: sends what is kept from there on, and from now on all. */
+void console_from(struct node_slice *slice, uint64_t offset);
 
 /* ---- node_check.c ---- */
 /*
@@ -149,9 +192,11 @@ void status_describe(int status, char *out, size_t size);
 int upload_begin(struct node_daemon *node, const json_t *msg, char *why);
 int upload_chunk(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len,
 		 char *why);
-void upload_forget(struct node_daemon *node, const char *vm);
+void upload_forget(struct node_daemon *node, uint64_t incarnation);
 /* The upload of a VM; null if there is none. */
-struct upload *upload_find(struct node_daemon *node, const char *vm);
+struct upload *upload_find(struct node_daemon *node, uint64_t incarnation);
+/* Forgets the files of VMs that have no slice here: they will not be completed. */
+void uploads_drop_unused(struct node_daemon *node);
 bool upload_whole(const struct upload *upload);
 
 #endif

@@ -81,12 +81,14 @@ static void log_write(struct node_slice *slice, const void *data, size_t len)
 	}
 }
 
+/* Its offset tells what was dropped before it. */
 static void output_send(struct node_slice *slice, const void *data, size_t len)
 {
-	link_send(slice->node,
-		  json_pack("{s:s, s:s, s:i, s:I}", "type", "console-output", "vm", slice->vm,
-			    "slice", (int)slice->index, "lost", (json_int_t)slice->console_lost),
-		  data, len);
+	json_t *msg = json_pack("{s:s, s:I}", "type", "console-output", "offset",
+				(json_int_t)(slice->console_bytes - len));
+
+	slice_sign(slice, msg);
+	link_send(slice->node, msg, data, len);
 	slice->console_lost = 0;
 }
 
@@ -116,7 +118,10 @@ int console_relay(struct node_slice *slice, const json_t *msg, const uint8_t *da
 	log_write(slice, data, len);
 	if (slice->orphan)
 		return 0;
+	console_keep(slice, lost, data, len);
 	slice->console_lost += lost;
+	if (!slice->console_open)
+		return 0; /* what is kept is sent when the link is there again */
 	if (node->conn && control_queued(node->conn) <= limit)
 		output_send(slice, data, len);
 	else

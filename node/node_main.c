@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ static const char usage[] =
 	"  --data-address ADDRESS   where slices reach each other (127.0.0.1)\n"
 	"  --run-dir DIR            for temporary files (under $XDG_RUNTIME_DIR or /tmp)\n"
 	"  --console-dir DIR        keep what VMs that boot here print, in DIR/VM.console\n"
+	"  --grace SECONDS          how long slices go on without a coordinator (60)\n"
 	"  --token-file FILE        the coordinator's token (mode 0600, one line)\n"
 	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
 	"  --log-level LEVEL        error, warn, info or debug (info)\n"
@@ -159,6 +161,7 @@ static const struct option longs[] = {
 	{"data-address", required_argument, NULL, 'd'},
 	{"run-dir", required_argument, NULL, 'r'},
 	{"console-dir", required_argument, NULL, 'o'},
+	{"grace", required_argument, NULL, 'g'},
 	{"token-file", required_argument, NULL, 't'},
 	{"vmm", required_argument, NULL, 'x'},
 	{"log-level", required_argument, NULL, 'L'},
@@ -194,6 +197,10 @@ static int option_take(struct node_options *opts, int opt, int *level)
 	case 'o':
 		opts->console_dir = optarg;
 		return -1;
+	case 'g':
+		if (control_uint_parse(optarg, 1, 86400, &opts->grace_s) < 0)
+			return options_bad("--grace is a number of seconds from 1 to 86400");
+		return -1;
 	case 't':
 		opts->token_file = optarg;
 		return -1;
@@ -219,6 +226,7 @@ static int options_parse(struct node_options *opts, struct defaults *defaults, i
 
 	opts->coordinator = DEFAULT_COORDINATOR;
 	opts->data_address = "127.0.0.1";
+	opts->grace_s = CONTROL_GRACE_MS / 1000;
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		code = option_take(opts, opt, &level);
 		if (code >= 0)
@@ -288,12 +296,17 @@ static int prepare(struct node_daemon *node, struct defaults *defaults)
 	err = host_look(node);
 	if (err)
 		return err;
+	node->records = json_object();
+	if (!node->records || getrandom(&node->incarnation, sizeof(node->incarnation), 0) !=
+				      (ssize_t)sizeof(node->incarnation))
+		return -EIO;
 	return run_dir_prepare(node->opts.run_dir, &defaults->run_dir_made);
 }
 
 void daemon_slice_over(struct node_daemon *node)
 {
-	if (!node->stopping || slices_any(node) || uv_is_closing((uv_handle_t *)&node->sigchld))
+	if (!node->stopping || slices_any(node, false) ||
+	    uv_is_closing((uv_handle_t *)&node->sigchld))
 		return;
 	uv_close((uv_handle_t *)&node->sigchld, NULL);
 }
@@ -361,6 +374,7 @@ int main(int argc, char **argv)
 		rmdir(node->opts.run_dir);
 out:
 	json_decref(node ? node->host : NULL);
+	json_decref(node ? node->records : NULL);
 	free(defaults);
 	free(node);
 	return code;

@@ -13,10 +13,10 @@
 /* As the coordinator's limit on what a client may send. */
 #define UPLOAD_BYTES_MAX (UINT64_C(512) << 20)
 
-struct upload *upload_find(struct node_daemon *node, const char *vm)
+struct upload *upload_find(struct node_daemon *node, uint64_t incarnation)
 {
 	for (unsigned i = 0; i < NODE_UPLOADS_MAX; i++)
-		if (node->upload[i].vm[0] && strcmp(node->upload[i].vm, vm) == 0)
+		if (node->upload[i].vm[0] && node->upload[i].incarnation == incarnation)
 			return &node->upload[i];
 	return NULL;
 }
@@ -44,9 +44,9 @@ static int file_make(const char *dir)
 	return fd;
 }
 
-void upload_forget(struct node_daemon *node, const char *vm)
+void upload_forget(struct node_daemon *node, uint64_t incarnation)
 {
-	struct upload *upload = upload_find(node, vm);
+	struct upload *upload = upload_find(node, incarnation);
 
 	if (!upload)
 		return;
@@ -59,20 +59,22 @@ void upload_forget(struct node_daemon *node, const char *vm)
 int upload_begin(struct node_daemon *node, const json_t *msg, char *why)
 {
 	struct upload *upload = upload_free_slot(node);
-	uint64_t kernel, initrd;
+	uint64_t kernel, initrd, incarnation;
 	const char *vm;
 	int err;
 
 	if ((err = control_get_name(msg, "vm", &vm, why)) ||
+	    (err = control_get_id(msg, "incarnation", &incarnation, why)) ||
 	    (err = control_get_u64(msg, "kernel_bytes", 1, UPLOAD_BYTES_MAX, &kernel, why)) ||
 	    (err = control_get_u64(msg, "initrd_bytes", 0, UPLOAD_BYTES_MAX, &initrd, why)))
 		return err;
-	upload_forget(node, vm);
+	upload_forget(node, incarnation);
 	if (!upload) {
 		snprintf(why, CONTROL_WHY_MAX, "it keeps %d kernels already", NODE_UPLOADS_MAX);
 		return -EMFILE;
 	}
 	snprintf(upload->vm, sizeof(upload->vm), "%s", vm);
+	upload->incarnation = incarnation;
 	upload->want[UPLOAD_KERNEL] = kernel;
 	upload->want[UPLOAD_INITRD] = initrd;
 	for (int i = 0; i < UPLOAD_FILES; i++)
@@ -83,7 +85,7 @@ int upload_begin(struct node_daemon *node, const json_t *msg, char *why)
 			err = upload->fd[i];
 			snprintf(why, CONTROL_WHY_MAX, "no file in %.200s: %s", node->opts.run_dir,
 				 error_text(err));
-			upload_forget(node, vm);
+			upload_forget(node, incarnation);
 			return err;
 		}
 	}
@@ -109,16 +111,16 @@ int upload_chunk(struct node_daemon *node, const json_t *msg, const uint8_t *blo
 		 char *why)
 {
 	struct upload *upload;
-	const char *vm, *name;
-	uint64_t offset;
+	uint64_t offset, incarnation;
+	const char *name;
 	int which, err;
 
-	if ((err = control_get_name(msg, "vm", &vm, why)) ||
+	if ((err = control_get_id(msg, "incarnation", &incarnation, why)) ||
 	    (err = control_get_string(msg, "file", &name, why)) ||
 	    (err = control_get_u64(msg, "offset", 0, UPLOAD_BYTES_MAX, &offset, why)))
 		return err;
 	which = strcmp(name, "kernel") == 0 ? UPLOAD_KERNEL : UPLOAD_INITRD;
-	upload = upload_find(node, vm);
+	upload = upload_find(node, incarnation);
 	if (!upload) {
 		snprintf(why, CONTROL_WHY_MAX, "a piece came of a file that was not announced");
 		return -PANGEA_ECONTROL;
@@ -144,4 +146,17 @@ bool upload_whole(const struct upload *upload)
 		if (upload->got[i] != upload->want[i])
 			return false;
 	return true;
+}
+
+void uploads_drop_unused(struct node_daemon *node)
+{
+	for (unsigned i = 0; i < NODE_UPLOADS_MAX; i++) {
+		struct upload *upload = &node->upload[i];
+		bool used = false;
+		for (unsigned s = 0; s < NODE_SLICES_MAX; s++)
+			used |= node->slice[s] &&
+				node->slice[s]->incarnation == upload->incarnation;
+		if (upload->vm[0] && !used)
+			upload_forget(node, upload->incarnation);
+	}
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's connection to the coordinator: register, say that we live, take orders.
+ * The daemon's connection to the coordinator: register with what runs, say that we live, take orders.
  *
  * Timers: the heartbeat every HEARTBEAT_MS, which also notices a coordinator silent for
- * COORDINATOR_SILENCE_MS; after a loss, the retry from BACKOFF_FIRST_MS to BACKOFF_LAST_MS.
+ * COORDINATOR_SILENCE_MS; after a loss, the retry from BACKOFF_FIRST_MS to BACKOFF_LAST_MS (less if
+ * slices wait), and the grace time, after which the slices are killed.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@ static void link_connect(struct node_daemon *node);
 
 void link_send(struct node_daemon *node, json_t *msg, const void *blob, size_t len)
 {
-	int err = node->conn ? control_send(node->conn, msg, blob, len) : 0;
+	int err = node->conn && node->told ? control_send(node->conn, msg, blob, len) : 0;
 
 	json_decref(msg);
 	/* -EINVAL, -PANGEA_EWIRELEN: one message that cannot be said is no reason to end all. */
@@ -38,18 +39,25 @@ static void link_open(struct control_conn *conn, enum control_role peer)
 		return;
 	}
 	node->heard_ns = clock_now_ns();
+	node->told = true;
 	link_send(node,
-		  json_pack("{s:s, s:s, s:i, s:I, s:s, s:O}", "type", "register", "name",
-			    node->opts.name, "cpus", (int)node->opts.cpus, "mem_bytes",
-			    (json_int_t)node->opts.mem_bytes, "data_address",
-			    node->opts.data_address, "host", node->host),
+		  json_pack("{s:s, s:s, s:o, s:i, s:I, s:s, s:O, s:o, s:o}", "type", "register",
+			    "name", node->opts.name, "incarnation",
+			    control_id_json(node->incarnation), "cpus", (int)node->opts.cpus,
+			    "mem_bytes", (json_int_t)node->opts.mem_bytes, "data_address",
+			    node->opts.data_address, "host", node->host, "vms",
+			    slices_records(node), "slices", slices_inventory(node)),
 		  NULL, 0);
 }
 
-static void upload_report(struct node_daemon *node, const char *type, const char *vm,
+/* msg: the message that it answers. */
+static void upload_report(struct node_daemon *node, const char *type, const json_t *msg,
 			  const char *reason)
 {
-	link_send(node, json_pack("{s:s, s:s, s:s}", "type", type, "vm", vm, "reason", reason),
+	link_send(node,
+		  json_pack("{s:s, s:O*, s:O*, s:s}", "type", type, "vm",
+			    json_object_get(msg, "vm"), "incarnation",
+			    json_object_get(msg, "incarnation"), "reason", reason),
 		  NULL, 0);
 }
 
@@ -58,34 +66,46 @@ static void upload_take(struct node_daemon *node, const json_t *msg, const uint8
 			size_t len)
 {
 	bool begin = control_is(msg, "files-begin");
-	const char *vm = json_string_value(json_object_get(msg, "vm"));
 	char why[CONTROL_WHY_MAX];
+	uint64_t incarnation;
 	int err = begin ? upload_begin(node, msg, why) : upload_chunk(node, msg, blob, len, why);
 
 	if (err) {
 		control_text_clean(why);
 		log_error("an upload failed: %s", why);
-		upload_report(node, "files-failed", vm ? vm : "", why);
+		upload_report(node, "files-failed", msg, why);
 		return;
 	}
-	if (begin)
+	if (begin || control_get_id(msg, "incarnation", &incarnation, why))
 		return;
 	link_send(node,
-		  json_pack("{s:s, s:s, s:O, s:O, s:i}", "type", "file-ack", "vm", vm, "file",
+		  json_pack("{s:s, s:O*, s:O, s:O, s:O, s:i}", "type", "file-ack", "vm",
+			    json_object_get(msg, "vm"), "incarnation",
+			    json_object_get(msg, "incarnation"), "file",
 			    json_object_get(msg, "file"), "offset", json_object_get(msg, "offset"),
 			    "bytes", (int)len),
 		  NULL, 0);
-	if (upload_whole(upload_find(node, vm)))
-		upload_report(node, "files-stored", vm, "");
+	if (upload_whole(upload_find(node, incarnation)))
+		upload_report(node, "files-stored", msg, "");
 }
 
 static void forget_take(struct node_daemon *node, const json_t *msg)
 {
 	char why[CONTROL_WHY_MAX];
-	const char *vm;
+	uint64_t incarnation;
 
-	if (control_get_name(msg, "vm", &vm, why) == 0)
-		upload_forget(node, vm);
+	if (control_get_id(msg, "incarnation", &incarnation, why) == 0)
+		upload_forget(node, incarnation);
+}
+
+static void console_wanted(struct node_daemon *node, const json_t *msg)
+{
+	struct node_slice *slice = slice_named(node, msg);
+	char why[CONTROL_WHY_MAX];
+	uint64_t offset;
+
+	if (slice && control_get_u64(msg, "offset", 0, INT64_MAX, &offset, why) == 0)
+		console_from(slice, offset);
 }
 
 static bool relayed(const json_t *msg)
@@ -99,6 +119,7 @@ static void registered_take(struct node_daemon *node)
 	node->registered = node->ever_registered = true;
 	node->failing = false;
 	node->backoff_ms = BACKOFF_FIRST_MS;
+	control_deadline_cancel(&node->grace);
 	log_info("registered with the coordinator at %s", node->opts.coordinator);
 }
 
@@ -119,6 +140,12 @@ static void link_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 		slice_start(node, msg);
 	else if (control_is(msg, "slice-kill"))
 		slice_kill_one(node, msg);
+	else if (control_is(msg, "slice-forget"))
+		slice_forget(node, msg);
+	else if (control_is(msg, "vm-record"))
+		slice_record(node, msg);
+	else if (control_is(msg, "console-from"))
+		console_wanted(node, msg);
 	else if (relayed(msg))
 		slice_relay(node, msg, blob, len);
 	else
@@ -136,9 +163,34 @@ static void retry_fired(void *arg)
 static void retry_later(struct node_daemon *node)
 {
 	node->retry = control_deadline_start(&node->loop, node->backoff_ms, retry_fired, node);
+	unsigned last_ms = slices_wait(node) ? BACKOFF_SLICES_MS : BACKOFF_LAST_MS;
+
 	node->backoff_ms *= 2;
-	if (node->backoff_ms > BACKOFF_LAST_MS)
-		node->backoff_ms = BACKOFF_LAST_MS;
+	if (node->backoff_ms > last_ms)
+		node->backoff_ms = last_ms;
+}
+
+static void grace_over(void *arg)
+{
+	struct node_daemon *node = arg;
+
+	node->grace = NULL;
+	log_error("no coordinator for %u s: ending the slices here", node->opts.grace_s);
+	slices_kill(node);
+}
+
+/* The lease: slices go on, for a while. */
+static void grace_begin(struct node_daemon *node)
+{
+	slices_hold(node);
+	uploads_drop_unused(node);
+	if (!slices_wait(node) || node->grace)
+		return;
+	log_warn("the slices here go on; waiting %u s for a coordinator", node->opts.grace_s);
+	node->grace = control_deadline_start(&node->loop, (uint64_t)node->opts.grace_s * 1000,
+					     grace_over, node);
+	if (!node->grace)
+		slices_kill(node);
 }
 
 static void link_closed(struct control_conn *conn, int err, const char *why)
@@ -146,10 +198,10 @@ static void link_closed(struct control_conn *conn, int err, const char *why)
 	struct node_daemon *node = control_user(conn);
 
 	node->conn = NULL;
-	/* Its VMs ended with the connection; a new coordinator knows nothing of them. */
-	slices_kill(node);
+	node->told = false;
 	if (node->stopping)
 		return;
+	grace_begin(node);
 	if (err == -EACCES && !node->ever_registered) {
 		log_error("the coordinator at %s refused this node: %s", node->opts.coordinator,
 			  why);
@@ -174,8 +226,8 @@ static void link_connect(struct node_daemon *node)
 				       .role = CONTROL_ROLE_NODE,
 				       .token = node->opts.token_file ? node->token : NULL};
 
-	/* What we offer is not free before the old slices are gone. */
-	if (slices_any(node)) {
+	/* What we offer is not free before slices that nobody wants are gone. */
+	if (slices_any(node, true)) {
 		retry_later(node);
 		return;
 	}
@@ -215,6 +267,7 @@ void link_stop(struct node_daemon *node, const char *reason)
 {
 	uv_close((uv_handle_t *)&node->heartbeat, NULL);
 	control_deadline_cancel(&node->retry);
+	control_deadline_cancel(&node->grace);
 	if (!node->conn)
 		return;
 	control_sendf(node->conn, "{s:s, s:s}", "type", "leaving", "reason", reason);

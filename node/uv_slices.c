@@ -3,7 +3,8 @@
  * Slices: one pangea-vmm process each, its connection, and its end.
  *
  * A slice is over when its process is reaped and its connection closed (so that its last words are
- * read); then the coordinator gets slice-gone. Timers, one a slice: SLICE_EXIT_MS after its
+ * read); then the coordinator gets slice-gone, now or when there is one again, and until it has
+ * answered what the slice said is kept (node_inventory.c). Timers, one a slice: SLICE_EXIT_MS after its
  * slice-exit or the end of its connection the process is killed; SLICE_EXIT_MS after the process
  * ended the connection is cut.
  */
@@ -20,34 +21,18 @@
 #include "base/log.h"
 #include "node/node.h"
 
-bool slices_any(const struct node_daemon *node)
-{
-	for (unsigned i = 0; i < NODE_SLICES_MAX; i++)
-		if (node->slice[i])
-			return true;
-	return false;
-}
-
-static struct node_slice *slice_find(struct node_daemon *node, const char *vm, unsigned index)
-{
-	for (unsigned i = 0; i < NODE_SLICES_MAX; i++) {
-		struct node_slice *slice = node->slice[i];
-		if (slice && slice->index == index && strcmp(slice->vm, vm) == 0)
-			return slice;
-	}
-	return NULL;
-}
-
-static void gone_report(struct node_daemon *node, const char *vm, unsigned index, const char *how)
+/* The coordinator hears of it, now or when there is one again. */
+static void gone_report(struct node_slice *slice, const char *how)
 {
 	char clean[CONTROL_WHY_MAX];
+	json_t *msg;
 
 	snprintf(clean, sizeof(clean), "%s", how);
 	control_text_clean(clean);
-	link_send(node,
-		  json_pack("{s:s, s:s, s:i, s:s}", "type", "slice-gone", "vm", vm, "slice",
-			    (int)index, "how", clean),
-		  NULL, 0);
+	msg = json_pack("{s:s, s:s}", "type", "slice-gone", "how", clean);
+	slice_sign(slice, msg);
+	slice_report_keep(slice, msg);
+	link_send(slice->node, msg, NULL, 0);
 }
 
 static void slice_finish_if_over(struct node_slice *slice)
@@ -59,16 +44,15 @@ static void slice_finish_if_over(struct node_slice *slice)
 		return;
 	status_describe(slice->status, how, sizeof(how));
 	log_info("VM %s: slice %u %s", slice->vm, slice->index, how);
-	if (!slice->orphan)
-		gone_report(node, slice->vm, slice->index, slice->how[0] ? slice->how : how);
 	if (slice->index == 0)
-		upload_forget(node, slice->vm);
+		upload_forget(node, slice->incarnation);
 	control_deadline_cancel(&slice->deadline);
 	console_log_close(slice);
-	for (unsigned i = 0; i < NODE_SLICES_MAX; i++)
-		if (node->slice[i] == slice)
-			node->slice[i] = NULL;
-	free(slice);
+	slice->over = true;
+	if (slice->orphan)
+		slice_drop(slice);
+	else
+		gone_report(slice, slice->how[0] ? slice->how : how);
 	daemon_slice_over(node);
 }
 
@@ -122,13 +106,19 @@ static void vmm_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob,
 	}
 	if (control_is(msg, "slice-exit")) {
 		slice_hurry(slice);
-		if (!slice->orphan)
+		if (!slice->orphan && slice->console_open)
 			console_lost_send(slice);
 	}
-	if (slice->orphan)
+	if (slice->orphan) {
 		json_decref(report);
-	else if (report)
-		link_send(slice->node, report, NULL, 0);
+		return;
+	}
+	if (!report)
+		return;
+	slice_sign(slice, report);
+	if (!control_is(msg, "slice-stats") && !control_is(msg, "console-taken"))
+		slice_report_keep(slice, report);
+	link_send(slice->node, report, NULL, 0);
 }
 
 static void vmm_closed(struct control_conn *conn, int err, const char *why)
@@ -177,10 +167,12 @@ void slices_kill(struct node_daemon *node)
 		slice->orphan = true;
 		if (!slice->reaped)
 			kill(slice->pid, SIGKILL);
+		else if (slice->over)
+			slice_drop(slice);
 	}
 	for (unsigned i = 0; i < NODE_UPLOADS_MAX; i++)
 		if (node->upload[i].vm[0])
-			upload_forget(node, node->upload[i].vm);
+			upload_forget(node, node->upload[i].incarnation);
 }
 
 /* The daemon's own check of what it has promised: the coordinator may be wrong. */
@@ -190,7 +182,7 @@ static int budget_check(const struct node_daemon *node, const struct node_slice 
 	unsigned cpus = want->vcpus;
 
 	for (unsigned i = 0; i < NODE_SLICES_MAX; i++) {
-		if (!node->slice[i])
+		if (!node->slice[i] || node->slice[i]->over)
 			continue;
 		cpus += node->slice[i]->vcpus;
 		mem_bytes += node->slice[i]->mem_bytes;
@@ -209,6 +201,7 @@ static int start_parse(const struct node_daemon *node, const json_t *msg, struct
 	int err;
 
 	if ((err = control_get_name(msg, "vm", &vm, why)) ||
+	    (err = control_get_id(msg, "incarnation", &slice->incarnation, why)) ||
 	    (err = control_get_array(msg, "slices", SLICES_MAX, &slices, why)) ||
 	    (err = control_get_uint(msg, "slice", 0, SLICES_MAX - 1, &slice->index, why)))
 		return err;
@@ -253,6 +246,7 @@ static int config_send(struct node_slice *slice, const json_t *msg, const struct
 
 	if (!config)
 		return -ENOMEM;
+	json_object_del(config, "record");
 	json_object_set_new(config, "type", json_string("slice-config"));
 	json_object_set_new(config, "bind_host", json_string(slice->node->opts.data_address));
 	/* The files have no names; the child finds them by number (see vmm_spawn). */
@@ -271,6 +265,17 @@ static struct node_slice **slice_slot(struct node_daemon *node)
 	return NULL;
 }
 
+static void start_failed(struct node_daemon *node, const json_t *msg, char *why)
+{
+	control_text_clean(why);
+	link_send(node,
+		  json_pack("{s:s, s:O*, s:O*, s:O*, s:s}", "type", "slice-gone", "vm",
+			    json_object_get(msg, "vm"), "incarnation",
+			    json_object_get(msg, "incarnation"), "slice",
+			    json_object_get(msg, "slice"), "how", why),
+		  NULL, 0);
+}
+
 void slice_start(struct node_daemon *node, const json_t *msg)
 {
 	struct node_slice **slot = slice_slot(node), *slice = calloc(1, sizeof(*slice));
@@ -280,12 +285,12 @@ void slice_start(struct node_daemon *node, const json_t *msg)
 
 	if (slice && slot)
 		err = start_parse(node, msg, slice, why);
-	if (!err && slice_find(node, slice->vm, slice->index)) {
+	if (!err && slice_find(node, slice->incarnation, slice->index)) {
 		snprintf(why, sizeof(why), "this slice runs already");
 		err = -EEXIST;
 	}
 	if (!err && slice->index == 0) {
-		upload = upload_find(node, slice->vm);
+		upload = upload_find(node, slice->incarnation);
 		if (!upload || !upload_whole(upload)) {
 			snprintf(why, sizeof(why), "its kernel has not arrived");
 			err = -ENOENT;
@@ -298,31 +303,18 @@ void slice_start(struct node_daemon *node, const json_t *msg)
 			snprintf(why, sizeof(why), "cannot start: %s", error_text(err));
 	}
 	if (err) {
-		const char *vm = json_string_value(json_object_get(msg, "vm"));
 		log_error("a slice cannot start: %s", why);
-		gone_report(node, vm ? vm : "", slice ? slice->index : 0, why);
+		start_failed(node, msg, why);
 		free(slice);
 		return;
 	}
 	console_log_open(slice);
+	slice->console_open = true;
+	slice_record(node, msg);
 	*slot = slice;
 	log_info("VM %s: slice %u is process %d", slice->vm, slice->index, (int)slice->pid);
 	if (config_send(slice, msg, upload) < 0)
 		kill(slice->pid, SIGKILL);
-}
-
-static struct node_slice *slice_named(struct node_daemon *node, const json_t *msg)
-{
-	char why[CONTROL_WHY_MAX];
-	const char *vm;
-	unsigned index;
-
-	if (control_get_name(msg, "vm", &vm, why) < 0 ||
-	    control_get_uint(msg, "slice", 0, SLICES_MAX - 1, &index, why) < 0) {
-		log_warn("%s", why);
-		return NULL;
-	}
-	return slice_find(node, vm, index);
 }
 
 void slice_relay(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len)

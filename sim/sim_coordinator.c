@@ -17,7 +17,7 @@
 #define TICK_NS	     (200 * NS_PER_MS)
 #define HEARTBEAT_NS NS_PER_S
 #define NODE_MEM     HOME_CHUNK_SIZE
-/* A node that falls silent is missed after 10 s, and its slice ended 10 s later at most. */
+/* A node that falls silent is missed after 10 s, and 10 s more its word is waited for. */
 #define END_LIMIT_NS  (25 * NS_PER_S)
 #define MESSAGES_ROOM 1024u
 
@@ -57,6 +57,7 @@ struct control {
 	unsigned room;
 	struct daemon *daemon; /* by node; one more: the owner */
 	char vm[NAME_MAX_LEN + 1];
+	json_t *incarnation; /* the VM's */
 	bool stopping, ended;
 	int code;
 	char lost[NAME_MAX_LEN + 1], reason[256];
@@ -110,11 +111,17 @@ static void say(struct sim *sim, uint64_t peer, json_t *msg, uint64_t delay_ns)
 		    delay_ns);
 }
 
-static void slice_say(struct sim *sim, unsigned n, json_t *msg, uint64_t delay_ns)
+static void vm_say(struct sim *sim, unsigned n, json_t *msg, uint64_t delay_ns)
 {
 	json_object_set_new(msg, "vm", json_string(sim->control->vm));
-	json_object_set_new(msg, "slice", json_integer((json_int_t)n));
+	json_object_set(msg, "incarnation", sim->control->incarnation);
 	say(sim, n + 1, msg, delay_ns);
+}
+
+static void slice_say(struct sim *sim, unsigned n, json_t *msg, uint64_t delay_ns)
+{
+	json_object_set_new(msg, "slice", json_integer((json_int_t)n));
+	vm_say(sim, n, msg, delay_ns);
 }
 
 static uint64_t life_ns(struct sim *sim)
@@ -147,6 +154,7 @@ void control_free(struct sim *sim)
 	coordinator_actions_free(&control->out);
 	if (control->co)
 		coordinator_free(control->co);
+	json_decref(control->incarnation);
 	free(control->message);
 	free(control->daemon);
 	free(control);
@@ -165,9 +173,9 @@ void control_boot(struct sim *sim)
 		snprintf(name, sizeof(name), "node%u", n);
 		peer_open(sim, n + 1, 0);
 		say(sim, n + 1,
-		    json_pack("{s:s, s:s, s:i, s:I, s:s}", "type", "register", "name", name, "cpus",
-			      (int)sim->config.vcpus, "mem_bytes", (json_int_t)NODE_MEM,
-			      "data_address", "127.0.0.1"),
+		    json_pack("{s:s, s:s, s:o, s:i, s:I, s:s}", "type", "register", "name", name,
+			      "incarnation", control_id_json(n + 1), "cpus", (int)sim->config.vcpus,
+			      "mem_bytes", (json_int_t)NODE_MEM, "data_address", "127.0.0.1"),
 		    0);
 		event_add(sim, random_below(&sim->random, HEARTBEAT_NS), SIM_EVENT_HEARTBEAT, n, 0,
 			  0);
@@ -262,8 +270,7 @@ static void node_told(struct sim *sim, unsigned n, const json_t *msg)
 	if (control->daemon[n].silent)
 		return;
 	if (strcmp(type, "file-chunk") == 0) {
-		say(sim, n + 1, json_pack("{s:s, s:s}", "type", "files-stored", "vm", control->vm),
-		    0);
+		vm_say(sim, n, json_pack("{s:s}", "type", "files-stored"), 0);
 	} else if (strcmp(type, "slice-start") == 0) {
 		slice_told_start(sim, n, msg);
 	} else if (strcmp(type, "slice-connect") == 0 && hears) {
@@ -289,6 +296,7 @@ static void owner_told(struct sim *sim, const json_t *msg)
 		snprintf(control->vm, sizeof(control->vm), "%s",
 			 json_string_value(json_object_get(msg, "vm")));
 		json_object_set_new(chunk, "vm", json_string(control->vm));
+		control->incarnation = json_incref(json_object_get(msg, "incarnation"));
 		say(sim, PEER_OWNER, chunk, 0);
 	} else if (strcmp(type, "vm-ended") == 0) {
 		control->ended = true;
@@ -322,6 +330,8 @@ static void coordinator_obey(struct sim *sim)
 	memset(&sim->control->out, 0, sizeof(out));
 	for (size_t i = 0; i < out.count; i++) {
 		struct coordinator_action *action = &out.list[i];
+		if (action->type == COORDINATOR_KEEP || action->type == COORDINATOR_DROP)
+			continue;
 		if (action->type == COORDINATOR_REFUSE)
 			refuse(sim, action->peer, action->why);
 		else if (action->type != COORDINATOR_LOG)
@@ -338,6 +348,8 @@ static void coordinator_hear(struct sim *sim, struct coordinator_event event)
 {
 	event.now_ms = 1000 + sim->now_ns / NS_PER_MS;
 	event.fresh_key = sim->config.seed * UINT64_C(0x9e3779b97f4a7c15) + event.now_ms;
+	event.fresh_incarnation = event.fresh_key + 1;
+	event.fresh_owner = event.fresh_key + 2;
 	coordinator_step(sim->control->co, &event, &sim->control->out);
 }
 

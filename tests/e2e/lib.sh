@@ -75,8 +75,9 @@ wait_line() {
 
 expect_line() { has_line "$1" "${2:-$console}" || fail "no line '$1' in ${2:-the console}"; }
 
+# cluster_up NODES CPUS MEM [OPTION]...
 cluster_up() {
-	pangea cluster up --loopback "$1" --cpus "$2" --mem "$3" >"$work/up.log" 2>&1 ||
+	pangea cluster up --loopback "$1" --cpus "$2" --mem "$3" "${@:4}" >"$work/up.log" 2>&1 ||
 		fail "cluster up: $(cat "$work/up.log")"
 }
 

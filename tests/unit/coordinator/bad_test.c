@@ -20,6 +20,7 @@ static void register_is_refused(const char *name, int cpus, json_int_t mem, cons
 	world_open(world, 3, CONTROL_ROLE_NODE);
 	world_say(world, 3, "{s:s, s:s, s:i, s:I, s:s}", "type", "register", "name", name, "cpus",
 		  cpus, "mem_bytes", mem, "data_address", address);
+	world_pass(world, 400, 2); /* the first of that name is heard again */
 	cr_expect(says(world_refused(world, 3), part), "%s", world_refused(world, 3));
 	/* Whatever it says now, nobody listens. */
 	world_clear(world);
@@ -330,7 +331,7 @@ Test(bad, random_events, .timeout = 100)
 				world_clear(world);
 		}
 		/* Without heartbeats all nodes go, and every VM ends. */
-		world_pass(world, 60000, 0);
+		world_pass(world, 90000, 0);
 		world_clear(world);
 		world_open(world, 100000, CONTROL_ROLE_CLI);
 		world_say(world, 100000, "{s:s}", "type", "vms");

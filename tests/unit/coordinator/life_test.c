@@ -197,10 +197,20 @@ Test(life, node_lost_in_every_state)
 		for (unsigned victim = 0; victim < 2; victim++) {
 			struct world *world = world_at((enum world_step)step);
 			unsigned other = 1 - victim;
-			char reason[64], name[8];
+			char reason[128], name[8];
 			snprintf(name, sizeof(name), "node%u", victim);
 			snprintf(reason, sizeof(reason), "lost node %s (connection reset)", name);
 			world_close(world, victim + 1, "connection reset");
+			if (step == STEP_RUNNING) {
+				/* It may come back; the grace time counts from its last word. */
+				world_pass(world, 59800, 2);
+				cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+				world_pass(world, 200, 2);
+				snprintf(reason, sizeof(reason),
+					 "lost node %s (connection reset; it did not come back "
+					 "within 60 s)",
+					 name);
+			}
 			if (step >= STEP_STARTING) {
 				cr_expect_eq(world_count(world, other + 1, "slice-stop"), 1);
 				cr_expect_eq(world_count(world, 10, "vm-ended"), 0);
@@ -245,6 +255,8 @@ Test(life, the_victim_reports_before_the_culprit_is_known)
 	world_exit(world, 0, EXIT_NODE_LOST, "lost a peer");
 	world_gone(world, 0, "exited with code 13");
 	world_close(world, 2, "connection closed by the peer");
+	cr_expect_eq(world_count(world, 10, "vm-ended"), 0);
+	world_pass(world, 10000, 1);
 	ended_with(world, EXIT_NODE_LOST, "lost node node1 (connection closed by the peer)",
 		   "node1");
 	world_free(world);
@@ -319,7 +331,7 @@ Test(life, ends_with_its_terminal_unless_detached)
 	world_free(world);
 
 	world = world_at(STEP_RUNNING);
-	world_close(world, 10, "closed");
+	world_say(world, 10, "{s:s}", "type", "leaving");
 	cr_expect_eq(world_count(world, 0, "slice-stop"), 2);
 	for (unsigned i = 0; i < 2; i++)
 		world_gone(world, i, "exited");
@@ -393,9 +405,14 @@ Test(life, a_silent_node_is_lost)
 	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
 	world_pass(world, 1400, 1);
 	cr_expect_str_eq(world_refused(world, 2), "no sign of life for 10 s");
+	world_pass(world, 49000, 1);
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+	world_pass(world, 1000, 1);
 	world_exit(world, 0, EXIT_STOPPED, "stopped");
 	world_gone(world, 0, "exited");
-	ended_with(world, EXIT_NODE_LOST, "lost node node1 (no sign of life for 10 s)", "node1");
+	ended_with(world, EXIT_NODE_LOST,
+		   "lost node node1 (no sign of life for 10 s; it did not come back within 60 s)",
+		   "node1");
 	all_is_free(world);
 	world_free(world);
 }

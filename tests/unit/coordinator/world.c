@@ -14,18 +14,21 @@ struct world *world_new(void)
 
 	world->co = coordinator_new();
 	world->now_ms = 1000;
+	world->incarnations = json_object();
 	return world;
 }
 
 void world_clear(struct world *world)
 {
 	coordinator_actions_free(&world->out);
+	world->seen = 0;
 }
 
 void world_free(struct world *world)
 {
 	world_clear(world);
 	coordinator_free(world->co);
+	json_decref(world->incarnations);
 	free(world);
 }
 
@@ -33,7 +36,36 @@ static void step(struct world *world, struct coordinator_event *event)
 {
 	event->now_ms = world->now_ms;
 	event->fresh_key = world->fresh_key;
+	event->fresh_incarnation = ++world->fresh_incarnation;
+	event->fresh_owner = world->fresh_incarnation << 32;
 	coordinator_step(world->co, event, &world->out);
+	for (; world->seen < world->out.count; world->seen++) {
+		const json_t *msg = world->out.list[world->seen].msg;
+		const char *vm = json_string_value(json_object_get(msg, "vm"));
+		if (control_is(msg, "run-placed"))
+			json_object_set(world->incarnations, vm,
+					json_object_get(msg, "incarnation"));
+	}
+}
+
+const char *world_incarnation(const struct world *world, const char *vm)
+{
+	const char *text = json_string_value(json_object_get(world->incarnations, vm));
+
+	return text ? text : "00000000000000ff";
+}
+
+/* What every message of a real daemon has. */
+static void message_complete(const struct world *world, uint64_t peer, json_t *msg)
+{
+	const char *vm = json_string_value(json_object_get(msg, "vm"));
+
+	if (json_object_get(msg, "incarnation"))
+		return;
+	if (vm)
+		json_object_set_new(msg, "incarnation", json_string(world_incarnation(world, vm)));
+	else if (control_is(msg, "register"))
+		json_object_set_new(msg, "incarnation", control_id_json(peer));
 }
 
 void world_open(struct world *world, uint64_t peer, enum control_role role)
@@ -51,6 +83,7 @@ void world_close(struct world *world, uint64_t peer, const char *why)
 static void say(struct world *world, uint64_t peer, json_t *msg, const void *blob, size_t len)
 {
 	cr_assert(msg);
+	message_complete(world, peer, msg);
 	step(world, &(struct coordinator_event){.type = COORDINATOR_MESSAGE,
 						.peer = peer,
 						.msg = msg,
@@ -68,6 +101,18 @@ void world_say(struct world *world, uint64_t peer, const char *fmt, ...)
 	msg = json_vpack_ex(NULL, 0, fmt, ap);
 	va_end(ap);
 	say(world, peer, msg, NULL, 0);
+}
+
+void world_say_json(struct world *world, uint64_t peer, json_t *msg)
+{
+	say(world, peer, msg, NULL, 0);
+}
+
+json_t *world_registration(uint64_t incarnation, const char *name)
+{
+	return json_pack("{s:s, s:s, s:o, s:i, s:I, s:s}", "type", "register", "name", name,
+			 "incarnation", control_id_json(incarnation), "cpus", 4, "mem_bytes",
+			 (json_int_t)GIB, "data_address", "127.0.0.1");
 }
 
 void world_say_blob(struct world *world, uint64_t peer, const char *type, const void *blob,

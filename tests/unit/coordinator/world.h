@@ -9,8 +9,11 @@
 struct world {
 	struct coordinator *co;
 	uint64_t now_ms;
+	uint64_t fresh_incarnation;	/* the last one */
 	uint64_t fresh_key;		/* what the next events carry */
 	struct coordinator_actions out; /* all since the last world_clear */
+	size_t seen;			/* of out, for what follows */
+	json_t *incarnations;		/* of VMs by name: what nodes say carries them */
 };
 
 struct world *world_new(void);
@@ -20,6 +23,10 @@ void world_clear(struct world *world);
 void world_open(struct world *world, uint64_t peer, enum control_role role);
 void world_close(struct world *world, uint64_t peer, const char *why);
 void world_say(struct world *world, uint64_t peer, const char *fmt, ...);
+/* Takes the message. */
+void world_say_json(struct world *world, uint64_t peer, json_t *msg);
+/* The incarnation of a VM that was made since world_new. */
+const char *world_incarnation(const struct world *world, const char *vm);
 void world_say_blob(struct world *world, uint64_t peer, const char *type, const void *blob,
 		    size_t len);
 /* A piece of the kernel. */
@@ -29,6 +36,8 @@ void world_pass(struct world *world, uint64_t ms, unsigned beating);
 /* Nodes are peers 1.. and are called node0.. */
 void world_node(struct world *world, uint64_t peer, const char *name, unsigned cpus,
 		uint64_t mem_bytes);
+/* A daemon's registration: its number is its peer's unless given. */
+json_t *world_registration(uint64_t incarnation, const char *name);
 /* How many messages of a type went to a peer (0: to anybody). */
 unsigned world_count(const struct world *world, uint64_t peer, const char *type);
 /* The last one; fails the test if there is none. */
