@@ -116,7 +116,8 @@ struct vcpu_cpuid {
 	uint32_t eax, ebx, ecx, edx;
 };
 
-struct guest_clock; /* vmm/clock/clock.h */
+struct guest_clock;   /* vmm/clock/clock.h */
+struct locked_access; /* base/locked.h */
 
 struct vcpu_config {
 	unsigned id;	  /* index in the VM = x2APIC id */
@@ -124,6 +125,14 @@ struct vcpu_config {
 	uint8_t *ram;	  /* engine_ram() */
 	uint64_t ram_end; /* RAM: [0, GPA_HOLE_START) and [GPA_HOLE_END, ram_end), cut at ram_end */
 	struct vcpu_bus bus;
+	/*
+	 * A LOCKed access to RAM that no host instruction may do (it crosses a page or a cache
+	 * line): atomic over the whole VM. ctx is bus.ctx; on the vCPU's thread, from within run;
+	 * may block. 0, or a negative code: nothing was done, and the VM ends. NULL: all of the
+	 * VM's CPUs are in this process, and the engine does it. Engines whose CPUs do this
+	 * themselves do not call it.
+	 */
+	int (*locked)(void *ctx, unsigned vcpu, struct locked_access *access);
 	/* Leaf/subleaf -> registers; any thread; unknown leaves give zeroes. */
 	void (*cpuid)(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
 		      struct vcpu_cpuid *out);

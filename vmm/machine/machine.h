@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/locked.h"
 #include "transport/wire.h"
 #include "vmm/clock/clock.h"
 #include "vmm/machine/shape.h"
@@ -56,6 +57,8 @@ struct machine_callbacks {
 	 * payload copied). May be NULL with one slice.
 	 */
 	int (*post)(void *ctx, unsigned to, const struct wire_msg *msg, const void *payload);
+	/* A LOCKed access for a vCPU: engine_locked's contract. May be NULL with one slice. */
+	int (*locked)(void *ctx, struct locked_access *access);
 };
 
 struct machine_config {

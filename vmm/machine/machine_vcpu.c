@@ -75,6 +75,14 @@ static void cr8_write(void *ctx, unsigned vcpu, uint64_t value)
 	apic_cr8_write(&self_vcpu(ctx, vcpu)->apic, value);
 }
 
+static int locked(void *ctx, unsigned vcpu, struct locked_access *access)
+{
+	struct machine *m = ctx;
+
+	(void)vcpu;
+	return m->callbacks.locked(m->callbacks.ctx, access);
+}
+
 /* ---- life ---- */
 
 int machine_vcpu_create(struct machine *m, struct machine_vcpu *v, const struct machine_config *c)
@@ -86,6 +94,7 @@ int machine_vcpu_create(struct machine *m, struct machine_vcpu *v, const struct 
 		.ram_end = m->shape.ram_end,
 		.bus = {m, pio_read, pio_write, mmio_read, mmio_write, msr_read, msr_write,
 			cr8_read, cr8_write},
+		.locked = m->callbacks.locked ? locked : NULL,
 		.cpuid = cpuid_read,
 		.cpuid_ctx = &m->cpuid,
 		.tsc_hz = c->tsc_hz,

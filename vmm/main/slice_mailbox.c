@@ -132,13 +132,21 @@ static int machine_post(void *ctx, unsigned to, const struct wire_msg *msg, cons
 	return engine_post(s->engine, to, msg, payload);
 }
 
+static int machine_locked(void *ctx, struct locked_access *access)
+{
+	struct slice *s = ctx;
+
+	return engine_locked(s->engine, access);
+}
+
 struct machine_callbacks slice_machine_callbacks(struct slice *s)
 {
 	return (struct machine_callbacks){.ctx = s,
 					  .on_exit = machine_exited,
 					  .on_console = machine_console,
 					  .on_input_room = machine_input_room,
-					  .post = machine_post};
+					  .post = machine_post,
+					  .locked = machine_locked};
 }
 
 void slice_mailbox_drain(uv_async_t *wake)

@@ -90,11 +90,13 @@ bool soft_select_fp(struct soft_decode *d);	/* soft_sse*.c, soft_x87*.c */
 
 /*
  * TLB: per access kind, direct-mapped. An entry matches if tag == page of the last byte of the
- * access; then host = linear + addend. Invalid: tag 1 (never a page address).
+ * access; then host = linear + addend. A tag that no access matches has one of these two bits set; they
+ * lie above the low bits that the look-up of an aligned access compares too (soft_lock_ptr).
  */
 #define SOFT_TLB_BITS	 10
 #define SOFT_TLB_SIZE	 (1u << SOFT_TLB_BITS)
-#define SOFT_TLB_INVALID 1u
+#define SOFT_TLB_INVALID 0x800u /* the slot is empty */
+#define SOFT_TLB_SLOW	 0x400u /* the page is known, its accesses are slow; addend: linear -> gpa */
 #define LINEAR_PAGE_MASK (~(uint64_t)0xfff)
 
 struct soft_tlb_entry {

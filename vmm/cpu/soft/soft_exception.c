@@ -40,7 +40,6 @@ static void combine(struct soft_cpu *c)
 static _Noreturn void raise_event(struct soft_cpu *c, const struct insn *i, int vector,
 				  bool has_error, uint32_t error)
 {
-	soft_split_release(c);
 	if (i) {
 		c->debug_pending = 0; /* it has not completed, and comes again */
 		c->rip = soft_rip_wrap(c, soft_rip(c, i));
@@ -100,6 +99,15 @@ _Noreturn void soft_raise_software(struct soft_cpu *c, const struct insn *i, int
 	c->exception.software = true;
 	c->exception.resume = false;
 	c->exception.rip = soft_next_rip(c, i);
+	siglongjmp(c->escape, 1);
+}
+
+_Noreturn void soft_break_off(struct soft_cpu *c, const struct insn *i)
+{
+	c->debug_pending = 0;
+	c->rip = soft_rip_wrap(c, soft_rip(c, i));
+	block_uncount(c, i);
+	atomic_fetch_or_explicit(&c->attention, ATTENTION_KICK, memory_order_relaxed);
 	siglongjmp(c->escape, 1);
 }
 

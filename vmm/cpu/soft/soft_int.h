@@ -329,8 +329,8 @@ static inline void *int_host(const struct soft_tlb_entry *e, uint64_t linear)
 	}
 
 /* HANDLER_LOCKED: the same with LOCK: a host compare-and-swap loop, so that one mould serves all
- * operations; or, where the host cannot, load and store under the split lock. */
-#define HANDLER_LOCKED(name, N, result, ...)                                                       \
+ * operations; or, where the host must not, the operation as soft_locked has it (type, operand). */
+#define HANDLER_LOCKED(name, N, type, operand, result, ...)                                        \
 	HANDLER(name)                                                                              \
 	{                                                                                          \
 		const uint64_t linear = soft_ea(c, i);                                             \
@@ -344,11 +344,8 @@ static inline void *int_host(const struct soft_tlb_entry *e, uint64_t linear)
 			} while (!__atomic_compare_exchange_n(host, &m, r, true, __ATOMIC_SEQ_CST, \
 							      __ATOMIC_SEQ_CST));                  \
 		} else {                                                                           \
-			soft_split_lock(c);                                                        \
-			m = soft_load##N(c, i, linear);                                            \
+			m = (uint##N##_t)soft_locked(c, i, linear, N / 8, type, operand, 0);       \
 			r = (uint##N##_t)(result);                                                 \
-			soft_store##N(c, i, linear, r);                                            \
-			soft_split_unlock(c);                                                      \
 		}                                                                                  \
 		__VA_ARGS__;                                                                       \
 		return SOFT_NEXT(c, i);                                                            \

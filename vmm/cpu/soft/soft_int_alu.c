@@ -20,6 +20,23 @@
 #define FLAGS_sub(N, a, b, r) flags_sub##N(c, a, b, r)
 #define FLAGS_xor(N, a, b, r) flags_logic##N(c, r)
 
+/* The same for soft_locked. */
+#define LOCKED_TYPE_add LOCKED_ADD
+#define LOCKED_TYPE_or	LOCKED_OR
+#define LOCKED_TYPE_adc LOCKED_ADD
+#define LOCKED_TYPE_sbb LOCKED_ADD
+#define LOCKED_TYPE_and LOCKED_AND
+#define LOCKED_TYPE_sub LOCKED_ADD
+#define LOCKED_TYPE_xor LOCKED_XOR
+
+#define LOCKED_WITH_add(b) (b)
+#define LOCKED_WITH_or(b)  (b)
+#define LOCKED_WITH_adc(b) ((uint64_t)(b) + soft_cf(c))
+#define LOCKED_WITH_sbb(b) (0 - (uint64_t)(b) - soft_cf(c))
+#define LOCKED_WITH_and(b) (b)
+#define LOCKED_WITH_sub(b) (0 - (uint64_t)(b))
+#define LOCKED_WITH_xor(b) (b)
+
 /* ---- Two operands
  * --------------------------------------------------------------------------------- */
 
@@ -42,18 +59,22 @@
 		     reg_set##N(c, i->reg, r); FLAGS_##op(N, a, m, r))
 
 /* Destination memory, plain and LOCKed. */
-#define ALU_MODIFY(mould, name, op, N, other)                                                      \
-	mould(name, N, VALUE_##op(m, (uint##N##_t)(other)),                                        \
-	      FLAGS_##op(N, m, (uint##N##_t)(other), r))
+#define ALU_MODIFY(name, op, N, other)                                                             \
+	HANDLER_MODIFY(name, N, VALUE_##op(m, (uint##N##_t)(other)),                               \
+		       FLAGS_##op(N, m, (uint##N##_t)(other), r))
+#define ALU_LOCKED(name, op, N, other)                                                             \
+	HANDLER_LOCKED(name, N, LOCKED_TYPE_##op, LOCKED_WITH_##op((uint##N##_t)(other)),          \
+		       VALUE_##op(m, (uint##N##_t)(other)),                                        \
+		       FLAGS_##op(N, m, (uint##N##_t)(other), r))
 
 #define ALU_FORMS(op, N)                                                                           \
 	ALU_REG(op##_rr##N, op, N, i->rm, reg_get##N(c, i->reg))                                   \
 	ALU_REG(op##_ri##N, op, N, i->rm, i->imm)                                                  \
 	ALU_LOAD(op##_rm##N, op, N)                                                                \
-	ALU_MODIFY(HANDLER_MODIFY, op##_mr##N, op, N, reg_get##N(c, i->reg))                       \
-	ALU_MODIFY(HANDLER_MODIFY, op##_mi##N, op, N, i->imm)                                      \
-	ALU_MODIFY(HANDLER_LOCKED, op##_lock_mr##N, op, N, reg_get##N(c, i->reg))                  \
-	ALU_MODIFY(HANDLER_LOCKED, op##_lock_mi##N, op, N, i->imm)
+	ALU_MODIFY(op##_mr##N, op, N, reg_get##N(c, i->reg))                                       \
+	ALU_MODIFY(op##_mi##N, op, N, i->imm)                                                      \
+	ALU_LOCKED(op##_lock_mr##N, op, N, reg_get##N(c, i->reg))                                  \
+	ALU_LOCKED(op##_lock_mi##N, op, N, i->imm)
 
 #define ALU_WIDTHS(op) ALU_FORMS(op, 8) ALU_FORMS(op, 16) ALU_FORMS(op, 32) ALU_FORMS(op, 64)
 
@@ -109,6 +130,16 @@ COMPARE_WIDTHS(test)
 #define UNARY_FLAGS_not(N, a, r) ((void)(a))
 #define UNARY_FLAGS_neg(N, a, r) flags_sub##N(c, 0, a, r)
 
+#define UNARY_LOCKED_TYPE_inc LOCKED_ADD
+#define UNARY_LOCKED_TYPE_dec LOCKED_ADD
+#define UNARY_LOCKED_TYPE_not LOCKED_XOR
+#define UNARY_LOCKED_TYPE_neg LOCKED_NEG
+
+#define UNARY_LOCKED_WITH_inc 1
+#define UNARY_LOCKED_WITH_dec UINT64_MAX
+#define UNARY_LOCKED_WITH_not UINT64_MAX
+#define UNARY_LOCKED_WITH_neg 0
+
 #define UNARY_FORMS(op, N)                                                                         \
 	HANDLER(op##_r##N)                                                                         \
 	{                                                                                          \
@@ -120,7 +151,8 @@ COMPARE_WIDTHS(test)
 		return SOFT_NEXT(c, i);                                                            \
 	}                                                                                          \
 	HANDLER_MODIFY(op##_m##N, N, UNARY_VALUE_##op(m), UNARY_FLAGS_##op(N, m, r))               \
-	HANDLER_LOCKED(op##_lock##N, N, UNARY_VALUE_##op(m), UNARY_FLAGS_##op(N, m, r))
+	HANDLER_LOCKED(op##_lock##N, N, UNARY_LOCKED_TYPE_##op, UNARY_LOCKED_WITH_##op,            \
+		       UNARY_VALUE_##op(m), UNARY_FLAGS_##op(N, m, r))
 
 #define UNARY_WIDTHS(op)                                                                           \
 	UNARY_FORMS(op, 8) UNARY_FORMS(op, 16) UNARY_FORMS(op, 32) UNARY_FORMS(op, 64)

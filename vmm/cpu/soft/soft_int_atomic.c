@@ -34,10 +34,7 @@
 		if (likely(host)) {                                                                \
 			a = __atomic_exchange_n(host, b, __ATOMIC_SEQ_CST);                        \
 		} else {                                                                           \
-			soft_split_lock(c);                                                        \
-			a = soft_load##N(c, i, linear);                                            \
-			soft_store##N(c, i, linear, b);                                            \
-			soft_split_unlock(c);                                                      \
+			a = (uint##N##_t)soft_locked(c, i, linear, N / 8, LOCKED_SET, b, 0);       \
 		}                                                                                  \
 		reg_set##N(c, i->reg, a);                                                          \
 		return SOFT_NEXT(c, i);                                                            \
@@ -68,10 +65,7 @@ INT_EVERY_SIZE(ATOMIC_XCHG)
 		if (likely(host)) {                                                                \
 			a = __atomic_fetch_add(host, b, __ATOMIC_SEQ_CST);                         \
 		} else {                                                                           \
-			soft_split_lock(c);                                                        \
-			a = soft_load##N(c, i, linear);                                            \
-			soft_store##N(c, i, linear, (uint##N##_t)(a + b));                         \
-			soft_split_unlock(c);                                                      \
+			a = (uint##N##_t)soft_locked(c, i, linear, N / 8, LOCKED_ADD, b, 0);       \
 		}                                                                                  \
 		reg_set##N(c, i->reg, a);                                                          \
 		flags_add##N(c, a, b, (uint##N##_t)(a + b));                                       \
@@ -108,10 +102,7 @@ INT_EVERY_SIZE(ATOMIC_XADD)
 			__atomic_compare_exchange_n(host, &a, b, false, __ATOMIC_SEQ_CST,          \
 						    __ATOMIC_SEQ_CST);                             \
 		} else {                                                                           \
-			soft_split_lock(c);                                                        \
-			a = soft_load##N(c, i, linear);                                            \
-			soft_store##N(c, i, linear, a == acc ? b : a);                             \
-			soft_split_unlock(c);                                                      \
+			a = (uint##N##_t)soft_locked(c, i, linear, N / 8, LOCKED_COMPARE, b, acc); \
 		}                                                                                  \
 		if (a != acc)                                                                      \
 			reg_set##N(c, RAX, a);                                                     \
@@ -140,10 +131,7 @@ HANDLER(cmpxchg8b)
 	if (likely(host)) {
 		__atomic_compare_exchange_n(host, &a, b, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	} else {
-		soft_split_lock(c);
-		a = soft_load64(c, i, linear);
-		soft_store64(c, i, linear, a == acc ? b : a);
-		soft_split_unlock(c);
+		a = soft_locked(c, i, linear, 8, LOCKED_COMPARE, b, acc);
 	}
 	if (a != acc) {
 		c->reg[RAX] = (uint32_t)a;
@@ -172,7 +160,21 @@ static void atomic_swap16(void *host, uint64_t old[2], uint64_t low, uint64_t hi
 #endif
 }
 
-/* Must be aligned, so that it never crosses a page; in MMIO it is two accesses. */
+/* Of a device's registers: sets RDX:RAX to what was there; true if they were equal. */
+static __attribute__((noinline)) bool cmpxchg16b_device(struct soft_cpu *c, const struct insn *i,
+							uint64_t linear)
+{
+	struct locked_access access = {.type = LOCKED_COMPARE,
+				       .operand = {c->reg[RBX], c->reg[RCX]},
+				       .expected = {c->reg[RAX], c->reg[RDX]}};
+
+	soft_locked_access(c, i, linear, 16, &access);
+	c->reg[RAX] = access.old[0];
+	c->reg[RDX] = access.old[1];
+	return access.old[0] == access.expected[0] && access.old[1] == access.expected[1];
+}
+
+/* Must be aligned, so that it never crosses a cache line. */
 HANDLER(cmpxchg16b)
 {
 	const uint64_t linear = soft_ea(c, i), acc[2] = {c->reg[RAX], c->reg[RDX]};
@@ -186,18 +188,12 @@ HANDLER(cmpxchg16b)
 	if (likely(host)) {
 		atomic_swap16(host, a, c->reg[RBX], c->reg[RCX]);
 		equal = a[0] == acc[0] && a[1] == acc[1];
+		if (!equal) {
+			c->reg[RAX] = a[0];
+			c->reg[RDX] = a[1];
+		}
 	} else {
-		soft_split_lock(c);
-		a[0] = soft_load64(c, i, linear);
-		a[1] = soft_load64(c, i, linear + 8);
-		equal = a[0] == acc[0] && a[1] == acc[1];
-		soft_store64(c, i, linear, equal ? c->reg[RBX] : a[0]);
-		soft_store64(c, i, linear + 8, equal ? c->reg[RCX] : a[1]);
-		soft_split_unlock(c);
-	}
-	if (!equal) {
-		c->reg[RAX] = a[0];
-		c->reg[RDX] = a[1];
+		equal = cmpxchg16b_device(c, i, linear);
 	}
 	atomic_set_zf(c, equal);
 	return SOFT_NEXT(c, i);

@@ -24,6 +24,13 @@ static inline uint64_t bit_apply(enum bit_op op, uint64_t a, uint64_t bit)
 	}
 }
 
+static const enum locked_type bit_locked_type[] = {
+	[BIT_TEST] = LOCKED_TYPES, /* takes no LOCK */
+	[BIT_SET] = LOCKED_OR,
+	[BIT_RESET] = LOCKED_AND,
+	[BIT_COMPLEMENT] = LOCKED_XOR,
+};
+
 /* The offset of the bit: a register's value, sign-extended, or the immediate. */
 static inline int64_t bit_offset(const struct soft_cpu *c, const struct insn *i)
 {
@@ -134,10 +141,8 @@ static inline __attribute__((always_inline)) void bit_lock(struct soft_cpu *c, c
 		while (!bit_swap(host, i->opsize, &a, bit_apply(op, a, bit)))
 			;
 	} else {
-		soft_split_lock(c);
-		a = soft_load(c, i, linear, i->opsize);
-		soft_store(c, i, linear, i->opsize, bit_apply(op, a, bit));
-		soft_split_unlock(c);
+		a = soft_locked(c, i, linear, i->opsize, bit_locked_type[op],
+				op == BIT_RESET ? ~bit : bit, 0);
 	}
 	soft_flags_set_cf(c, a & bit);
 }

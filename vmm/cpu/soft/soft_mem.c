@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The slow half of guest memory accesses: TLB misses, page crossings, MMIO, pages with code. */
-#include <sched.h>
-
 #include "vmm/cpu/soft/soft_system.h"
+
+/* A cache line of x86 hosts: a LOCKed access across one is a split lock. */
+#define HOST_LINE 64u
 
 /* Up to two pages of an access, translated before any byte moves. */
 struct span {
@@ -113,6 +114,13 @@ static uint64_t phys_load(struct soft_cpu *c, uint64_t gpa, unsigned size)
 	return value;
 }
 
+/* Within a page of RAM. */
+static void phys_stored(struct soft_cpu *c, uint64_t gpa, unsigned size)
+{
+	if (atomic_load_explicit(&c->vm->code_page[gpa >> PAGE_SHIFT], memory_order_relaxed))
+		soft_code_written(c, gpa, size);
+}
+
 static void phys_store(struct soft_cpu *c, uint64_t gpa, unsigned size, uint64_t value)
 {
 	if (!soft_is_ram(c->vm, gpa)) {
@@ -120,8 +128,7 @@ static void phys_store(struct soft_cpu *c, uint64_t gpa, unsigned size, uint64_t
 		return;
 	}
 	host_store(c->vm->ram + gpa, size, value);
-	if (atomic_load_explicit(&c->vm->code_page[gpa >> PAGE_SHIFT], memory_order_relaxed))
-		soft_code_written(c, gpa, size);
+	phys_stored(c, gpa, size);
 }
 
 /* The largest access size for the next of n bytes. */
@@ -291,10 +298,8 @@ void *soft_lock_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t line
 	uint8_t *host;
 	uint64_t gpa;
 
-	if (size > page_left(linear)) {
-		soft_probe(c, i, linear, size, true);
+	if ((linear & (HOST_LINE - 1)) + size > HOST_LINE)
 		return NULL;
-	}
 	access_check(c, i, linear, size, true);
 	gpa = soft_translate(c, i, linear, true, access_user(c), &host);
 	access_debug(c, linear, size, true);
@@ -320,30 +325,51 @@ uint8_t *soft_host_span(struct soft_cpu *c, const struct insn *i, uint64_t linea
 	return host;
 }
 
-/* ---- Split lock ------------------------------------------------------------------------------ */
+/* ---- LOCKed accesses ------------------------------------------------------------------------- */
 
-/* The word holds the owner's id + 1. A waiter yields: the owner may be waiting for a page that
- * another slice sends, which the engine bounds; nothing of ours needs this lock to make progress.
- */
-void soft_split_lock(struct soft_cpu *c)
+static bool span_is_ram(const struct soft_cpu *c, const struct span *s)
 {
-	uint32_t free_word = 0;
+	for (unsigned p = 0; p < s->parts; p++)
+		if (!soft_is_ram(c->vm, s->part[p].gpa))
+			return false;
+	return true;
+}
 
-	while (!atomic_compare_exchange_weak_explicit(&c->vm->split_lock, &free_word,
-						      c->vcpu.id + 1, memory_order_acquire,
-						      memory_order_relaxed)) {
-		free_word = 0;
-		sched_yield();
+/* Without LOCK, and on devices: others may come between the load and the store. */
+static void span_modify(struct soft_cpu *c, const struct span *s, struct locked_access *access)
+{
+	uint64_t result[2];
+
+	span_load(c, s, (uint8_t *)access->old);
+	locked_apply(access, access->old, result);
+	span_store(c, s, (const uint8_t *)result);
+}
+
+void soft_locked_access(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+			struct locked_access *access)
+{
+	struct span s;
+
+	access_check(c, i, linear, size, true);
+	span_translate(c, i, linear, size, true, access_user(c), &s);
+	access_debug(c, linear, size, true);
+	for (unsigned p = 0; p < s.parts; p++)
+		access->part[p] = (struct locked_part){s.part[p].gpa, s.part[p].bytes};
+	if (!span_is_ram(c, &s) || !((i->flags & INSN_LOCK) || access->type == LOCKED_SET)) {
+		span_modify(c, &s, access);
+		return;
 	}
+	if (soft_locked_perform(c, access))
+		soft_break_off(c, i);
+	for (unsigned p = 0; p < s.parts; p++)
+		phys_stored(c, s.part[p].gpa, s.part[p].bytes);
 }
 
-void soft_split_unlock(struct soft_cpu *c)
+uint64_t soft_locked(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+		     enum locked_type type, uint64_t operand, uint64_t expected)
 {
-	atomic_store_explicit(&c->vm->split_lock, 0, memory_order_release);
-}
+	struct locked_access access = {.type = type, .operand = {operand}, .expected = {expected}};
 
-void soft_split_release(struct soft_cpu *c)
-{
-	if (atomic_load_explicit(&c->vm->split_lock, memory_order_relaxed) == c->vcpu.id + 1)
-		soft_split_unlock(c);
+	soft_locked_access(c, i, linear, size, &access);
+	return access.old[0];
 }

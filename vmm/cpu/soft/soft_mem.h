@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/locked.h"
 #include "vmm/cpu/soft/soft.h"
 #include "vmm/cpu/soft/soft_parts.h"
 
@@ -15,7 +16,7 @@
  *  - where accesses must be checked (alignment; limit and type of a segment that is not flat) or
  *    may meet a breakpoint, no fast path hits: see soft_check.c and soft_debug.c;
  *  - the host may block in the access (the page is fetched from another slice), so no lock of
- *    ours may be held over it, but for the split lock, which nothing but vCPUs takes.
+ *    ours may be held over it.
  */
 
 /* Host memory of the guest: other threads and processes write it at any time, at any alignment.
@@ -209,24 +210,33 @@ static inline void *soft_write_ptr(struct soft_cpu *c, const struct insn *i, uin
 	return likely(host) ? host : soft_write_ptr_slow(c, i, linear, size);
 }
 
-/* Host pointer for a host atomic: as above, but code pages give one too (their generation is
- * bumped). NULL: crosses a page or is MMIO; soft_split_lock around load and store then. An operand
- * that crosses a cache line within the page is left to the host's own split lock. */
+/*
+ * Host pointer for a host atomic: as above, but code pages give one too (their generation is
+ * bumped). NULL: use soft_locked, since the operand crosses a page or a cache line, where the host
+ * would take its split lock, or is a device's. An aligned one is within one line: the same look-up
+ * that finds its page finds that out.
+ */
 static inline void *soft_lock_ptr(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 				  unsigned size)
 {
-	void *host = soft_tlb_host(c->tlb->write, linear, size);
+	const struct soft_tlb_entry *e =
+		&c->tlb->write[(linear >> PAGE_SHIFT) & (SOFT_TLB_SIZE - 1)];
 
-	return likely(host) ? host : soft_lock_ptr_slow(c, i, linear, size);
+	if (likely((linear & (LINEAR_PAGE_MASK | (size - 1))) == e->tag))
+		return (void *)(uintptr_t)(linear + e->addend);
+	return soft_lock_ptr_slow(c, i, linear, size);
 }
 
 /*
- * LOCKed accesses that no single host instruction can do, one at a time in this process. They are
- * not atomic against other processes of the VM nor against plain host atomics; Linux never does
- * them. A fault (soft_raise) while it is held releases it.
+ * A read-modify-write for which soft_lock_ptr gave no pointer; what was there. Faults before it has
+ * done anything. With LOCK (XCHG always) it is atomic against all accesses of all CPUs of the VM if
+ * the operand is RAM; a device's registers are read and then written, and others may come between.
  */
-void soft_split_lock(struct soft_cpu *c);
-void soft_split_unlock(struct soft_cpu *c);
+uint64_t soft_locked(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+		     enum locked_type type, uint64_t operand, uint64_t expected);
+/* The same of up to 16 bytes, as the access says; its parts and what was there are filled in. */
+void soft_locked_access(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
+			struct locked_access *access);
 
 /* Faults now as an access of size bytes (at most a page) would, or not at all. */
 void soft_probe(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,

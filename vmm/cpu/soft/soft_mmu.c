@@ -19,9 +19,6 @@
 #define PF_R 0x08u
 #define PF_I 0x10u
 
-/* A slot whose page is known but must be accessed slowly; addend: linear -> guest physical. */
-#define TLB_SLOW 2u
-
 #define LEVELS_MAX 4
 
 enum tlb_kind {
@@ -295,7 +292,7 @@ static struct soft_tlb_entry tlb_data_entry(const struct soft_cpu *c, const stru
 	if (!soft_is_ram(vm, gpa) || (c->break_data && soft_debug_page(c, page)) ||
 	    (write &&
 	     atomic_load_explicit(&vm->code_page[gpa >> PAGE_SHIFT], memory_order_relaxed)))
-		return (struct soft_tlb_entry){page | TLB_SLOW, gpa - page};
+		return (struct soft_tlb_entry){page | SOFT_TLB_SLOW, gpa - page};
 	return (struct soft_tlb_entry){page, (uint64_t)(uintptr_t)(vm->ram + gpa) - page};
 }
 
@@ -331,7 +328,7 @@ uint64_t soft_translate(struct soft_cpu *c, const struct insn *i, uint64_t linea
 		&tlb_array(c, user, write ? TLB_WRITE : TLB_READ)[tlb_slot(linear)];
 	uint64_t page = linear & LINEAR_PAGE_MASK;
 
-	if ((e->tag & ~(uint64_t)TLB_SLOW) != page) {
+	if ((e->tag & ~(uint64_t)SOFT_TLB_SLOW) != page) {
 		struct walk w = {.linear = linear};
 
 		soft_check_canonical(c, i, linear, 1);
@@ -455,7 +452,7 @@ void soft_tlb_protect_code(struct soft_cpu *c, uint64_t gfn)
 				if (e->tag & ~LINEAR_PAGE_MASK || e->tag + e->addend != host)
 					continue;
 				e->addend = gpa - e->tag;
-				e->tag |= TLB_SLOW;
+				e->tag |= SOFT_TLB_SLOW;
 			}
 		}
 	}

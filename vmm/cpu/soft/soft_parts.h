@@ -53,9 +53,8 @@ bool soft_decode_insn(const uint8_t *bytes, unsigned len, uint8_t mode, struct i
  *      writable and holds no code; else NULL (the page was probed for write: use load + store,
  *      which cannot fault any more)
  * void *soft_lock_ptr(c, i, linear, size)
- *      host pointer for a host atomic on a naturally aligned or in-page RAM operand, code pages
- *      included (their generation is bumped); NULL: crosses a page or is MMIO (take
- *      soft_split_lock(c)/soft_split_unlock(c) around load + store)
+ *      host pointer for a host atomic on a RAM operand within a cache line, code pages included
+ *      (their generation is bumped); NULL: soft_locked does it
  * void soft_load_bytes(c, i, linear, void *dst, n)   n <= 512, any alignment; faults before any
  * byte void soft_store_bytes(c, i, linear, const void *src, n) void soft_probe(c, i, linear, size,
  * bool write)    fault now or not at all uint8_t *soft_host_span(c, i, linear, bool write, unsigned

@@ -103,8 +103,8 @@ uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 		      bool user);
 void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
 		   uint64_t value, bool user);
-/* Drops the split lock if this vCPU holds it (an access under it faulted). */
-void soft_split_release(struct soft_cpu *c);
+/* Does a LOCKed access to RAM, alone. 0, or a negative code: nothing was done, the VM ends. */
+int soft_locked_perform(struct soft_cpu *c, struct locked_access *access);
 
 /* ---- soft_debug.c ---------------------------------------------------------------------------- */
 
@@ -119,6 +119,8 @@ _Noreturn void soft_raise_software(struct soft_cpu *c, const struct insn *i, int
 _Noreturn void soft_raise_debug(struct soft_cpu *c, const struct insn *i, uint32_t cause);
 /* The debug trap that is due (c->debug_pending) becomes the exception to deliver. */
 void soft_debug_trap(struct soft_cpu *c);
+/* Leaves run, as if kicked, before the instruction i: it has had no effect. */
+_Noreturn void soft_break_off(struct soft_cpu *c, const struct insn *i);
 /* Delivers c->exception; the next fault leaves through c->escape as usual. */
 void soft_exception_deliver(struct soft_cpu *c);
 /* Delivers an external interrupt or NMI before the instruction at c->rip. */
