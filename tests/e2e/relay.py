@@ -4,7 +4,7 @@
 
 usage: relay.py FILE HOST:PORT   listens on a free port of 127.0.0.1, writes its HOST:PORT to FILE, and
                                  connects each peer to the target. SIGUSR1 resets all connections;
-                                 a target that cannot be reached resets the peer.
+                                 a target that cannot be reached resets the peer. It ends with its parent.
 """
 
 import os
@@ -110,7 +110,8 @@ def main():
     with open(sys.argv[1] + ".new", "w", encoding="ascii") as file:
         file.write("127.0.0.1:%d\n" % server.getsockname()[1])
     os.rename(sys.argv[1] + ".new", sys.argv[1])
-    while True:
+    parent = os.getppid()
+    while os.getppid() == parent:
         for key, events in relay.selector.select(0.1):
             if key.fileobj is server:
                 relay.open(server.accept()[0])
