@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/random.h"
 #include "dsm/engine/page_counts.h"
 #include "dsm/protocol/protocol.h"
 
@@ -51,10 +52,7 @@ struct workload {
 
 static uint64_t random_next(struct bench *b)
 {
-	b->random ^= b->random << 13;
-	b->random ^= b->random >> 7;
-	b->random ^= b->random << 17;
-	return b->random >> 8;
+	return random_xorshift(&b->random) >> 8;
 }
 
 static struct access uniform_next(struct bench *b)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/random.h"
 #include "vmm/clock/clock.h"
 
 #define HOUR_NS (3600 * NS_PER_S)
@@ -23,10 +24,7 @@ static struct guest_clock_source still(uint64_t *now_ns)
 
 static uint64_t random_next(uint64_t *state)
 {
-	*state ^= *state << 13;
-	*state ^= *state >> 7;
-	*state ^= *state << 17;
-	return *state;
+	return random_xorshift(state);
 }
 
 Test(clock, runs_as_the_host)

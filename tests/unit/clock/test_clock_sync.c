@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/random.h"
 #include "vmm/clock/clock_sync.h"
 
 #define HOUR_NS (3600.0 * 1e9)
@@ -28,10 +29,7 @@ struct net {
 
 static double random_unit(struct net *n)
 {
-	n->seed ^= n->seed << 13;
-	n->seed ^= n->seed >> 7;
-	n->seed ^= n->seed << 17;
-	return (double)(n->seed >> 11) / (double)(UINT64_C(1) << 53);
+	return (double)(random_xorshift(&n->seed) >> 11) / (double)(UINT64_C(1) << 53);
 }
 
 static uint64_t host_now(void *ctx)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/random.h"
 #include "tests/unit/dsm/engine_rig.h"
 
 #define THREADS_MAX 8
@@ -23,10 +24,7 @@ static struct worker workers[THREADS_MAX];
 
 static uint64_t random_next(struct worker *w)
 {
-	w->state ^= w->state << 13;
-	w->state ^= w->state >> 7;
-	w->state ^= w->state << 17;
-	return w->state;
+	return random_xorshift(&w->state);
 }
 
 /* Runs body in `count` threads, spread over the slices. */

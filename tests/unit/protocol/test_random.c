@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "tools/search/world.h"
 
 #define SEEDS	       40
@@ -20,10 +21,7 @@ struct random {
 
 static uint32_t random_below(struct random *r, uint32_t limit)
 {
-	r->state ^= r->state << 13;
-	r->state ^= r->state >> 7;
-	r->state ^= r->state << 17;
-	return (uint32_t)((r->state >> 16) % limit);
+	return (uint32_t)((random_xorshift(&r->state) >> 16) % limit);
 }
 
 /* Which rows of the tables an event from outside has used. */

@@ -3,16 +3,14 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "vmm/cpu/soft/soft_int.h"
 
 #define INSN_MAX 15
 
 static uint64_t random_next(uint64_t *seed)
 {
-	*seed ^= *seed << 13;
-	*seed ^= *seed >> 7;
-	*seed ^= *seed << 17;
-	return *seed;
+	return random_xorshift(seed);
 }
 
 /* Prefixes sometimes, then an opcode of any map, then noise. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "tests/unit/softdecode/compare.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -29,10 +30,7 @@ static uint64_t env_number(const char *name, uint64_t otherwise)
 
 static uint64_t random_next(uint64_t *seed)
 {
-	*seed ^= *seed << 13;
-	*seed ^= *seed >> 7;
-	*seed ^= *seed << 17;
-	return *seed;
+	return random_xorshift(seed);
 }
 
 /* ---- Random bytes ---------------------------------------------------------------------------- */

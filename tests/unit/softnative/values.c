@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Random register and memory contents, biased towards the values at which instructions differ. */
+#include "base/random.h"
 #include "tests/unit/softnative/softnative.h"
 
 #include <string.h>
 
-/* xorshift64*: short, and the same everywhere. */
 uint64_t rng_next(struct rng *r)
 {
-	uint64_t x = r->state;
-
-	x ^= x >> 12;
-	x ^= x << 25;
-	x ^= x >> 27;
-	r->state = x;
-	return x * UINT64_C(0x2545f4914f6cdd1d);
+	return random_xorshift_star(&r->state);
 }
 
 unsigned rng_below(struct rng *r, unsigned n)

@@ -119,6 +119,13 @@ static inline void soft_flags_set(struct soft_cpu *c, uint64_t rflags)
 	soft_flags_set_arith(c, rflags);
 }
 
+static inline void soft_flags_set_zf(struct soft_cpu *c, bool zf)
+{
+	uint64_t flags = soft_flags_get(c);
+
+	soft_flags_set_arith(c, zf ? flags | FLAG_ZF : flags & ~(uint64_t)FLAG_ZF);
+}
+
 /* CF alone; OF stays. */
 static inline void soft_flags_set_cf(struct soft_cpu *c, bool cf)
 {

@@ -95,6 +95,10 @@ struct int_op {
 	{INT_REG(name##8), INT_REG(name##16), INT_REG(name##32), INT_REG(name##64)}
 #define INT_EVERY_SIZE(M) M(8) M(16) M(32) M(64)
 
+/* M for each condition code, as jcc, setcc and cmovcc number them. */
+#define INT_CONDITIONS(M)                                                                          \
+	M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
+
 static inline bool int_pick(struct soft_decode *d, const struct int_op *op)
 {
 	d->out->fn = d->out->flags & INSN_EA_SLOW ? op->slow : op->fast;

@@ -40,9 +40,6 @@ static inline uint64_t branch_cut_target(struct soft_cpu *c, const struct insn *
 /* ---- Jcc, JMP rel
  * ---------------------------------------------------------------------------------- */
 
-#define CONDITIONS(M)                                                                              \
-	M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
-
 #define JCC_HANDLER(cc)                                                                            \
 	HANDLER(jcc##cc)                                                                           \
 	{                                                                                          \
@@ -50,10 +47,10 @@ static inline uint64_t branch_cut_target(struct soft_cpu *c, const struct insn *
 			return soft_chain(c, 0, branch_target(c, i));                              \
 		return soft_chain(c, 1, branch_next64(c, i));                                      \
 	}
-CONDITIONS(JCC_HANDLER)
+INT_CONDITIONS(JCC_HANDLER)
 
 #define JCC_ENTRY(cc) jcc##cc,
-static const insn_fn jcc_ops[16] = {CONDITIONS(JCC_ENTRY)};
+static const insn_fn jcc_ops[16] = {INT_CONDITIONS(JCC_ENTRY)};
 
 HANDLER(jmp_rel)
 {

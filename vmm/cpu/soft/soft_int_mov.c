@@ -125,9 +125,6 @@ static bool lea_pick(struct soft_decode *d)
 /* ---- CMOVcc, SETcc
  * ------------------------------------------------------------------------------------- */
 
-#define CONDITIONS(M)                                                                              \
-	M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
-
 /* A 32-bit destination loses its upper half even if the condition is false. */
 #define CONDITION_HANDLERS(cc)                                                                     \
 	HANDLER(cmov##cc##_rr64)                                                                   \
@@ -146,13 +143,13 @@ static bool lea_pick(struct soft_decode *d)
 		reg_set8(c, i->rm, soft_condition(c, cc));                                         \
 		return SOFT_NEXT(c, i);                                                            \
 	}
-CONDITIONS(CONDITION_HANDLERS)
+INT_CONDITIONS(CONDITION_HANDLERS)
 
 #define CMOV_ENTRY(cc) {cmov##cc##_rr32, cmov##cc##_rr64},
 #define SET_ENTRY(cc)  set##cc##_r,
 
-static const insn_fn cmov_ops[16][2] = {CONDITIONS(CMOV_ENTRY)};
-static const insn_fn set_ops[16] = {CONDITIONS(SET_ENTRY)};
+static const insn_fn cmov_ops[16][2] = {INT_CONDITIONS(CMOV_ENTRY)};
+static const insn_fn set_ops[16] = {INT_CONDITIONS(SET_ENTRY)};
 
 /* The source is read, and may fault, whatever the condition. */
 HANDLER(cmov_any)

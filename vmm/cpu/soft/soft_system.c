@@ -55,6 +55,11 @@ void soft_rflags_load(struct soft_cpu *c, uint64_t value, uint64_t mask)
 	soft_check_alignment(c);
 }
 
+uint16_t soft_rm16(struct soft_cpu *c, const struct insn *i)
+{
+	return i->flags & INSN_MEM ? soft_load16(c, i, soft_ea(c, i)) : (uint16_t)c->reg[i->rm];
+}
+
 /* ---- CLI, STI, PUSHF, POPF, HLT -------------------------------------------------------------- */
 
 static bool iopl_allows(const struct soft_cpu *c)
@@ -131,13 +136,6 @@ static const struct insn *op_bound(struct soft_cpu *c, const struct insn *i)
 	return SOFT_NEXT(c, i);
 }
 
-static void set_zf(struct soft_cpu *c, bool zf)
-{
-	uint64_t flags = soft_flags_get(c);
-
-	soft_flags_set_arith(c, zf ? flags | FLAG_ZF : flags & ~(uint64_t)FLAG_ZF);
-}
-
 static const struct insn *op_arpl(struct soft_cpu *c, const struct insn *i)
 {
 	bool mem = i->flags & INSN_MEM;
@@ -156,7 +154,7 @@ static const struct insn *op_arpl(struct soft_cpu *c, const struct insn *i)
 		soft_store16(c, i, linear, dest);
 	else if (adjust)
 		soft_reg_write(c, i->rm, 2, dest);
-	set_zf(c, adjust);
+	soft_flags_set_zf(c, adjust);
 	return SOFT_NEXT(c, i);
 }
 

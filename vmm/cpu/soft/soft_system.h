@@ -180,6 +180,8 @@ void soft_require_cpl0(struct soft_cpu *c, const struct insn *i);
 /* The operand size of instructions whose default in 64-bit mode is 32 bits, and 64 bits. */
 uint8_t soft_operand_size(const struct soft_decode *d);
 uint8_t soft_operand_size64(const struct soft_decode *d);
+/* The 16-bit r/m operand, register or memory. */
+uint16_t soft_rm16(struct soft_cpu *c, const struct insn *i);
 /* Writes a general register: 4 bytes zero-extend, 2 and 1 (low byte) leave the rest. */
 void soft_reg_write(struct soft_cpu *c, unsigned reg, unsigned size, uint64_t value);
 

@@ -159,18 +159,13 @@ static const struct insn *op_smsw(struct soft_cpu *c, const struct insn *i)
 	return SOFT_NEXT(c, i);
 }
 
-static uint16_t rm16(struct soft_cpu *c, const struct insn *i)
-{
-	return i->flags & INSN_MEM ? soft_load16(c, i, soft_ea(c, i)) : (uint16_t)c->reg[i->rm];
-}
-
 /* LMSW sets PE, but cannot clear it. */
 static const struct insn *op_lmsw(struct soft_cpu *c, const struct insn *i)
 {
 	uint64_t rip = soft_next_rip(c, i), value;
 
 	soft_require_cpl0(c, i);
-	value = (c->cr0 & ~(uint64_t)(CR0_MP | CR0_EM | CR0_TS)) | (rm16(c, i) & 15);
+	value = (c->cr0 & ~(uint64_t)(CR0_MP | CR0_EM | CR0_TS)) | (soft_rm16(c, i) & 15);
 	if (soft_cr0_write(c, value))
 		soft_raise_error(c, i, VEC_GP, 0);
 	soft_serialise(c);

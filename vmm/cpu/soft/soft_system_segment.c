@@ -13,11 +13,6 @@ static const struct insn *segment_loaded(struct soft_cpu *c, const struct insn *
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }
 
-static uint16_t rm16(struct soft_cpu *c, const struct insn *i)
-{
-	return i->flags & INSN_MEM ? soft_load16(c, i, soft_ea(c, i)) : (uint16_t)c->reg[i->rm];
-}
-
 /* ---- MOV, PUSH, POP, Lxx; reg is the segment ------------------------------------------------- */
 
 static const struct insn *op_mov_from_seg(struct soft_cpu *c, const struct insn *i)
@@ -33,7 +28,7 @@ static const struct insn *op_mov_from_seg(struct soft_cpu *c, const struct insn 
 
 static const struct insn *op_mov_to_seg(struct soft_cpu *c, const struct insn *i)
 {
-	soft_segment_load(c, i, i->reg, rm16(c, i));
+	soft_segment_load(c, i, i->reg, soft_rm16(c, i));
 	return segment_loaded(c, i, i->reg);
 }
 
@@ -129,7 +124,7 @@ static const struct insn *op_lldt(struct soft_cpu *c, const struct insn *i)
 	uint16_t selector;
 
 	require_system(c, i);
-	selector = rm16(c, i);
+	selector = soft_rm16(c, i);
 	if (selector & ~3u) {
 		if (system_descriptor(c, i, selector, &ldtr) != TYPE_LDT)
 			soft_raise_error(c, i, VEC_GP, selector & ~3u);
@@ -149,7 +144,7 @@ static const struct insn *op_ltr(struct soft_cpu *c, const struct insn *i)
 	unsigned type;
 
 	require_system(c, i);
-	selector = rm16(c, i);
+	selector = soft_rm16(c, i);
 	if (!(selector & ~3u))
 		soft_raise_error(c, i, VEC_GP, 0);
 	type = system_descriptor(c, i, selector, &tr);
@@ -165,13 +160,6 @@ static const struct insn *op_ltr(struct soft_cpu *c, const struct insn *i)
 }
 
 /* ---- LAR, LSL, VERR, VERW -------------------------------------------------------------------- */
-
-static void set_zf(struct soft_cpu *c, bool zf)
-{
-	uint64_t flags = soft_flags_get(c);
-
-	soft_flags_set_arith(c, zf ? flags | FLAG_ZF : flags & ~(uint64_t)FLAG_ZF);
-}
 
 /* Reads a descriptor that the current privilege may see; system: those types (bits) count too. */
 static bool descriptor_visible(struct soft_cpu *c, const struct insn *i, uint16_t selector,
@@ -201,11 +189,11 @@ static const struct insn *op_lar(struct soft_cpu *c, const struct insn *i)
 
 	if (!soft_protected(c))
 		soft_raise(c, i, VEC_UD);
-	selector = rm16(c, i);
+	selector = soft_rm16(c, i);
 	ok = descriptor_visible(c, i, selector, types, &raw);
 	if (ok)
 		soft_reg_write(c, i->reg, i->opsize, raw >> 32 & 0x00f0ff00);
-	set_zf(c, ok);
+	soft_flags_set_zf(c, ok);
 	return SOFT_NEXT(c, i);
 }
 
@@ -218,11 +206,11 @@ static const struct insn *op_lsl(struct soft_cpu *c, const struct insn *i)
 
 	if (!soft_protected(c))
 		soft_raise(c, i, VEC_UD);
-	selector = rm16(c, i);
+	selector = soft_rm16(c, i);
 	ok = descriptor_visible(c, i, selector, types, &raw);
 	if (ok)
 		soft_reg_write(c, i->reg, i->opsize, soft_descriptor_limit(raw));
-	set_zf(c, ok);
+	soft_flags_set_zf(c, ok);
 	return SOFT_NEXT(c, i);
 }
 
@@ -234,9 +222,9 @@ static const struct insn *op_verr(struct soft_cpu *c, const struct insn *i)
 
 	if (!soft_protected(c))
 		soft_raise(c, i, VEC_UD);
-	ok = descriptor_visible(c, i, rm16(c, i), 0, &raw);
+	ok = descriptor_visible(c, i, soft_rm16(c, i), 0, &raw);
 	attr = soft_descriptor_attr(raw);
-	set_zf(c, ok && (!(attr & ATTR_CODE) || (attr & ATTR_WRITABLE)));
+	soft_flags_set_zf(c, ok && (!(attr & ATTR_CODE) || (attr & ATTR_WRITABLE)));
 	return SOFT_NEXT(c, i);
 }
 
@@ -248,9 +236,9 @@ static const struct insn *op_verw(struct soft_cpu *c, const struct insn *i)
 
 	if (!soft_protected(c))
 		soft_raise(c, i, VEC_UD);
-	ok = descriptor_visible(c, i, rm16(c, i), 0, &raw);
+	ok = descriptor_visible(c, i, soft_rm16(c, i), 0, &raw);
 	attr = soft_descriptor_attr(raw);
-	set_zf(c, ok && (attr & (ATTR_CODE | ATTR_WRITABLE)) == ATTR_WRITABLE);
+	soft_flags_set_zf(c, ok && (attr & (ATTR_CODE | ATTR_WRITABLE)) == ATTR_WRITABLE);
 	return SOFT_NEXT(c, i);
 }
 
