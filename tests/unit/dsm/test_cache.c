@@ -266,23 +266,40 @@ Test(cache, pages_in_use_stay)
 	rig_down(&rig);
 }
 
-/* Pages that fit are never evicted nor hidden twice, however often they are used. */
+static uint64_t faults_of(const struct engine_stats *stats)
+{
+	return stats->faults_read + stats->faults_write + stats->faults_local;
+}
+
+static void pages_read(unsigned pages)
+{
+	for (unsigned page = 0; page < pages; page++)
+		cr_assert_eq(rig_read(&rig, 0, rig_page(1, page)), page);
+}
+
+/* Pages that just fit are never evicted. Some are hidden, on trial, as the cache fills: each of these
+ * costs one local fault when it is used, and then never again, however often all are used. */
 Test(cache, what_fits_stays)
 {
+	struct engine_stats filled, tried, last;
 	unsigned pages;
-	struct engine_stats first, last;
 
 	cache_up(2, 1, 64);
-	pages = (unsigned)limit_pages() / 2;
+	pages = (unsigned)limit_pages() - 16;
 	for (unsigned page = 0; page < pages; page++)
 		rig_write(&rig, 0, rig_page(1, page), page);
-	first = rig_stats(&rig, 0);
+	filled = rig_stats(&rig, 0);
+	pages_read(pages);
+	tried = rig_stats(&rig, 0);
+	cr_expect_gt(tried.cache_spared, 0, "no page was on trial");
+	cr_expect_leq(faults_of(&tried) - faults_of(&filled), pages / 2);
 	for (unsigned round = 0; round < 20; round++)
-		for (unsigned page = 0; page < pages; page++)
-			cr_assert_eq(rig_read(&rig, 0, rig_page(1, page)), page);
+		pages_read(pages);
 	last = rig_stats(&rig, 0);
+	cr_expect_eq(faults_of(&last), faults_of(&tried), "pages were hidden again");
+	cr_expect_eq(last.cache_spared, tried.cache_spared);
 	cr_expect_eq(last.evictions_owned + last.evictions_shared, 0);
-	cr_expect_eq(last.msgs_sent, first.msgs_sent);
+	cr_expect_eq(last.msgs_sent, filled.msgs_sent);
 	cr_expect_eq(last.cache_pages, pages);
 	rig_down(&rig);
 }

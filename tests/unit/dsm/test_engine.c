@@ -4,9 +4,11 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -335,14 +337,45 @@ static void child_main(int port_in, int port_out)
 	pause();
 }
 
-static unsigned frozen_ended;
+static unsigned frozen_ended, frozen_tid;
 
 static void *frozen_main(void *arg)
 {
 	(void)arg;
+	__atomic_store_n(&frozen_tid, (unsigned)syscall(SYS_gettid), __ATOMIC_RELEASE);
 	rig_write(&rig, 0, rig_page(0, 20), 20);
 	__atomic_store_n(&frozen_ended, 1, __ATOMIC_RELEASE);
 	return NULL;
+}
+
+/* A thread's state as /proc has it: R, S, D, ...; 0: there is none. */
+static char thread_state(unsigned tid)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%u/stat", tid);
+	file = fopen(path, "r");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	fclose(file);
+	return state;
+}
+
+/* Waits until the thread of this number sleeps: all it ever waits for is its fault. */
+static void fault_await(const unsigned *tid)
+{
+	cr_assert(rig_until(tid, 1), "the thread never ran");
+	for (unsigned i = 0; i < 20000; i++) {
+		char state = thread_state(__atomic_load_n(tid, __ATOMIC_ACQUIRE));
+
+		if (state == 'S' || state == 'D')
+			return;
+		usleep(1000);
+	}
+	cr_assert_fail("the thread never waited");
 }
 
 /* A page that nobody else wants, even: the fault is taken and never answered. */
@@ -353,7 +386,7 @@ static void expect_frozen(void)
 
 	cr_assert_eq(pthread_create(&thread, NULL, frozen_main, NULL), 0);
 	pthread_detach(thread);
-	usleep(50000);
+	fault_await(&frozen_tid);
 	rig_stats(&rig, 0);
 	cr_assert_not(__atomic_load_n(&frozen_ended, __ATOMIC_ACQUIRE));
 	cr_assert_eq(rig_stats(&rig, 0).faults_write, before, "nothing begins");
@@ -401,8 +434,8 @@ Test(engine, a_killed_peer_is_reported_and_what_is_here_stays)
 /* What the engine's page 0 holds while a raw peer sends. */
 #define RAW_VALUE 7
 
-/* A raw peer that says a right hello, then `bytes`. */
-static void raw_peer(const void *bytes, size_t len)
+/* The connection of a raw peer that has said a right hello. */
+static int raw_join(void)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET,
 				 .sin_port = htons((uint16_t)rig.slice[0].port),
@@ -421,6 +454,15 @@ static void raw_peer(const void *bytes, size_t len)
 	wire_hello_encode(&hello, buf);
 	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
 	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
+	return fd;
+}
+
+/* A raw peer that says a right hello, then `bytes`. */
+static void raw_peer(const void *bytes, size_t len)
+{
+	int fd = raw_join();
+	uint8_t buf[WIRE_HEADER_SIZE];
+
 	/* While the peer is there pages are served. */
 	rig_write(&rig, 0, 0, RAW_VALUE);
 	cr_assert_eq(send(fd, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
@@ -480,4 +522,85 @@ Test(engine, unbidden_data_with_an_old_epoch_is_dropped)
 	cr_assert_eq(rig_read(&rig, 0, 0), RAW_VALUE);
 	cr_assert_eq(rig_stats(&rig, 0).msgs_received, 2);
 	rig_down(&rig);
+}
+
+/* ---- more threads than requests ---- */
+
+#define READERS 4u
+
+static struct reader {
+	pthread_t thread;
+	unsigned page, tid, ended;
+} readers[READERS];
+
+static void *reader_main(void *arg)
+{
+	struct reader *r = arg;
+
+	__atomic_store_n(&r->tid, (unsigned)syscall(SYS_gettid), __ATOMIC_RELEASE);
+	rig_read(&rig, 0, rig_page(1, r->page));
+	r->ended = 1;
+	return NULL;
+}
+
+/* The next read request that the raw peer gets. */
+static struct wire_msg request_next(int fd)
+{
+	struct wire_msg msg = {0};
+	uint8_t buf[WIRE_HEADER_SIZE];
+
+	do {
+		cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
+		cr_assert_eq(wire_msg_decode(buf, sizeof(buf), &msg), 0);
+		cr_assert_eq(msg.payload_len, 0);
+	} while (msg.type != MSG_GET_S);
+	return msg;
+}
+
+/* Grants it with a page of zeroes. */
+static void request_grant(int fd, const struct wire_msg *request)
+{
+	struct wire_msg msg = {
+		.type = MSG_DATA, .flags = MSG_FLAG_ZERO, .epoch = 1, .gfn = request->gfn};
+	uint8_t buf[WIRE_HEADER_SIZE];
+
+	wire_msg_encode(&msg, buf);
+	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
+}
+
+/* Four threads where two requests may be under way: while the home says nothing there are two, and
+ * each that is granted makes room for the next. */
+Test(engine, more_threads_than_requests_wait)
+{
+	struct wire_msg requests[READERS];
+	unsigned asked = 0;
+	int fd;
+
+	rig_init(&rig, 2);
+	rig.config.faulters_max = 1;
+	rig_create(&rig, 0);
+	rig_connect(&rig, 0);
+	fd = raw_join();
+	cr_assert(rig_until(&rig.slice[0].ready, 1));
+	for (unsigned i = 0; i < READERS; i++) {
+		readers[i].page = i;
+		cr_assert_eq(pthread_create(&readers[i].thread, NULL, reader_main, &readers[i]), 0);
+	}
+	requests[asked++] = request_next(fd);
+	requests[asked++] = request_next(fd);
+	for (unsigned i = 0; i < READERS; i++)
+		fault_await(&readers[i].tid);
+	cr_expect_eq(rig_stats(&rig, 0).requests_read, 2, "%lu requests are under way",
+		     (unsigned long)rig_stats(&rig, 0).requests_read);
+	for (unsigned granted = 0; granted < READERS; granted++) {
+		request_grant(fd, &requests[granted]);
+		if (asked < READERS)
+			requests[asked++] = request_next(fd);
+	}
+	for (unsigned i = 0; i < READERS; i++) {
+		pthread_join(readers[i].thread, NULL);
+		cr_assert(readers[i].ended);
+	}
+	rig_down(&rig);
+	close(fd);
 }
