@@ -63,9 +63,11 @@ void criterion_abort_test(void)
 void criterion_skip_test(const char *format, ...)
 {
 	va_list ap;
+	printf("skipped: %s.%s: ", current.test->category, current.test->name);
 	va_start(ap, format);
-	vfprintf(stderr, format, ap);
+	vprintf(format, ap);
 	va_end(ap);
+	putchar('\n');
 	exit(SKIPPED_EXIT);
 }
 
@@ -151,8 +153,17 @@ _Noreturn static void child_run(const struct criterion_test *test, void *param)
 	exit(current.failed ? FAILED_EXIT : 0);
 }
 
-/* One test with one parameter, in a process of its own; true unless it failed. */
-static bool test_run(const struct criterion_test *test, void *param)
+enum result {
+	PASSED,
+	FAILED,
+	SKIPPED,
+	RESULTS
+};
+
+static unsigned results[RESULTS];
+
+/* One test with one parameter, in a process of its own. */
+static enum result test_run(const struct criterion_test *test, void *param)
 {
 	int status = 0;
 	fflush(NULL);
@@ -161,7 +172,7 @@ static bool test_run(const struct criterion_test *test, void *param)
 		child_run(test, param);
 	if (pid < 0 || waitpid(pid, &status, 0) != pid) {
 		perror("plain_runner");
-		return false;
+		return FAILED;
 	}
 	int got_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	int got_exit = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
@@ -173,30 +184,31 @@ static bool test_run(const struct criterion_test *test, void *param)
 	       : passed ? "PASS"
 			: "FAIL",
 	       test->category, test->name, got_signal, got_exit);
-	return passed || skipped;
+	return skipped ? SKIPPED : passed ? PASSED : FAILED;
 }
 
-/* All parameters of one test; how many of them failed. */
-static unsigned test_run_all(const struct criterion_test *test)
+/* All parameters of one test. */
+static void test_run_all(const struct criterion_test *test)
 {
-	unsigned failed = 0;
-	if (test->data->kind_ == CR_TEST_NORMAL)
-		return !test_run(test, NULL);
+	if (test->data->kind_ == CR_TEST_NORMAL) {
+		results[test_run(test, NULL)]++;
+		return;
+	}
 	struct criterion_test_params params = test->data->param_();
 	for (size_t i = 0; i < params.length; i++)
-		failed += !test_run(test, (char *)params.params + i * params.size);
-	return failed;
+		results[test_run(test, (char *)params.params + i * params.size)]++;
 }
 
 int main(void)
 {
-	unsigned failed = 0, run = 0;
 	for (struct criterion_test **t = __start_cr_tst; t < __stop_cr_tst; t++) {
 		if (!*t || (*t)->data->disabled)
 			continue;
-		failed += test_run_all(*t);
-		run++;
+		test_run_all(*t);
 	}
-	printf("%u tests, %u failures\n", run, failed);
-	return failed > 0 || run == 0;
+	printf("%u tests passed, %u failed, %u skipped\n", results[PASSED], results[FAILED],
+	       results[SKIPPED]);
+	if (results[FAILED] > 0 || results[PASSED] + results[SKIPPED] == 0)
+		return 1;
+	return results[PASSED] > 0 ? 0 : SKIPPED_EXIT;
 }

@@ -125,6 +125,21 @@ static int cluster_run(struct run *r)
 	return code;
 }
 
+/* What held without the disturbances that were asked for shows nothing of them. */
+static int disturbances_check(const struct tso_options *o, const struct tso_totals *t)
+{
+	const char *missing = NULL;
+
+	if (o->stop && t->stops == 0)
+		missing = "no slice was stopped";
+	else if ((o->kill || o->cut) && t->kills + t->cuts == 0)
+		missing = o->kill ? "no slice was killed" : "no connection was cut";
+	if (!missing)
+		return TOOL_HOLDS;
+	fprintf(stderr, "pangea-tso: %s: more rounds are needed\n", missing);
+	return TOOL_BROKEN;
+}
+
 int run_all(const struct tso_options *o)
 {
 	struct run r = {.o = o, .start_ns = clock_now_ns(), .random = o->seed};
@@ -135,5 +150,5 @@ int run_all(const struct tso_options *o)
 	if (code == TOOL_HOLDS || code == TOOL_FAILED)
 		report_totals(o, &r.totals, tso_verdict_name(r.verdict),
 			      clock_now_ns() - r.start_ns);
-	return code;
+	return code == TOOL_HOLDS ? disturbances_check(o, &r.totals) : code;
 }

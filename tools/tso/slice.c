@@ -253,6 +253,9 @@ int slice_run(const struct tso_options *o, struct shared *s, unsigned self)
 	int err;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* In a group of its own: one that loses its last tie to a parent while a member is stopped gets
+	 * SIGHUP from the kernel, all of it, and this one would be whatever started the tool. */
+	setpgid(0, 0);
 	snprintf(tag, sizeof(tag), "pangea-tso slice %u", self);
 	/* Losses are wanted here, or the end; the parent judges them. */
 	log_init(tag, LOG_ERROR);

@@ -11,8 +11,6 @@
 #include "tests/unit/softdecode/compare.h"
 #include "tests/unit/softdecode/kernel.h"
 
-#define SKIPPED 77
-
 static void absent_print(const struct comparison *c)
 {
 	for (unsigned n = 0; n <= ZYDIS_MNEMONIC_MAX_VALUE; n++)
@@ -47,10 +45,8 @@ Test(soft_zydis, kernel_text)
 	struct kernel kernel;
 	const char *why = kernel_open(&kernel, path ? path : SOFT_ZYDIS_KERNEL);
 
-	if (why) {
-		printf("skipped: %s\n", why);
-		exit(SKIPPED);
-	}
+	if (why)
+		cr_skip_test("%s", why);
 	cr_assert_not_null(handlers, "the program has no symbols");
 	comparison_init(&c, handlers, 64);
 	for (unsigned n = 0; n < kernel.sections; n++)
