@@ -13,7 +13,7 @@ const char guest_name[] = "splits";
 static const unsigned places[] = {PAGE - 4, PAGE - 1, PAGE - 7, LINE - 4, 2 * PAGE - LINE - 3};
 #define PLACES (sizeof(places) / sizeof(places[0]))
 
-/* What is done to a word; two pages each, so that they do not overlap. */
+/* What is done to a word. */
 enum kind {
 	KIND_ADD,
 	KIND_COMPARE,
@@ -26,14 +26,18 @@ enum kind {
 
 struct state {
 	uint64_t count;
-	uint8_t *on_node[NODES_MAX]; /* KINDS pairs of pages */
+	uint8_t *on_node[NODES_MAX]; /* a pair for each kind and place: none overlap */
 	uint64_t taken[CPUS_MAX];    /* what XCHG gave, less what it put */
 	struct barrier barrier;
 };
 
-static uint8_t *pages_of(const struct state *s, unsigned node, enum kind kind)
+static uint8_t *pages_of(const struct state *s, unsigned node, enum kind kind, unsigned place)
 {
-	return s->on_node[node] + kind * 2 * PAGE;
+	unsigned k = 0;
+
+	while (places[k] != place)
+		k++;
+	return s->on_node[node] + (kind * PLACES + k) * 2 * PAGE;
 }
 
 /* The first byte behind the boundary that a place is before. */
@@ -119,20 +123,20 @@ static void place_count(struct state *s, unsigned node, unsigned place, unsigned
 	unsigned boundary = boundary_of(place);
 	uint64_t value = (i + 1) * 1000 + self;
 
-	add_ten(pages_of(s, node, KIND_ADD) + place);
-	plain_turn(pages_of(s, node, KIND_ADD) + boundary);
-	add_compare(pages_of(s, node, KIND_COMPARE) + place);
-	add_compare8(pages_of(s, node, KIND_COMPARE) + place);
-	bit_turn(pages_of(s, node, KIND_BITS) + place, self);
+	add_ten(pages_of(s, node, KIND_ADD, place) + place);
+	plain_turn(pages_of(s, node, KIND_ADD, place) + boundary);
+	add_compare(pages_of(s, node, KIND_COMPARE, place) + place);
+	add_compare8(pages_of(s, node, KIND_COMPARE, place) + place);
+	bit_turn(pages_of(s, node, KIND_BITS, place) + place, self);
 	s->taken[self] -= value;
 	__asm__ volatile("xchgq %0, (%1)"
 			 : "+r"(value)
-			 : "r"(pages_of(s, node, KIND_EXCHANGE) + place)
+			 : "r"(pages_of(s, node, KIND_EXCHANGE, place) + place)
 			 : "memory");
 	s->taken[self] += value;
-	__asm__ volatile("lock incl (%0)" ::"r"(pages_of(s, node, KIND_FOUR) + boundary - 2)
+	__asm__ volatile("lock incl (%0)" ::"r"(pages_of(s, node, KIND_FOUR, place) + boundary - 2)
 			 : "memory", "cc");
-	__asm__ volatile("lock incw (%0)" ::"r"(pages_of(s, node, KIND_TWO) + boundary - 1)
+	__asm__ volatile("lock incw (%0)" ::"r"(pages_of(s, node, KIND_TWO, place) + boundary - 1)
 			 : "memory", "cc");
 }
 
@@ -153,7 +157,7 @@ static void expect(const struct state *s, unsigned node, unsigned k, enum kind k
 {
 	uint64_t value;
 
-	__builtin_memcpy(&value, pages_of(s, node, kind) + at, sizeof(value));
+	__builtin_memcpy(&value, pages_of(s, node, kind, places[k]) + at, sizeof(value));
 	if ((value & mask) != expected)
 		fail("node %u, operand at %u, kind %d: %lx, not %lx", node, places[k], (int)kind,
 		     value & mask, expected);
@@ -164,7 +168,8 @@ static uint64_t exchanged(const struct state *s, unsigned node, unsigned k)
 {
 	uint64_t value;
 
-	__builtin_memcpy(&value, pages_of(s, node, KIND_EXCHANGE) + places[k], sizeof(value));
+	__builtin_memcpy(&value, pages_of(s, node, KIND_EXCHANGE, places[k]) + places[k],
+			 sizeof(value));
 	return value;
 }
 
@@ -176,7 +181,7 @@ int main(void)
 	s->count = arg_number("count", COUNT_DEFAULT);
 	total = s->count * machine.cpus;
 	for (unsigned i = 0; i < machine.nodes; i++)
-		s->on_node[i] = node_alloc(i, KINDS * 2 * PAGE);
+		s->on_node[i] = node_alloc(i, KINDS * PLACES * 2 * PAGE);
 	barrier_init(&s->barrier, machine.cpus);
 	start = ticks_now();
 	team_run(machine.cpus, count_all, s);
