@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "base/log_sink.h"
 
 static char log_tag[64] = "pangea";
 static enum log_level log_threshold = LOG_INFO;
@@ -18,6 +19,7 @@ void log_init(const char *tag, enum log_level threshold)
 {
 	snprintf(log_tag, sizeof(log_tag), "%s", tag);
 	log_threshold = threshold;
+	log_sink_open();
 }
 
 int log_level_parse(const char *name)
@@ -44,9 +46,7 @@ static void line_write(enum log_level level, const char *fmt, va_list ap)
 	if (n > 0)
 		used = used + (size_t)n < room ? used + (size_t)n : room - 1;
 	line[used++] = '\n';
-	if (write(STDERR_FILENO, line, used) < 0) {
-		/* Nowhere left to say it. */
-	}
+	log_sink_write(line, used);
 }
 
 void log_line(enum log_level level, const char *fmt, ...)

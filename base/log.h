@@ -12,11 +12,13 @@ enum log_level {
 	LOG_DEBUG
 };
 
-/* Sets the process's tag ("pangead node0") and threshold; call once, before threads start. */
+/* Sets the process's tag ("pangead node0") and threshold, and looks what stderr is; before threads
+ * start. */
 void log_init(const char *tag, enum log_level threshold);
 /* Parses "error", "warn", "info" or "debug"; returns the level, or -EINVAL. */
 int log_level_parse(const char *name);
-/* Writes one line with a single write(2); any thread. Never fails: a full stderr loses the line. */
+/* Writes one line with a single write(2); any thread. Never fails and never waits for a reader: a
+ * full stderr loses the line, and the next one is preceded by the number of those lost. */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)

@@ -137,6 +137,20 @@ def check_pure(top):
                 yield f"{path}:{number}: the protocol core does no I/O: {line.strip()}"
 
 
+# A slice's real-time engine thread waits for the locks of these folders: see base/lock.h.
+LOCK_FOLDERS = ("dsm/", "vmm/")
+LOCK_CALLS = re.compile(r"\b(pthread_mutex_init|pthread_cond_init|PTHREAD_\w+_INITIALIZER)\b")
+
+
+def check_locks(top):
+    for path in filter(is_c, tree_files(top)):
+        if not path.startswith(LOCK_FOLDERS):
+            continue
+        for number, line in enumerate(code_only(text_of(top, path)).split("\n"), 1):
+            if LOCK_CALLS.search(line):
+                yield f"{path}:{number}: locks are made by base/lock.h: {line.strip()}"
+
+
 def header_problem(lines, comment):
     """What is wrong with a file's first lines, given the start of a comment; None if nothing."""
     if lines and lines[0].startswith("#!"):
@@ -231,6 +245,7 @@ def check_scripts(top):
 CHECKS = {
     "includes": check_includes,
     "pure": check_pure,
+    "locks": check_locks,
     "headers": check_headers,
     "length": check_length,
     "format": check_format,
@@ -253,6 +268,8 @@ SEEDS = [
     ("pure", "dsm/protocol/protocol_a.c", GOOD + "#include <stdlib.h>\n", "may not include <stdlib.h>"),
     ("pure", "dsm/protocol/protocol_a.h", GOOD + '#include "base/clock.h"\n', "may not include"),
     ("pure", "dsm/protocol/protocol_a.c", GOOD + "int f(void)\n{\n\treturn malloc(1);\n}\n", "does no I/O"),
+    ("locks", "vmm/machine/a.c", GOOD + "int f(void)\n{\n\tpthread_mutex_init(m, NULL);\n}\n",
+     "made by base/lock.h"),
     ("headers", "base/a.c", "int a;\n", "SPDX"),
     ("headers", "base/a.c", "/* SPDX-License-Identifier: Apache-2.0 */\nint a;\n", "job"),
     ("headers", "deploy/a", "#!/bin/sh\necho\n", "SPDX"),
@@ -271,6 +288,7 @@ CLEAN = [
     ("includes", "tests/unit/a.c", GOOD + '#include "vmm/cpu/soft/soft.h"\n'),
     ("pure", "dsm/engine/engine.c", GOOD + "#include <uv.h>\n"),
     ("pure", "dsm/protocol/protocol_a.c", GOOD + '#include "transport/wire.h"\n/* malloc( */\n'),
+    ("locks", "base/lock.c", GOOD + "int f(void)\n{\n\tpthread_mutex_init(m, NULL);\n}\n"),
     ("length", "base/a.c", GOOD + "int f(void)\n{\n" + "\tg();\n" * 68 + "}\n"),
     ("length", "base/a.c", GOOD + "int t[] = {\n" + "\t1,\n" * 100 + "};\n"),
 ]

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/lock.h"
+
 #define VERSION (0x20u | (LAYOUT_IOAPIC_PINS - 1) << 16)
 
 #define RTE_VECTOR(rte)	  ((uint8_t)(rte))
@@ -21,7 +23,7 @@ int ioapic_init(struct ioapic *io, void (*send)(void *ctx, const struct ipi *ipi
 	io->id = LAYOUT_IOAPIC_ID;
 	for (pin = 0; pin < LAYOUT_IOAPIC_PINS; pin++)
 		io->rte[pin] = RTE_MASKED;
-	return -pthread_mutex_init(&io->lock, NULL);
+	return lock_init(&io->lock);
 }
 
 void ioapic_destroy(struct ioapic *io)

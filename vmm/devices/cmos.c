@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/lock.h"
 #include "vmm/boot/layout.h"
 
 enum cmos_register {
@@ -36,7 +37,7 @@ int cmos_init(struct cmos *c, time_t (*now)(void *ctx), void *ctx)
 	memset(c, 0, sizeof(*c));
 	c->now = now ? now : host_now;
 	c->ctx = ctx;
-	return -pthread_mutex_init(&c->lock, NULL);
+	return lock_init(&c->lock);
 }
 
 void cmos_destroy(struct cmos *c)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "vmm/boot/layout.h"
 
 /* SLEEP_CONTROL (ACPI 6.4, 4.8.3.7). */
@@ -33,7 +34,7 @@ int power_init(struct power *p, void (*end)(void *ctx, enum exit_code reason, co
 	p->end = end;
 	p->gave_up = gave_up;
 	p->ctx = ctx;
-	return -pthread_mutex_init(&p->lock, NULL);
+	return lock_init(&p->lock);
 }
 
 void power_destroy(struct power *p)

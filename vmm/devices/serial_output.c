@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "vmm/devices/serial_parts.h"
 
 /* The first byte waits this long for company, so that a line costs one call, not eighty. */
@@ -20,13 +21,13 @@ int serial_init(struct serial *s, const struct serial_config *config)
 	memset(s, 0, sizeof(*s));
 	s->config = *config;
 	s->dll = 1; /* 115200 baud */
-	err = pthread_mutex_init(&s->lock, NULL);
+	err = lock_init(&s->lock);
 	if (err)
-		return -err;
-	err = pthread_mutex_init(&s->drain_lock, NULL);
+		return err;
+	err = lock_init(&s->drain_lock);
 	if (err)
 		goto fail_lock;
-	err = pthread_cond_init(&s->out_more, NULL);
+	err = lock_cond_init(&s->out_more);
 	if (err)
 		goto fail_drain;
 	return 0;
@@ -34,7 +35,7 @@ fail_drain:
 	pthread_mutex_destroy(&s->drain_lock);
 fail_lock:
 	pthread_mutex_destroy(&s->lock);
-	return -err;
+	return err;
 }
 
 void serial_destroy(struct serial *s)
@@ -89,9 +90,9 @@ void serial_drain(struct serial *s)
 	struct timespec until;
 	size_t len;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += DRAIN_LOCK_S;
-	if (pthread_mutex_timedlock(&s->drain_lock, &until))
+	if (pthread_mutex_clocklock(&s->drain_lock, CLOCK_MONOTONIC, &until))
 		return;
 	while ((len = out_take(s, buf)) > 0)
 		s->config.output(s->config.ctx, buf, len);

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "vmm/machine/machine_parts.h"
 
 /*
@@ -23,7 +24,7 @@ int machine_clock_create(struct machine *m, const struct machine_config *c)
 	guest_clock_init(&m->clock, source, origin_ns, 0);
 	clock_sync_init(&m->clock_sync);
 	m->clock_sync.offset_ns = -(int64_t)origin_ns;
-	return -pthread_mutex_init(&m->clock_lock, NULL);
+	return lock_init(&m->clock_lock);
 }
 
 void machine_clock_destroy(struct machine *m)

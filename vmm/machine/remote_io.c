@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 
 struct remote_slot {
@@ -18,20 +19,15 @@ struct remote_slot {
 
 static int slots_init(struct remote_io *r)
 {
-	pthread_condattr_t attr;
 	unsigned i;
-	int err = pthread_condattr_init(&attr);
+	int err = 0;
 
-	if (err)
-		return -err;
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	for (i = 0; i < r->vcpus && !err; i++)
-		err = pthread_cond_init(&r->slots[i].done, &attr);
+		err = lock_cond_init(&r->slots[i].done);
 	if (err)
 		while (--i)
 			pthread_cond_destroy(&r->slots[i - 1].done);
-	pthread_condattr_destroy(&attr);
-	return -err;
+	return err;
 }
 
 int remote_io_init(struct remote_io *r, unsigned first_vcpu, unsigned vcpus)
@@ -45,7 +41,7 @@ int remote_io_init(struct remote_io *r, unsigned first_vcpu, unsigned vcpus)
 	r->slots = calloc(vcpus + 1, sizeof(*r->slots));
 	if (!r->slots)
 		return -ENOMEM;
-	err = -pthread_mutex_init(&r->lock, NULL);
+	err = lock_init(&r->lock);
 	if (err)
 		goto fail_slots;
 	err = slots_init(r);

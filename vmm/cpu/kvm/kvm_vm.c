@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "vmm/cpu/kvm/kvm_parts.h"
 
@@ -247,7 +248,11 @@ int kvm_vm_create(uint8_t *ram, uint64_t ram_end, void **out)
 		return -ENOMEM;
 	vm->dev_fd = vm->vm_fd = -1;
 	vm->ram_end = ram_end;
-	pthread_mutex_init(&vm->lock, NULL);
+	err = lock_init(&vm->lock);
+	if (err) {
+		free(vm);
+		return err;
+	}
 	err = vm_setup(vm, ram);
 	if (err)
 		kvm_vm_destroy(vm);
