@@ -182,6 +182,29 @@ static int inproc_send(struct transport *t, unsigned peer, const struct wire_msg
 	return 0;
 }
 
+static unsigned inproc_backlog(const struct transport *t, unsigned peer)
+{
+	const struct inproc *port = (const struct inproc *)t;
+	struct inproc_hub *hub = port->hub;
+	unsigned count;
+
+	if (peer >= hub->slices || port->closed || port->peers[peer] != INPROC_UP)
+		return 0;
+	pthread_mutex_lock(&hub->lock);
+	count = link_of(hub, port->config.hello.slice, peer)->count;
+	pthread_mutex_unlock(&hub->lock);
+	return count;
+}
+
+static void inproc_refuse(struct transport *t, unsigned peer, int err, const char *why)
+{
+	struct inproc *port = (struct inproc *)t;
+
+	(void)why; /* peer_lost says err's text */
+	if (peer < port->hub->slices && !port->closed && port->peers[peer] == INPROC_UP)
+		peer_end(port, peer, err);
+}
+
 static const struct transport_stats *inproc_stats(const struct transport *t)
 {
 	return &((const struct inproc *)t)->stats;
@@ -360,6 +383,8 @@ static const struct transport_ops inproc_ops = {
 	.name = "inproc",
 	.connect = inproc_connect,
 	.send = inproc_send,
+	.backlog = inproc_backlog,
+	.refuse = inproc_refuse,
 	.stats = inproc_stats,
 	.close = inproc_close,
 };

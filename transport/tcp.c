@@ -6,18 +6,38 @@
 #include "base/log.h"
 #include "transport/tcp_parts.h"
 
-static int tcp_send(struct transport *t, unsigned peer, const struct wire_msg *msg,
-		    const void *payload, bool copy_payload)
+/* The connection to a peer that is up, or NULL. */
+static struct conn *conn_up(const struct tcp *tcp, unsigned peer)
 {
-	struct tcp *tcp = (struct tcp *)t;
 	struct conn *conn;
 
 	if (peer >= tcp->config.hello.slices || tcp->closed)
-		return -ENOTCONN;
+		return NULL;
 	conn = tcp->peers[peer].conn;
-	if (!conn || conn->state != CONN_UP)
-		return -ENOTCONN;
-	return conn_send(conn, msg, payload, copy_payload);
+	return conn && conn->state == CONN_UP ? conn : NULL;
+}
+
+static int tcp_send(struct transport *t, unsigned peer, const struct wire_msg *msg,
+		    const void *payload, bool copy_payload)
+{
+	struct conn *conn = conn_up((struct tcp *)t, peer);
+
+	return conn ? conn_send(conn, msg, payload, copy_payload) : -ENOTCONN;
+}
+
+static unsigned tcp_backlog(const struct transport *t, unsigned peer)
+{
+	const struct conn *conn = conn_up((const struct tcp *)t, peer);
+
+	return conn ? conn->tx.count : 0;
+}
+
+static void tcp_refuse(struct transport *t, unsigned peer, int err, const char *why)
+{
+	struct conn *conn = conn_up((struct tcp *)t, peer);
+
+	if (conn)
+		conn_close(conn, err, "slice %u was refused: %s", peer, why);
 }
 
 static const struct transport_stats *tcp_stats(const struct transport *t)
@@ -53,6 +73,8 @@ static const struct transport_ops tcp_ops = {
 	.name = "tcp",
 	.connect = tcp_connect,
 	.send = tcp_send,
+	.backlog = tcp_backlog,
+	.refuse = tcp_refuse,
 	.stats = tcp_stats,
 	.close = tcp_close,
 };

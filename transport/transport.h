@@ -70,6 +70,13 @@ struct transport_ops {
 	 */
 	int (*send)(struct transport *t, unsigned peer, const struct wire_msg *msg,
 		    const void *payload, bool copy_payload);
+	/* Messages that wait for the peer's socket; 0 too if it is not up. */
+	unsigned (*backlog)(const struct transport *t, unsigned peer);
+	/*
+	 * Closes the connection to a peer that did what it must not; why is a sentence. on_lost
+	 * follows from the loop, never from within, with err. Nothing if it is not up.
+	 */
+	void (*refuse)(struct transport *t, unsigned peer, int err, const char *why);
 	const struct transport_stats *(*stats)(const struct transport *t);
 	/* Closes every connection; the memory is freed when the loop has run the close callbacks.
 	 * No callback after this returns. */

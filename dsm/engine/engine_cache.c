@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The limit on the memory of remote pages: which pages are given back to their homes, and when. */
 #include <errno.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -114,15 +113,24 @@ void engine_cache_destroy(struct engine *e)
 
 static enum cache_list list_of(const struct engine *e, const struct cache_page *page)
 {
-	const char *state = protocol_page_state(e->protocol, page->gfn);
-
-	if (strcmp(state, "S") == 0 || strcmp(state, "M") == 0)
+	switch (protocol_state(e->protocol, page->gfn)) {
+	case PAGE_S:
+	case PAGE_M:
 		return page->list == CACHE_TRIAL ? CACHE_TRIAL : CACHE_ACTIVE;
-	if (strcmp(state, "I") == 0)
+	case PAGE_I:
 		return CACHE_STALE;
-	if (strcmp(state, "SI") == 0 || strcmp(state, "MI") == 0 || strcmp(state, "II") == 0 ||
-	    strcmp(state, "T") == 0)
+	case PAGE_SI:
+	case PAGE_MI:
+	case PAGE_II:
 		return CACHE_EVICTING;
+	case PAGE_IS:
+	case PAGE_IM:
+	case PAGE_IMA:
+	case PAGE_SM:
+	case PAGE_SMA:
+	case PAGE_STATES:
+		break;
+	}
 	return CACHE_BUSY;
 }
 
@@ -225,7 +233,7 @@ static bool trial_begin(struct engine *e, uint64_t now_ns)
 /* Evicts this page, or if it cannot go now, gives it another round. */
 static bool page_evict(struct engine *e, struct cache_page *page, uint64_t now_ns)
 {
-	bool owned = strcmp(protocol_page_state(e->protocol, page->gfn), "M") == 0;
+	bool owned = protocol_state(e->protocol, page->gfn) == PAGE_M;
 
 	if (!page_spared(e, page, now_ns))
 		engine_evict(e, page->gfn);

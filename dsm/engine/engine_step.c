@@ -9,18 +9,25 @@
 #include "base/log.h"
 #include "dsm/engine/engine_parts.h"
 
-/* The host could not do a page operation: this slice's memory can no longer be trusted to work. */
-static void page_operation_failed(struct engine *e, const char *what, uint64_t gfn, int err)
+void engine_host_failed(struct engine *e, const char *what, int err)
 {
-	char why[128];
+	char why[160];
 
 	if (e->failed)
 		return;
 	e->failed = true;
-	snprintf(why, sizeof(why), "this host cannot %s guest page 0x%llx: %s", what,
-		 (unsigned long long)gfn, error_text(err));
+	snprintf(why, sizeof(why), "%s: %s", what, error_text(err));
 	log_error("%s", why);
 	e->config.callbacks.on_peer_lost(e->config.callbacks.ctx, e->config.self, err, why);
+}
+
+static void page_operation_failed(struct engine *e, const char *what, uint64_t gfn, int err)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "this host cannot %s guest page 0x%llx", what,
+		 (unsigned long long)gfn);
+	engine_host_failed(e, text, err);
 }
 
 /* A page was mapped: the faults on it that were under way are over. */
@@ -116,13 +123,16 @@ void engine_frame_drop(struct engine *e, uint64_t gfn)
  */
 static int page_wake(struct engine *e, uint64_t gfn)
 {
-	const char *state = protocol_page_state(e->protocol, gfn);
-
-	if (strcmp(state, "M") == 0)
+	switch (protocol_state(e->protocol, gfn)) {
+	case PAGE_M:
 		return pages_map_exclusive(e->pages, gfn);
-	if (strcmp(state, "S") == 0 || strcmp(state, "SM") == 0 || strcmp(state, "SMA") == 0)
+	case PAGE_S:
+	case PAGE_SM:
+	case PAGE_SMA:
 		return pages_map_shared(e->pages, gfn);
-	return pages_wake(e->pages, gfn);
+	default:
+		return pages_wake(e->pages, gfn);
+	}
 }
 
 static void page_send(struct engine *e, const struct protocol_action *action)
@@ -146,16 +156,27 @@ static void page_send(struct engine *e, const struct protocol_action *action)
 	(void)t->ops->send(t, action->to, &msg, frame, copy);
 }
 
-static void violation_log(struct engine *e, const struct protocol_action *action)
+/*
+ * The slice that broke the protocol loses its connection. If that is who sent the message of this
+ * step, engine_message tells the transport; but the message may also have set off a request of
+ * another slice that waited here, and that one may wait on and never send again. Our own requests
+ * are right: what spoils one is the message of this step.
+ */
+static void violation_act(struct engine *e, const struct protocol_event *event,
+			  const struct protocol_action *action)
 {
-	uint64_t bit = UINT64_C(1) << action->to;
+	unsigned from = event->type == EVENT_MESSAGE ? event->from : e->config.self;
+	unsigned guilty = action->to == e->config.self ? from : action->to;
+	uint64_t bit = UINT64_C(1) << guilty;
 
 	if (e->violators & bit)
 		return;
 	e->violators |= bit;
+	if (guilty != from)
+		e->transport->ops->refuse(e->transport, guilty, -PANGEA_EPROTOCOL, action->why);
 	log_error(
 		"slice %u broke the coherence protocol: %s (%s for page 0x%llx, which is %s here)",
-		action->to, action->why, wire_type_name(action->msg.type),
+		guilty, action->why, wire_type_name(action->msg.type),
 		(unsigned long long)action->msg.gfn,
 		protocol_page_state(e->protocol, action->msg.gfn));
 }
@@ -167,7 +188,8 @@ static void page_lost(struct engine *e, uint64_t gfn)
 			 (unsigned long long)gfn);
 }
 
-static void action_execute(struct engine *e, const struct protocol_action *action)
+static void action_execute(struct engine *e, const struct protocol_event *event,
+			   const struct protocol_action *action)
 {
 	uint64_t gfn = action->gfn;
 	int err;
@@ -214,7 +236,7 @@ static void action_execute(struct engine *e, const struct protocol_action *actio
 		page_lost(e, gfn);
 		break;
 	case ACTION_VIOLATION:
-		violation_log(e, action);
+		violation_act(e, event, action);
 		break;
 	}
 }
@@ -230,7 +252,7 @@ static int engine_step(struct engine *e, const struct protocol_event *event)
 	engine_holds_trim(e);
 	err = protocol_step(e->protocol, event, &e->actions);
 	for (unsigned i = 0; i < e->actions.count && !e->failed; i++)
-		action_execute(e, &e->actions.list[i]);
+		action_execute(e, event, &e->actions.list[i]);
 	engine_page_counts_learn(e, event);
 	if (e->cache)
 		engine_cache_sync(e, event->gfn);
@@ -252,12 +274,12 @@ int engine_pin(struct engine *e, uint64_t gfn, bool pinned)
 	return engine_step(e, &event);
 }
 
-static int fault_step(struct engine *e, const struct pending_fault *fault)
+static int fault_step(struct engine *e, const struct pending_fault *fault, uint64_t now_ns)
 {
 	struct protocol_event event = {
 		.type = fault->write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ,
 		.gfn = fault->gfn,
-		.now_ns = fault->start_ns,
+		.now_ns = now_ns,
 	};
 
 	return engine_step(e, &event);
@@ -297,25 +319,25 @@ static bool faults_mark_remote(struct engine *e, uint64_t gfn)
 /* May the fault be taken for a write, since the last reads of this page became writes? */
 static bool fault_will_write(struct engine *e, const struct page_fault *fault)
 {
-	const char *state = protocol_page_state(e->protocol, fault->gfn);
+	enum page_state state = protocol_state(e->protocol, fault->gfn);
 
 	if (!fault->write)
-		return strcmp(state, "I") == 0 && engine_predict_write(e, fault->gfn);
-	if (strcmp(state, "S") == 0)
+		return state == PAGE_I && engine_predict_write(e, fault->gfn);
+	if (state == PAGE_S)
 		engine_predict_learn(e, fault->gfn);
 	return true;
 }
 
 /* Where remote pages are limited, they need room before they are asked for. */
-static int fault_begin(struct engine *e, const struct pending_fault *fault)
+static int fault_begin(struct engine *e, const struct pending_fault *fault, uint64_t now_ns)
 {
 	int err;
 
 	if (!e->cache)
-		return fault_step(e, fault);
+		return fault_step(e, fault, now_ns);
 	if (!engine_cache_admit(e, fault->gfn))
 		return -EAGAIN;
-	err = fault_step(e, fault);
+	err = fault_step(e, fault, now_ns);
 	engine_cache_balance(e); /* while the answer is on its way */
 	return err;
 }
@@ -335,7 +357,7 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 	/* Who waits for room comes first. */
 	if (e->cache && e->waiting.count > 0)
 		engine_retry(e);
-	err = fault_begin(e, &pending);
+	err = fault_begin(e, &pending, now_ns);
 	if (faults_mark_remote(e, fault->gfn) && err == 0)
 		pages_touch_frame(e->pages, fault->gfn); /* while the answer is on its way */
 	if (err == -EAGAIN) {
@@ -343,8 +365,7 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 		if (e->cache)
 			engine_cache_wait(e);
 	} else if (err && err != -EOWNERDEAD) { /* that one waits for the end of the VM */
-		log_error("a fault outside of guest memory: page 0x%llx",
-			  (unsigned long long)fault->gfn);
+		engine_host_failed(e, "the host told of a fault that is not in guest memory", err);
 	}
 }
 
@@ -355,7 +376,8 @@ void engine_retry(struct engine *e)
 	while (waiting->count > 0) {
 		struct pending_fault fault = waiting->list[0];
 
-		if (fault_begin(e, &fault) == -EAGAIN)
+		/* Now: a hold time counts from when the page comes, not from when it was missed. */
+		if (fault_begin(e, &fault, clock_now_ns()) == -EAGAIN)
 			return;
 		waiting->count--;
 		memmove(waiting->list, waiting->list + 1, waiting->count * sizeof(fault));

@@ -242,6 +242,11 @@ const struct protocol_stats *protocol_stats(const struct protocol *p)
 	return &p->stats;
 }
 
+enum page_state protocol_state(const struct protocol *p, uint64_t gfn)
+{
+	return gfn < p->config.gfns ? page_state(p, gfn) : PAGE_I;
+}
+
 const char *protocol_page_state(const struct protocol *p, uint64_t gfn)
 {
 	return gfn < p->config.gfns ? page_state_name(page_state(p, gfn)) : "?";

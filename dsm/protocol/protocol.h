@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/limits.h"
+#include "dsm/protocol/protocol_table.h" /* enum page_state */
 #include "transport/wire.h" /* struct wire_msg and the message types; wire.h does no I/O */
 
 /*
@@ -198,7 +199,9 @@ bool protocol_awaits_page(const struct protocol *p, unsigned from, const struct 
 const struct protocol_stats *protocol_stats(const struct protocol *p);
 /* The slice that is gfn's home, or SLICE_NONE (with a wide table SLICE_NONE_WIDE). */
 unsigned protocol_home(const struct protocol *p, uint64_t gfn);
-/* Slice-side state of gfn as text ("I", "S", "M", "IS", ...), for traces. */
+/* Slice-side state of gfn; a gfn that is beyond the last one is invalid. */
+enum page_state protocol_state(const struct protocol *p, uint64_t gfn);
+/* The same as text ("I", "S", "M", "IS", ...), for traces. */
 const char *protocol_page_state(const struct protocol *p, uint64_t gfn);
 
 #endif
