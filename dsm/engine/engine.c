@@ -2,11 +2,13 @@
 /* The engine's life: creation, start, connecting, end. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "dsm/engine/engine_parts.h"
 
@@ -78,6 +80,12 @@ static bool config_valid(const struct engine_config *config)
 	       config->callbacks.on_machine_msg && config->callbacks.on_peer_lost;
 }
 
+static void addresses_free(struct engine *e)
+{
+	for (unsigned i = 0; i < e->config.slices; i++)
+		free(e->addresses[i]);
+}
+
 /* Everything but the loop and what hangs on it. */
 static void memory_free(struct engine *e)
 {
@@ -99,6 +107,7 @@ static void memory_free(struct engine *e)
 	free(e->timing.list);
 	free(e->posts);
 	free(e->scratch);
+	addresses_free(e);
 	pthread_cond_destroy(&e->answered);
 	pthread_mutex_destroy(&e->lock);
 	free(e);
@@ -136,15 +145,16 @@ static int parts_create(struct engine *e)
 	return err;
 }
 
-/* A vCPU thread that holds it is lifted to the engine's priority while the engine waits for it. */
-static void lock_init(pthread_mutex_t *lock)
+static int locks_create(struct engine *e)
 {
-	pthread_mutexattr_t attr;
+	int err = lock_init(&e->lock);
 
-	pthread_mutexattr_init(&attr);
-	pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
-	pthread_mutex_init(lock, &attr);
-	pthread_mutexattr_destroy(&attr);
+	if (err)
+		return err;
+	err = lock_cond_init(&e->answered);
+	if (err)
+		pthread_mutex_destroy(&e->lock);
+	return err;
 }
 
 int engine_create(const struct engine_config *config, unsigned *port_out, struct engine **out)
@@ -161,8 +171,11 @@ int engine_create(const struct engine_config *config, unsigned *port_out, struct
 	e->epoch = config->epoch;
 	e->timer_fd = -1;
 	e->wake_fd = -1;
-	lock_init(&e->lock);
-	pthread_cond_init(&e->answered, NULL);
+	err = locks_create(e);
+	if (err) {
+		free(e);
+		return err;
+	}
 	err = parts_create(e);
 	if (err)
 		goto fail_memory;
@@ -193,22 +206,45 @@ int engine_start(struct engine *e)
 	return -err;
 }
 
+/* The engine's own copies: its thread may come to them when the caller has given up waiting. */
+static int addresses_copy(struct engine *e, const char *const *addresses)
+{
+	for (unsigned i = 0; i < e->config.slices; i++) {
+		e->addresses[i] = addresses[i] ? strdup(addresses[i]) : NULL;
+		if (addresses[i] && !e->addresses[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Waits until the engine thread has answered. The lock is held. */
+static int answer_wait(struct engine *e)
+{
+	uint64_t deadline_ns = clock_now_ns() + ANSWER_TIMEOUT_S * NS_PER_S;
+	struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
+				 .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+
+	while (!e->command.connect_done)
+		if (pthread_cond_timedwait(&e->answered, &e->lock, &until) == ETIMEDOUT)
+			return -ETIMEDOUT;
+	return e->command.result;
+}
+
 int engine_connect(struct engine *e, const char *const *addresses)
 {
-	struct timespec deadline;
-	int err = 0;
+	int err;
 
-	if (!e->started)
+	if (!e->started || e->addresses_taken)
 		return -EINVAL;
-	clock_gettime(CLOCK_REALTIME, &deadline);
-	deadline.tv_sec += ANSWER_TIMEOUT_S;
+	e->addresses_taken = true;
+	err = addresses_copy(e, addresses);
+	if (err)
+		return err;
 	pthread_mutex_lock(&e->lock);
-	e->command = (struct command){.connect_wanted = true, .addresses = addresses};
+	e->command = (struct command){.connect_wanted = true};
 	engine_wake(e);
-	while (!e->command.connect_done && !err)
-		err = pthread_cond_timedwait(&e->answered, &e->lock, &deadline);
+	err = answer_wait(e);
 	e->command.connect_wanted = false;
-	err = err ? -err : e->command.result;
 	pthread_mutex_unlock(&e->lock);
 	return err;
 }

@@ -24,6 +24,13 @@ struct engine_callbacks {
 	int (*on_machine_msg)(void *ctx, unsigned from, const struct wire_msg *msg,
 			      const void *payload);
 	/*
+	 * What the owner keeps for the engine to take when it can, after engine_ring: fills one
+	 * machine message for one of these slices (a bit set: those that are up or lost and whose
+	 * connection has room) and gives true, or gives false: nothing for them. It has no payload.
+	 * May be NULL.
+	 */
+	bool (*next_post)(void *ctx, uint64_t slices, unsigned *to, struct wire_msg *msg);
+	/*
 	 * The peer is gone (why is a sentence); or, with this slice's own index, this host refused
 	 * a page operation. From then on no page is fetched or given up: copies that are here may
 	 * be used, every other access waits for ever. So the vCPUs are to be stopped, and the VM
@@ -129,11 +136,18 @@ int engine_locked(struct engine *engine, struct locked_access *access);
 
 /*
  * Sends a machine message to a slice (itself included: it loops back through the engine thread).
- * Any thread; never blocks. payload (at most WIRE_PAYLOAD_MAX) is copied. -ENOBUFS when the
+ * Any thread; never blocks; in order. payload (at most WIRE_PAYLOAD_MAX) is copied. -ENOBUFS when the
  * queue's limit is reached, -ENOTCONN if the peer is gone.
  */
 int engine_post(struct engine *engine, unsigned to, const struct wire_msg *msg,
 		const void *payload);
+
+/*
+ * next_post has something. Any thread; never blocks; rings that the engine has not heard yet are
+ * one. For what may come faster than it can be sent, and needs no queue: it is asked for a few at a
+ * time, after the faults and messages that have come, and not for a peer that does not keep up.
+ */
+void engine_ring(struct engine *engine);
 
 /*
  * A clock that all slices share is this host's monotonic clock plus offset_ns, or about that. Any

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -14,19 +15,38 @@
 #include "base/log.h"
 #include "dsm/engine/engine_parts.h"
 
+/*
+ * False: the handle gives an error, and would give it again and again. It is watched no longer, and
+ * the slice has failed, since nothing that it waits for there will come.
+ */
+static bool handle_works(struct engine *e, uv_poll_t *poll, int status, const char *what)
+{
+	char text[96];
+
+	if (status >= 0)
+		return true;
+	uv_poll_stop(poll);
+	snprintf(text, sizeof(text), "this host no longer tells the engine of %s", what);
+	engine_host_failed(e, text, status);
+	return false;
+}
+
 static void on_fault(uv_poll_t *poll, int status, int events)
 {
 	struct engine *e = poll->data;
 
-	(void)status;
 	(void)events;
+	if (!handle_works(e, poll, status, "page faults"))
+		return;
 	for (int turn = 0; turn < FAULT_READS_PER_TURN; turn++) {
 		struct page_fault faults[PAGE_FAULTS_MAX];
 		int count = pages_read_faults(e->pages, faults);
 		uint64_t now_ns = clock_now_ns();
 
-		if (count < 0)
-			log_error("reading faults failed: %s", error_text(count));
+		if (count < 0) {
+			(void)handle_works(e, poll, count, "page faults");
+			return;
+		}
 		for (int i = 0; i < count; i++)
 			engine_fault(e, &faults[i], now_ns);
 		if (count < PAGE_FAULTS_MAX)
@@ -36,9 +56,9 @@ static void on_fault(uv_poll_t *poll, int status, int events)
 
 static void on_timer(uv_poll_t *poll, int status, int events)
 {
-	(void)status;
 	(void)events;
-	engine_holds_run(poll->data);
+	if (handle_works(poll->data, poll, status, "hold times"))
+		engine_holds_run(poll->data);
 }
 
 void engine_settle(struct engine *e)
@@ -103,8 +123,9 @@ static void on_wake(uv_poll_t *poll, int status, int events)
 	struct command command;
 	uint64_t count;
 
-	(void)status;
 	(void)events;
+	if (!handle_works(e, poll, status, "other threads"))
+		return;
 	if (read(e->wake_fd, &count, sizeof(count)) < 0)
 		return;
 	if (command_take(e, &command)) {
@@ -112,18 +133,22 @@ static void on_wake(uv_poll_t *poll, int status, int events)
 		return;
 	}
 	if (command.connect_wanted)
-		command_answer(e, e->transport->ops->connect(e->transport, command.addresses));
-	if (e->settled) {
+		command_answer(e, e->transport->ops->connect(e->transport,
+							     (const char *const *)e->addresses));
+	if (e->settled)
 		engine_locked_take(e);
-		engine_posts_drain(e);
-	}
+	e->outgoing = true;
 }
 
-/* Before each sleep, when all that has come was served. */
+/* Behind the faults and messages of this turn, and before the loop sleeps. */
 static void on_prepare(uv_prepare_t *prepare)
 {
-	engine_locked_run(prepare->data);
-	engine_stats_publish(prepare->data);
+	struct engine *e = prepare->data;
+
+	engine_locked_run(e);
+	if (e->outgoing && e->settled && !e->closing)
+		e->outgoing = engine_posts_send(e);
+	engine_stats_publish(e);
 }
 
 static void on_idle(uv_idle_t *idle)

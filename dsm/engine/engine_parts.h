@@ -13,8 +13,12 @@
 
 /* Machine messages that wait for the engine thread: some for each vCPU that a VM can have. */
 #define POSTS_MAX (16u * VCPUS_MAX)
-/* Posts taken out of the queue under one lock. */
+/* Posts taken out of the queue under one lock, and in one turn of the loop. */
 #define POSTS_BATCH 32u
+/* Messages taken from next_post in one turn of the loop: some tens of microseconds. */
+#define NEXT_POSTS_BATCH 16u
+/* Messages that may wait for a peer's socket while next_post is still asked for more. */
+#define PEER_BACKLOG_MAX 64u
 /* Hold timers: the protocol sets aside at most 1024 messages at a time; and as many that were
  * answered early, whose timers then fire for nothing. */
 #define HOLDS_MAX 2048u
@@ -88,7 +92,6 @@ struct locked_queue {
 /* Requests to the engine thread, and their answer. */
 struct command {
 	bool connect_wanted, connect_done;
-	const char *const *addresses;
 	int result;
 };
 
@@ -118,8 +121,9 @@ struct engine {
 	uint32_t epoch;
 	uint64_t peers_up; /* by slice index */
 	uint64_t violators;
-	bool settled; /* every peer is up or lost: faults and posts are served */
-	bool failed;  /* the host refused a page operation; told once */
+	bool outgoing; /* posts, or next_post, may have something */
+	bool settled;  /* every peer is up or lost: faults and posts are served */
+	bool failed;   /* the host refused a page operation; told once */
 	bool closing;
 	struct fault_list waiting; /* for a free request */
 	struct fault_list timing;  /* faults being served */
@@ -143,6 +147,8 @@ struct engine {
 
 	/* Written by any thread, read by the engine thread: a relaxed atomic. */
 	int64_t clock_offset_ns;
+	/* Set by any thread, cleared by the engine thread: sequentially consistent. */
+	bool rung; /* next_post has something, and the engine has been woken for it */
 
 	/* Pushed to by any thread, emptied by the engine thread. */
 	struct locked_request *locked_posted;
@@ -158,6 +164,9 @@ struct engine {
 	/* The owner's (the thread that creates, starts and destroys). */
 	pthread_t thread;
 	bool started;
+	/* engine_connect's caller, once; from then on constant. */
+	bool addresses_taken;
+	char *addresses[SLICES_MAX];
 };
 
 /* engine_config.c */
@@ -177,6 +186,8 @@ void *engine_thread_main(void *arg);
 void engine_loop_close(struct engine *e);
 
 /* engine_step.c: events into the protocol, actions out. */
+/* The host failed us: this slice's memory can no longer be trusted to work. Tells it once. */
+void engine_host_failed(struct engine *e, const char *what, int err);
 void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now_ns);
 /* Returns 0, or -PANGEA_EPROTOCOL if the sender broke the protocol. */
 int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg);
@@ -275,11 +286,20 @@ static inline void engine_locked_notice(struct engine *e, uint64_t gfn)
 }
 
 /* engine_post.c */
-void engine_posts_drain(struct engine *e);
+/* Sends some of what next_post and other threads have. True: there is more, or may be. */
+bool engine_posts_send(struct engine *e);
 void engine_posts_free(struct engine *e);
 
 /* engine_stats.c */
 void engine_stats_publish(struct engine *e);
+
+/* All slices but this one, as a bit set. */
+static inline uint64_t engine_peers_all(const struct engine *e)
+{
+	uint64_t all = e->config.slices == 64 ? UINT64_MAX : (UINT64_C(1) << e->config.slices) - 1;
+
+	return all & ~(UINT64_C(1) << e->config.self);
+}
 
 static inline bool engine_home_is_self(const struct engine *e, uint64_t gfn)
 {

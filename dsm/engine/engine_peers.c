@@ -43,14 +43,10 @@ static int on_msg(void *ctx, unsigned peer, const struct wire_msg *msg, void *pa
 		return 0;
 	if (msg->type < MSG_MACHINE_FIRST)
 		return coherence_msg(e, peer, msg, payload);
+	/* From before a change of the VM's members, as the protocol's own messages are dropped. */
+	if (msg->epoch != e->epoch)
+		return 0;
 	return e->config.callbacks.on_machine_msg(e->config.callbacks.ctx, peer, msg, payload);
-}
-
-static uint64_t peers_all(const struct engine *e)
-{
-	uint64_t all = e->config.slices == 64 ? UINT64_MAX : (UINT64_C(1) << e->config.slices) - 1;
-
-	return all & ~(UINT64_C(1) << e->config.self);
 }
 
 static void on_up(void *ctx, unsigned peer)
@@ -60,7 +56,7 @@ static void on_up(void *ctx, unsigned peer)
 	e->peers_up |= UINT64_C(1) << peer;
 	log_debug("slice %u is connected", peer);
 	engine_settle(e);
-	if (e->peers_up == peers_all(e))
+	if (e->peers_up == engine_peers_all(e))
 		e->config.callbacks.on_ready(e->config.callbacks.ctx);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Machine messages from any thread: a bounded queue that the engine thread empties. */
+/* Machine messages from any thread: a bounded queue, and a bell for what needs none. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +51,13 @@ int engine_post(struct engine *e, unsigned to, const struct wire_msg *msg, const
 	return err;
 }
 
+void engine_ring(struct engine *e)
+{
+	if (!__atomic_load_n(&e->rung, __ATOMIC_SEQ_CST) &&
+	    !__atomic_exchange_n(&e->rung, true, __ATOMIC_SEQ_CST))
+		engine_wake(e);
+}
+
 static unsigned posts_take(struct engine *e, struct post *batch)
 {
 	unsigned n = 0;
@@ -83,19 +90,73 @@ static void post_send(struct engine *e, struct post *post)
 			 error_text(err));
 }
 
-void engine_posts_drain(struct engine *e)
+/* The bit of a peer that takes another message now, or 0. */
+static uint64_t peer_ready(const struct engine *e, unsigned peer)
+{
+	bool room = e->transport->ops->backlog(e->transport, peer) < PEER_BACKLOG_MAX;
+
+	return room ? UINT64_C(1) << peer : 0;
+}
+
+static uint64_t peers_ready(const struct engine *e)
+{
+	uint64_t ready = 0;
+
+	for (unsigned i = 0; i < e->config.slices; i++)
+		if (i != e->config.self)
+			ready |= peer_ready(e, i);
+	return ready;
+}
+
+/*
+ * True: there may be more. What waits for a peer with a full socket is asked for again after
+ * whatever wakes the loop next: that the socket takes more is one of these.
+ */
+static bool next_posts_send(struct engine *e, bool *wait)
+{
+	const struct engine_callbacks *cb = &e->config.callbacks;
+	struct wire_msg msg;
+	uint64_t ready;
+	unsigned to;
+
+	*wait = false;
+	if (!cb->next_post)
+		return false;
+	__atomic_store_n(&e->rung, false, __ATOMIC_SEQ_CST);
+	ready = peers_ready(e);
+	for (unsigned i = 0; i < NEXT_POSTS_BATCH; i++) {
+		if (!cb->next_post(cb->ctx, ready, &to, &msg)) {
+			*wait = ready != engine_peers_all(e);
+			return false;
+		}
+		msg.epoch = e->epoch;
+		(void)e->transport->ops->send(e->transport, to, &msg, NULL, false);
+		ready = (ready & ~(UINT64_C(1) << to)) | peer_ready(e, to);
+	}
+	return true;
+}
+
+static unsigned posts_send(struct engine *e)
 {
 	struct post batch[POSTS_BATCH];
-	unsigned n;
+	unsigned n = posts_take(e, batch);
 
-	do {
-		n = posts_take(e, batch);
-		for (unsigned i = 0; i < n; i++) {
-			if (!e->closing)
-				post_send(e, &batch[i]);
-			free(batch[i].payload);
-		}
-	} while (n == POSTS_BATCH);
+	for (unsigned i = 0; i < n; i++) {
+		if (!e->closing)
+			post_send(e, &batch[i]);
+		free(batch[i].payload);
+	}
+	return n;
+}
+
+bool engine_posts_send(struct engine *e)
+{
+	bool wait, more = next_posts_send(e, &wait);
+
+	more |= posts_send(e) == POSTS_BATCH;
+	if (more)
+		engine_wake(e);
+	return more || wait;
 }
 
 void engine_posts_free(struct engine *e)

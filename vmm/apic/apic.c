@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/lock.h"
 #include "base/log.h"
 #include "vmm/apic/apic_parts.h"
 
@@ -16,9 +17,9 @@ int apic_init(struct apic *a, uint32_t id, bool bsp, const struct apic_env *env)
 	a->id = id;
 	a->bsp = bsp;
 	a->env = env;
-	err = pthread_mutex_init(&a->timer_lock, NULL);
+	err = lock_init(&a->timer_lock);
 	if (err)
-		return -err;
+		return err;
 	apic_reset(a);
 	return 0;
 }
@@ -165,13 +166,25 @@ void apic_error(struct apic *a, uint32_t bit)
 		apic_post(a, lvt & 0xff, false);
 }
 
-static void event_post(struct apic *a, uint32_t clear, uint32_t set)
+static void events_change(_Atomic uint32_t *events, uint32_t clear, uint32_t set)
 {
-	uint32_t old = atomic_load(&a->events);
+	uint32_t old = atomic_load(events);
 
-	while (!atomic_compare_exchange_weak(&a->events, &old, (old & ~clear) | set))
+	while (!atomic_compare_exchange_weak(events, &old, (old & ~clear) | set))
 		;
-	a->env->kick(a->env->ctx, a->id);
+}
+
+void apic_events_add(_Atomic uint32_t *events, const struct ipi *ipi)
+{
+	uint32_t sipi_vector = 0xffu << APIC_EVENT_SIPI_SHIFT;
+
+	if (ipi->delivery == IPI_NMI)
+		events_change(events, 0, APIC_EVENT_NMI);
+	else if (ipi->delivery == IPI_INIT) /* a start-up IPI from before is void */
+		events_change(events, APIC_EVENT_SIPI | sipi_vector, APIC_EVENT_INIT);
+	else if (ipi->delivery == IPI_SIPI)
+		events_change(events, sipi_vector,
+			      APIC_EVENT_SIPI | (uint32_t)ipi->vector << APIC_EVENT_SIPI_SHIFT);
 }
 
 void apic_deliver(struct apic *a, const struct ipi *ipi)
@@ -182,15 +195,10 @@ void apic_deliver(struct apic *a, const struct ipi *ipi)
 		apic_post(a, ipi->vector, ipi->level);
 		return;
 	case IPI_NMI:
-		event_post(a, 0, APIC_EVENT_NMI);
-		return;
 	case IPI_INIT:
-		/* A start-up IPI from before is void. */
-		event_post(a, APIC_EVENT_SIPI | 0xffu << APIC_EVENT_SIPI_SHIFT, APIC_EVENT_INIT);
-		return;
 	case IPI_SIPI:
-		event_post(a, 0xffu << APIC_EVENT_SIPI_SHIFT,
-			   APIC_EVENT_SIPI | (uint32_t)ipi->vector << APIC_EVENT_SIPI_SHIFT);
+		apic_events_add(&a->events, ipi);
+		a->env->kick(a->env->ctx, a->id);
 		return;
 	}
 	/* ipi_decode and the ICR's check let nothing else through. */

@@ -110,6 +110,10 @@ uint32_t apic_logical_id(uint32_t id);
  * thread; lock-free. A software-disabled APIC takes only NMI, INIT and SIPI. */
 void apic_deliver(struct apic *a, const struct ipi *ipi);
 
+/* Adds an NMI, INIT or SIPI to a word of events as an APIC keeps them; others change nothing. Any
+ * thread. */
+void apic_events_add(_Atomic uint32_t *events, const struct ipi *ipi);
+
 /* The events since the last call, all at once; INIT comes before SIPI. vCPU thread. */
 uint32_t apic_events_take(struct apic *a);
 /* Whether apic_events_take would give something; any thread. */

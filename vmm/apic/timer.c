@@ -6,11 +6,11 @@
 #include <sys/prctl.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 
 int timer_init(struct timer *t, void (*fire)(void *ctx, unsigned slot), void *ctx)
 {
-	pthread_condattr_t attr;
 	unsigned i;
 	int err;
 
@@ -20,18 +20,13 @@ int timer_init(struct timer *t, void (*fire)(void *ctx, unsigned slot), void *ct
 	for (i = 0; i < TIMER_SLOTS_MAX; i++)
 		t->deadlines_ns[i] = TIMER_OFF;
 	t->wake_ns = TIMER_OFF;
-	err = pthread_mutex_init(&t->lock, NULL);
+	err = lock_init(&t->lock);
 	if (err)
-		return -err;
-	err = pthread_condattr_init(&attr);
-	if (!err) {
-		pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-		err = pthread_cond_init(&t->earlier, &attr);
-		pthread_condattr_destroy(&attr);
-	}
+		return err;
+	err = lock_cond_init(&t->earlier);
 	if (err)
 		pthread_mutex_destroy(&t->lock);
-	return -err;
+	return err;
 }
 
 void timer_destroy(struct timer *t)
@@ -91,35 +86,59 @@ static void *timer_thread(void *arg)
 
 int timer_start(struct timer *t)
 {
-	int err = pthread_create(&t->thread, NULL, timer_thread, t);
+	int err;
 
+	pthread_mutex_lock(&t->lock);
+	err = pthread_create(&t->thread, NULL, timer_thread, t);
+	t->thread_running = !err;
+	pthread_mutex_unlock(&t->lock);
 	if (err)
 		return -err;
-	t->thread_running = true;
 	pthread_setname_np(t->thread, "timer");
 	return 0;
 }
 
 void timer_stop(struct timer *t)
 {
-	if (!t->thread_running)
+	if (!t->thread_running) /* written by this caller alone */
 		return;
 	pthread_mutex_lock(&t->lock);
 	t->stopping = true;
 	pthread_cond_signal(&t->earlier);
 	pthread_mutex_unlock(&t->lock);
 	pthread_join(t->thread, NULL);
+	pthread_mutex_lock(&t->lock);
 	t->thread_running = false;
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* lock held. */
+static void deadline_set(struct timer *t, unsigned slot, uint64_t deadline_ns)
+{
+	t->deadlines_ns[slot] = deadline_ns;
+	if (deadline_ns < t->wake_ns)
+		pthread_cond_signal(&t->earlier);
 }
 
 void timer_set(struct timer *t, unsigned slot, uint64_t deadline_ns)
 {
 	invariant(slot < TIMER_SLOTS_MAX);
 	pthread_mutex_lock(&t->lock);
-	t->deadlines_ns[slot] = deadline_ns;
-	if (deadline_ns < t->wake_ns)
-		pthread_cond_signal(&t->earlier);
+	deadline_set(t, slot, deadline_ns);
 	pthread_mutex_unlock(&t->lock);
+}
+
+bool timer_set_running(struct timer *t, unsigned slot, uint64_t deadline_ns)
+{
+	bool running;
+
+	invariant(slot < TIMER_SLOTS_MAX);
+	pthread_mutex_lock(&t->lock);
+	running = t->thread_running && !t->stopping;
+	if (running)
+		deadline_set(t, slot, deadline_ns);
+	pthread_mutex_unlock(&t->lock);
+	return running;
 }
 
 uint64_t timer_fires(struct timer *t)

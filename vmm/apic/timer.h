@@ -24,9 +24,9 @@ struct timer {
 	uint64_t wake_ns; /* when the thread will look by itself */
 	uint64_t fires;
 	bool stopping;
+	bool thread_running; /* written by timer_start/stop's caller */
 	/* timer_start/stop's caller */
 	pthread_t thread;
-	bool thread_running;
 };
 
 /* No deadlines, no thread. 0 or negative errno. */
@@ -39,6 +39,8 @@ void timer_stop(struct timer *t);
 /* Sets (CLOCK_MONOTONIC) or with TIMER_OFF clears a slot's deadline; it fires once. Any thread,
  * from within fire too. */
 void timer_set(struct timer *t, unsigned slot, uint64_t deadline_ns);
+/* The same if the thread is there to fire; false: nothing is set. Any thread. */
+bool timer_set_running(struct timer *t, unsigned slot, uint64_t deadline_ns);
 /* How often fire was called; any thread. */
 uint64_t timer_fires(struct timer *t);
 

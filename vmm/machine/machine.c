@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/lock.h"
 #include "base/log.h"
 #include "vmm/boot/layout.h"
 #include "vmm/machine/machine_parts.h"
@@ -28,7 +29,7 @@ static bool config_valid(const struct machine_config *c)
 		return false;
 	if (!shape->slices || shape->slices > SLICES_MAX || c->self >= shape->slices)
 		return false;
-	if (shape->slices > 1 && !c->callbacks.post)
+	if (shape->slices > 1 && (!c->callbacks.post || !c->callbacks.ring))
 		return false;
 	if (!shape->vcpus || shape->vcpus > VCPUS_MAX || !shape->slice[0].vcpus)
 		return false;
@@ -46,10 +47,12 @@ static void timer_fired(void *ctx, unsigned slot)
 {
 	struct machine *m = ctx;
 
-	if (slot == MACHINE_TIMER_SLOT)
-		machine_post_failed(m);
-	else
+	if (slot != MACHINE_TIMER_SLOT) {
 		apic_timer_fire(&m->vcpus[slot].apic);
+		return;
+	}
+	machine_post_failed(m);
+	machine_end_finish(m);
 }
 
 static int remote_post(void *ctx, const struct wire_msg *msg)
@@ -105,20 +108,14 @@ static void vcpus_destroy(struct machine *m)
 
 static int threads_init(struct machine *m)
 {
-	pthread_condattr_t attr;
-	int err = pthread_mutex_init(&m->threads_lock, NULL);
+	int err = lock_init(&m->threads_lock);
 
 	if (err)
-		return -err;
-	err = pthread_condattr_init(&attr);
-	if (!err) {
-		pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-		err = pthread_cond_init(&m->threads_gone, &attr);
-		pthread_condattr_destroy(&attr);
-	}
+		return err;
+	err = lock_cond_init(&m->threads_gone);
 	if (err)
 		pthread_mutex_destroy(&m->threads_lock);
-	return -err;
+	return err;
 }
 
 static void threads_destroy(struct machine *m)
@@ -177,6 +174,10 @@ int machine_create(const struct machine_config *config, struct machine **out)
 	if (!m)
 		return -ENOMEM;
 	machine_fill(m, config);
+	if (m->shape.slices > 1 && !(m->pending = calloc(1, sizeof(*m->pending)))) {
+		err = -ENOMEM;
+		goto fail_alloc;
+	}
 	err = threads_init(m);
 	if (err)
 		goto fail_alloc;
@@ -206,6 +207,7 @@ fail_clock:
 fail_threads:
 	threads_destroy(m);
 fail_alloc:
+	free(m->pending);
 	free(m);
 	return err;
 }
@@ -220,6 +222,7 @@ void machine_destroy(struct machine *m)
 	timer_destroy(&m->timer);
 	machine_clock_destroy(m);
 	threads_destroy(m);
+	free(m->pending);
 	free(m);
 }
 
@@ -332,9 +335,22 @@ void machine_ended(struct machine *m, enum exit_code reason, const char *sentenc
 	machine_halt(m);
 	if (tell)
 		others_tell(m, reason, sentence);
+	m->end_reason = reason;
+	snprintf(m->end_sentence, sizeof(m->end_sentence), "%s", sentence);
+	atomic_store(&m->end_waits, true);
+	/* What is left may wait for a reader of the console, and the engine thread for nobody. */
+	if (machine_engine_is_self(m) && timer_set_running(&m->timer, MACHINE_TIMER_SLOT, 0))
+		return;
+	machine_end_finish(m);
+}
+
+void machine_end_finish(struct machine *m)
+{
+	if (!atomic_exchange(&m->end_waits, false))
+		return;
 	if (m->devices)
 		serial_drain(&m->devices->serial);
-	m->callbacks.on_exit(m->callbacks.ctx, reason, sentence);
+	m->callbacks.on_exit(m->callbacks.ctx, m->end_reason, m->end_sentence);
 }
 
 void machine_end(struct machine *m, enum exit_code reason, const char *sentence)
@@ -365,6 +381,7 @@ int machine_stop(struct machine *m, unsigned timeout_ms)
 
 	machine_halt(m);
 	timer_stop(&m->timer);
+	machine_end_finish(m); /* if the timer's thread did not come to it */
 	err = threads_wait(m, timeout_ms);
 	if (err)
 		return err;

@@ -35,7 +35,8 @@ struct machine_callbacks {
 	void *ctx;
 	/*
 	 * The VM is over; called exactly once in the life of a machine, on whatever thread found
-	 * out (a vCPU's, the engine's, the caller of machine_end). All vCPUs have been told to
+	 * out (a vCPU's, the caller of machine_end) or, for the engine's, which must not wait for
+	 * the console, on the timer's. All vCPUs have been told to
 	 * stop. Must not block, nor call machine_stop or machine_destroy: hand it to the main
 	 * thread. sentence is valid during the call. Every slice of the VM gets its own call.
 	 */
@@ -57,6 +58,11 @@ struct machine_callbacks {
 	 * payload copied). May be NULL with one slice.
 	 */
 	int (*post)(void *ctx, unsigned to, const struct wire_msg *msg, const void *payload);
+	/*
+	 * machine_next_post has something for another slice: engine_ring's contract (any thread,
+	 * device locks held or not; never blocks, cheap). May be NULL with one slice.
+	 */
+	void (*ring)(void *ctx);
 	/* A LOCKed access for a vCPU: engine_locked's contract. May be NULL with one slice. */
 	int (*locked)(void *ctx, struct locked_access *access);
 };
@@ -116,6 +122,13 @@ int machine_start(struct machine *m);
 int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, const void *payload);
 
 /*
+ * engine_callbacks.next_post: takes out one message for one of these slices (a bit set); false if
+ * there is none. Interrupts and EOIs go this way, and there can never be more of them than bits in
+ * a few tables. Engine thread; like machine_msg.
+ */
+bool machine_next_post(struct machine *m, uint64_t slices, unsigned *to, struct wire_msg *msg);
+
+/*
  * Slice 0: bytes typed at the console; any thread. Returns how many were taken (0..len): the rest
  * finds the receive buffer full; offer it again after on_input_room. Other slices: 0.
  */
@@ -136,7 +149,7 @@ void machine_end(struct machine *m, enum exit_code reason, const char *sentence)
 void machine_halt(struct machine *m);
 
 /*
- * Stops and joins all threads; not from a callback. Does not call on_exit. Returns 0, or
+ * Stops and joins all threads; not from a callback. Calls on_exit only for an end that came just before. Returns 0, or
  * -ETIMEDOUT when a vCPU thread did not come back within timeout_ms (it is blocked in a page fault
  * that nobody serves any more): the machine must then not be destroyed, end the process instead.
  * May be called again.

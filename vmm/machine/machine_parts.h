@@ -49,6 +49,22 @@ struct machine_vcpu {
 	bool thread_running;
 };
 
+/* What waits to be sent to a vCPU of another slice (machine_pending.c); any thread. */
+struct pending_vcpu {
+	_Atomic uint64_t fixed[4], level[4]; /* by vector; level: the trigger mode */
+	_Atomic uint32_t events;	     /* as apic.h's */
+};
+
+struct machine_pending {
+	_Atomic uint64_t dirty[VCPUS_MAX / 64]; /* vCPUs that something may wait for */
+	_Atomic uint64_t eois[4];		/* by vector: for slice 0 */
+	unsigned next_vcpu;			/* the engine thread's: whose turn it is */
+	struct pending_vcpu vcpu[VCPUS_MAX];
+};
+
+/* The last sentence of a VM, as on_exit gets it. */
+#define MACHINE_END_MAX 512u
+
 /* Slice 0's devices. */
 struct machine_devices {
 	struct ioapic ioapic;
@@ -74,11 +90,17 @@ struct machine {
 	struct bus bus;
 	struct machine_devices *devices; /* slice 0 */
 	struct remote_io remote;	 /* other slices */
+	struct machine_pending *pending; /* with other slices */
 	struct timer timer;
 	struct guest_clock clock; /* read by any thread; written under clock_lock */
 	/* any thread */
-	_Atomic bool ended;    /* on_exit was or is being called */
-	_Atomic bool stopping; /* vCPU threads leave */
+	_Atomic bool ended;	/* on_exit was or is being called */
+	_Atomic bool stopping;	/* vCPU threads leave */
+	_Atomic bool end_waits; /* console and on_exit are still to come, from the fields behind */
+	enum exit_code end_reason;
+	char end_sentence[MACHINE_END_MAX];
+	_Atomic bool engine_known; /* engine_thread is set */
+	_Atomic pthread_t engine_thread;
 	_Atomic int post_error;
 	_Atomic unsigned post_error_slice;
 	_Atomic uint64_t io_served;
@@ -119,8 +141,16 @@ void machine_ipi(struct machine *m, struct machine_vcpu *from, const struct ipi 
  * since the caller may hold a device's lock. -ENOTCONN is left to whoever watches the peers.
  */
 int machine_post(struct machine *m, unsigned to, const struct wire_msg *msg, const void *payload);
-/* The timer thread's part of that. */
+/* The timer thread's part of that, if there is anything. */
 void machine_post_failed(struct machine *m);
+/* Is this the engine thread, as far as a message has come from it? */
+bool machine_engine_is_self(const struct machine *m);
+
+/* machine_pending.c: any thread, but see machine_next_post. The bell is the caller's to ring. */
+/* An interrupt for a vCPU of another slice. */
+void machine_pending_add(struct machine *m, unsigned vcpu, const struct ipi *ipi);
+/* A level-triggered vector was ended on a slice that is not 0. */
+void machine_pending_eoi(struct machine *m, uint8_t vector);
 
 /* machine_clock.c */
 int machine_clock_create(struct machine *m, const struct machine_config *c);
@@ -138,6 +168,8 @@ int machine_devices_attach(struct machine *m);
 
 /* machine.c: the end, told to the other slices or (if it came from them) not. */
 void machine_ended(struct machine *m, enum exit_code reason, const char *sentence, bool tell);
+/* The last console output, and on_exit, if the end was left to another thread. May block. */
+void machine_end_finish(struct machine *m);
 /* The timer's slot for the machine's own deadlines. */
 #define MACHINE_TIMER_SLOT VCPUS_MAX
 

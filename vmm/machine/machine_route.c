@@ -28,6 +28,8 @@ void machine_post_failed(struct machine *m)
 {
 	char sentence[MACHINE_SENTENCE_MAX];
 
+	if (!atomic_load(&m->post_error))
+		return;
 	snprintf(sentence, sizeof(sentence), "a message for slice %u could not be sent: %s",
 		 atomic_load(&m->post_error_slice), error_text(atomic_load(&m->post_error)));
 	machine_end(m, EXIT_ERROR, sentence);
@@ -51,18 +53,41 @@ static void deliver_local(struct machine *m, const struct ipi *ipi)
 			apic_deliver(&m->vcpus[i].apic, ipi);
 }
 
-/* Which slices hold a CPU that is meant, as a bit set. */
-static uint64_t slices_meant(const struct machine *m, const struct ipi *ipi)
+/* To a CPU that is meant, if it is on another slice; gives the slices as a bit set. */
+static uint64_t post_remote(struct machine *m, unsigned id, const struct ipi *ipi)
+{
+	if (id >= m->shape.vcpus || m->slice_of[id] == m->self || !apic_matches(id, ipi))
+		return 0;
+	machine_pending_add(m, id, ipi);
+	return UINT64_C(1) << m->slice_of[id];
+}
+
+/* To all CPUs of other slices that are meant; gives these slices as a bit set. */
+static uint64_t deliver_remote(struct machine *m, const struct ipi *ipi)
 {
 	uint64_t slices = 0;
 	unsigned id;
 
+	if (!m->pending)
+		return 0;
 	if (!ipi->logical && ipi->dest != IPI_BROADCAST)
-		return ipi->dest < m->shape.vcpus ? UINT64_C(1) << m->slice_of[ipi->dest] : 0;
-	for (id = 0; id < m->shape.vcpus; id++)
-		if (apic_matches(id, ipi))
-			slices |= UINT64_C(1) << m->slice_of[id];
+		slices = post_remote(m, ipi->dest, ipi);
+	else
+		for (id = 0; id < m->shape.vcpus; id++)
+			slices |= post_remote(m, id, ipi);
+	if (slices)
+		m->callbacks.ring(m->callbacks.ctx);
 	return slices;
+}
+
+static bool local_meant(const struct machine *m, const struct ipi *ipi)
+{
+	unsigned i;
+
+	for (i = 0; i < m->vcpus_count; i++)
+		if (apic_matches(m->vcpus[i].id, ipi))
+			return true;
+	return false;
 }
 
 /* Lowest priority: any one of those meant will do; the first is always the same one. */
@@ -81,36 +106,27 @@ static bool lowest_resolve(const struct machine *m, struct ipi *ipi)
 	return false;
 }
 
-static void count(_Atomic uint64_t *counter)
+static void count(_Atomic uint64_t *counter, unsigned n)
 {
-	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
 void machine_ipi(struct machine *m, struct machine_vcpu *from, const struct ipi *ipi)
 {
 	struct ipi resolved = *ipi;
-	uint64_t slices, local = UINT64_C(1) << m->self;
-	struct wire_msg msg;
-	unsigned slice;
+	uint64_t slices;
 
 	if (resolved.delivery == IPI_LOWEST && !lowest_resolve(m, &resolved))
 		return;
-	slices = slices_meant(m, &resolved);
-	if (slices & local) {
+	if (local_meant(m, &resolved)) {
 		deliver_local(m, &resolved);
 		if (from)
-			count(&from->ipis_local);
+			count(&from->ipis_local, 1);
 	}
-	slices &= ~local;
-	if (!slices)
-		return;
-	ipi_encode(&resolved, &msg);
-	for (slice = 0; slice < m->shape.slices; slice++) {
-		if (!(slices >> slice & 1))
-			continue;
-		machine_post(m, slice, &msg, NULL);
-		count(from ? &from->ipis_remote : &m->device_ipis_remote);
-	}
+	slices = deliver_remote(m, &resolved);
+	if (slices)
+		count(from ? &from->ipis_remote : &m->device_ipis_remote,
+		      (unsigned)__builtin_popcountll(slices));
 }
 
 /* ---- what the APICs call ---- */
@@ -133,14 +149,15 @@ static void env_ipi(void *ctx, unsigned id, const struct ipi *ipi)
 
 static void env_eoi(void *ctx, unsigned id, uint8_t vector)
 {
-	struct wire_msg msg = {.type = MSG_MACHINE_EOI, .arg = vector};
 	struct machine *m = ctx;
 
 	(void)id;
-	if (m->devices)
+	if (m->devices) {
 		ioapic_eoi(&m->devices->ioapic, vector);
-	else
-		machine_post(m, 0, &msg, NULL);
+	} else if (m->pending) {
+		machine_pending_eoi(m, vector);
+		m->callbacks.ring(m->callbacks.ctx);
+	}
 }
 
 static void env_timer(void *ctx, unsigned id, uint64_t deadline_ns)
@@ -204,7 +221,7 @@ static int io_request_received(struct machine *m, unsigned from, const struct wi
 	reply.vcpu = req.vcpu;
 	reply.seq = req.seq;
 	io_reply_encode(&reply, &answer);
-	count(&m->io_served);
+	count(&m->io_served, 1);
 	machine_post(m, from, &answer, NULL);
 	return 0;
 }
@@ -236,8 +253,24 @@ static int end_received(struct machine *m, unsigned from, const struct wire_msg 
 	return 0;
 }
 
+bool machine_engine_is_self(const struct machine *m)
+{
+	return atomic_load(&m->engine_known) &&
+	       pthread_equal(atomic_load(&m->engine_thread), pthread_self());
+}
+
+/* Only the engine thread comes here. */
+static void engine_remember(struct machine *m)
+{
+	if (atomic_load_explicit(&m->engine_known, memory_order_relaxed))
+		return;
+	atomic_store(&m->engine_thread, pthread_self());
+	atomic_store(&m->engine_known, true);
+}
+
 int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, const void *payload)
 {
+	engine_remember(m);
 	if (from >= m->shape.slices || from == m->self)
 		return -PANGEA_EWIRE;
 	switch ((enum machine_msg_type)msg->type) {

@@ -5,24 +5,20 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/lock.h"
 #include "base/log.h"
 #include "vmm/main/slice.h"
 
 int slice_mailbox_init(struct slice *s)
 {
 	struct slice_mailbox *box = &s->mailbox;
-	pthread_condattr_t attr;
 	int err;
 
 	box->lost_peer = SLICES_MAX;
-	err = pthread_mutex_init(&box->lock, NULL);
+	err = lock_init(&box->lock);
 	if (err)
-		return -err;
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	err = pthread_cond_init(&box->console_room, &attr);
-	pthread_condattr_destroy(&attr);
-	return -err;
+		return err;
+	return lock_cond_init(&box->console_room);
 }
 
 static void engine_ready(void *ctx)
@@ -61,11 +57,19 @@ static int engine_machine_msg(void *ctx, unsigned from, const struct wire_msg *m
 	return machine_msg(s->machine, from, msg, payload);
 }
 
+static bool engine_next_post(void *ctx, uint64_t slices, unsigned *to, struct wire_msg *msg)
+{
+	struct slice *s = ctx;
+
+	return machine_next_post(s->machine, slices, to, msg);
+}
+
 struct engine_callbacks slice_engine_callbacks(struct slice *s)
 {
 	return (struct engine_callbacks){.ctx = s,
 					 .on_ready = engine_ready,
 					 .on_machine_msg = engine_machine_msg,
+					 .next_post = engine_next_post,
 					 .on_peer_lost = engine_peer_lost};
 }
 
@@ -139,6 +143,13 @@ static int machine_locked(void *ctx, struct locked_access *access)
 	return engine_locked(s->engine, access);
 }
 
+static void machine_ring(void *ctx)
+{
+	struct slice *s = ctx;
+
+	engine_ring(s->engine);
+}
+
 struct machine_callbacks slice_machine_callbacks(struct slice *s)
 {
 	return (struct machine_callbacks){.ctx = s,
@@ -146,6 +157,7 @@ struct machine_callbacks slice_machine_callbacks(struct slice *s)
 					  .on_console = machine_console,
 					  .on_input_room = machine_input_room,
 					  .post = machine_post,
+					  .ring = machine_ring,
 					  .locked = machine_locked};
 }
 

@@ -72,17 +72,29 @@ static int post(void *ctx, unsigned to, const struct wire_msg *msg, const void *
 	return 0;
 }
 
+/* Each end has one vCPU, which alone sends interrupts. */
+static void ring(void *ctx)
+{
+	struct end *e = ctx;
+	struct wire_msg msg;
+	unsigned to;
+
+	while (machine_next_post(e->machine, UINT64_MAX, &to, &msg))
+		post(ctx, to, &msg, NULL);
+}
+
 static void end_new(struct pair *p, unsigned self, uint64_t origin_ns)
 {
 	struct end *e = &p->end[self];
-	struct machine_config config = {.shape = &p->shape,
-					.self = self,
-					.vcpu_ops = &vcpu_soft_ops,
-					.ram = p->ram,
-					.tsc_hz = LAYOUT_TSC_HZ,
-					.tsc_origin_ns = origin_ns,
-					.host_clock = {host_now, &p->host[self]},
-					.callbacks = {e, on_exit_call, on_console, NULL, post}};
+	struct machine_config config = {
+		.shape = &p->shape,
+		.self = self,
+		.vcpu_ops = &vcpu_soft_ops,
+		.ram = p->ram,
+		.tsc_hz = LAYOUT_TSC_HZ,
+		.tsc_origin_ns = origin_ns,
+		.host_clock = {host_now, &p->host[self]},
+		.callbacks = {e, on_exit_call, on_console, NULL, post, ring}};
 
 	e->pair = p;
 	e->self = self;

@@ -223,9 +223,21 @@ static void slice_console(void *ctx, const uint8_t *bytes, size_t len)
 	struct fake_slice *s = ctx;
 
 	pthread_mutex_lock(&s->lock);
+	while (s->console_stuck)
+		pthread_cond_wait(&s->more, &s->lock);
 	cr_assert_leq(s->console_len + len, FAKE_CONSOLE);
 	memcpy(s->console + s->console_len, bytes, len);
 	s->console_len += len;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void slice_ring(void *ctx)
+{
+	struct fake_slice *s = ctx;
+
+	pthread_mutex_lock(&s->lock);
+	s->rung = true;
+	pthread_cond_broadcast(&s->more);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -247,10 +259,47 @@ static int slice_post(void *ctx, unsigned to, const struct wire_msg *msg, const 
 		q->msg = *msg;
 		if (msg->payload_len)
 			memcpy(q->payload, payload, msg->payload_len);
-		pthread_cond_signal(&s->more);
+		pthread_cond_broadcast(&s->more);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return err;
+}
+
+/* The slices whose queue has room for what need not be sent now. */
+static uint64_t slices_ready(struct fake_vm *vm, unsigned self)
+{
+	uint64_t ready = 0;
+
+	for (unsigned i = 0; i < vm->shape.slices; i++) {
+		struct fake_slice *s = &vm->slice[i];
+
+		if (i == self)
+			continue;
+		pthread_mutex_lock(&s->lock);
+		ready |= (uint64_t)(s->count < FAKE_QUEUE / 2) << i;
+		pthread_mutex_unlock(&s->lock);
+	}
+	return ready;
+}
+
+/* Like the engine: a few at a time. */
+static void slice_pull(struct fake_slice *s)
+{
+	uint64_t all = (UINT64_C(1) << s->vm->shape.slices) - 1 - (UINT64_C(1) << s->self), ready;
+	struct wire_msg msg;
+	unsigned to;
+
+	for (unsigned i = 0; i < 16; i++) {
+		ready = slices_ready(s->vm, s->self);
+		if (!machine_next_post(s->machine, ready, &to, &msg)) {
+			if (ready != all)
+				slice_ring(s); /* there may be more, for one that is full */
+			return;
+		}
+		atomic_fetch_add(&s->pulled, 1);
+		cr_assert_eq(slice_post(s, to, &msg, NULL), 0);
+	}
+	slice_ring(s);
 }
 
 /* Stands for the engine thread. */
@@ -262,6 +311,14 @@ static void *slice_thread(void *arg)
 
 	pthread_mutex_lock(&s->lock);
 	while (!s->stopping) {
+		if (s->rung && !s->silent) {
+			s->rung = false;
+			pthread_mutex_unlock(&s->lock);
+			slice_pull(s);
+			pthread_mutex_lock(&s->lock);
+		}
+		if (s->stopping || (s->rung && !s->silent))
+			continue;
 		if (!s->count || s->held) {
 			pthread_cond_wait(&s->more, &s->lock);
 			continue;
@@ -271,6 +328,7 @@ static void *slice_thread(void *arg)
 		s->count--;
 		pthread_mutex_unlock(&s->lock);
 		err = machine_msg(s->machine, q.from, &q.msg, q.payload);
+		atomic_fetch_add(&s->handled, 1);
 		pthread_mutex_lock(&s->lock);
 		if (err)
 			s->msg_error = err;
@@ -288,7 +346,7 @@ static void slice_new(struct fake_vm *vm, unsigned self)
 		.vcpu_ops = &fake_ops,
 		.ram = (uint8_t *)vm,
 		.tsc_hz = LAYOUT_TSC_HZ,
-		.callbacks = {s, slice_exit, slice_console, NULL, slice_post}};
+		.callbacks = {s, slice_exit, slice_console, NULL, slice_post, slice_ring}};
 
 	s->vm = vm;
 	s->self = self;
@@ -342,7 +400,7 @@ void fake_vm_free(struct fake_vm *vm)
 
 		pthread_mutex_lock(&s->lock);
 		s->stopping = true;
-		pthread_cond_signal(&s->more);
+		pthread_cond_broadcast(&s->more);
 		pthread_mutex_unlock(&s->lock);
 		pthread_join(s->thread, NULL);
 		cr_assert_eq(s->msg_error, 0, "slice %u refused a message: %d", i, s->msg_error);
@@ -367,12 +425,30 @@ unsigned fake_exits(struct fake_vm *vm, unsigned slice)
 	return exits;
 }
 
+void fake_post(struct fake_vm *vm, unsigned from, unsigned to, const struct wire_msg *msg)
+{
+	cr_assert_eq(slice_post(&vm->slice[from], to, msg, NULL), 0);
+}
+
+static void switch_set(struct fake_slice *s, bool *which, bool value)
+{
+	pthread_mutex_lock(&s->lock);
+	*which = value;
+	pthread_cond_broadcast(&s->more);
+	pthread_mutex_unlock(&s->lock);
+}
+
 void fake_hold(struct fake_vm *vm, unsigned slice, bool held)
 {
-	struct fake_slice *s = &vm->slice[slice];
+	switch_set(&vm->slice[slice], &vm->slice[slice].held, held);
+}
 
-	pthread_mutex_lock(&s->lock);
-	s->held = held;
-	pthread_cond_signal(&s->more);
-	pthread_mutex_unlock(&s->lock);
+void fake_silence(struct fake_vm *vm, unsigned slice, bool silent)
+{
+	switch_set(&vm->slice[slice], &vm->slice[slice].silent, silent);
+}
+
+void fake_console_stick(struct fake_vm *vm, unsigned slice, bool stuck)
+{
+	switch_set(&vm->slice[slice], &vm->slice[slice].console_stuck, stuck);
 }

@@ -58,13 +58,17 @@ struct fake_slice {
 	struct fake_queued queue[FAKE_QUEUE];
 	unsigned first, count;
 	bool stopping, held; /* held: messages stay in the queue */
-	int post_error;	     /* what posting to this slice gives */
+	bool rung;	     /* machine_next_post has something */
+	bool silent;	     /* the bell is not heard: as if the engine thread never ran */
+	_Atomic unsigned handled, pulled; /* messages taken in; taken from machine_next_post */
+	int post_error;			  /* what posting to this slice gives */
 	pthread_t thread;
 	int msg_error; /* of machine_msg, the last that failed */
 	/* lock: callbacks */
 	unsigned exits;
 	enum exit_code reason;
 	char sentence[512];
+	bool console_stuck; /* its reader does not read: on_console waits */
 	char console[FAKE_CONSOLE];
 	size_t console_len;
 };
@@ -91,6 +95,11 @@ void fake_wrmsr(struct fake_cpu *c, uint32_t msr, uint64_t value);
 
 unsigned fake_exits(struct fake_vm *vm, unsigned slice);
 void fake_hold(struct fake_vm *vm, unsigned slice, bool held);
+/* A message from one slice to another, as if its machine had posted it. */
+void fake_post(struct fake_vm *vm, unsigned from, unsigned to, const struct wire_msg *msg);
+/* Whether the slice's bell is heard, and whether its console is read. */
+void fake_silence(struct fake_vm *vm, unsigned slice, bool silent);
+void fake_console_stick(struct fake_vm *vm, unsigned slice, bool stuck);
 
 /* Waits for something that another thread brings about. */
 #define fake_until(cond)                                                                           \

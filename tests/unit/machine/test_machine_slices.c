@@ -62,7 +62,7 @@ Test(slices, start_and_answer)
 	cr_assert_eq(stats.ipis_remote, 2);
 	cr_assert_eq(stats.vcpus_started, 2);
 	machine_stats(vm->slice[0].machine, &stats);
-	cr_assert_eq(stats.ipis_remote, 4, "INIT and SIPI, one message a slice");
+	cr_assert_eq(stats.ipis_remote, 4, "INIT and SIPI, counted once a slice");
 	fake_vm_free(vm);
 }
 
@@ -282,22 +282,191 @@ Test(slices, ping)
 }
 
 /* A message that the engine refuses is the end, and not a hang. */
-static enum vcpu_exit_reason sends_into_the_void(struct fake_cpu *c)
+static enum vcpu_exit_reason asks_the_void(struct fake_cpu *c)
 {
+	if (c->step++)
+		return VCPU_EXIT_HLT;
 	if (c->vcpu.id == 0)
-		fake_wrmsr(c, ICR, TO(1) | 0x4041);
+		others_start(c);
+	else
+		fake_in(c, LAYOUT_COM1_PORT);
 	return VCPU_EXIT_HLT;
 }
 
 Test(slices, a_full_queue_ends_the_vm)
 {
-	struct fake_vm *vm = fake_vm_new(2, (unsigned[]){1, 1}, sends_into_the_void);
+	struct fake_vm *vm = fake_vm_new(2, (unsigned[]){1, 1}, asks_the_void);
 
-	vm->slice[1].post_error = -ENOBUFS;
+	vm->slice[0].post_error = -ENOBUFS;
 	fake_vm_start(vm);
+	fake_until(fake_exits(vm, 1) == 1);
+	cr_assert_eq(vm->slice[1].reason, EXIT_ERROR);
+	cr_assert(strstr(vm->slice[1].sentence, "slice 0"), "%s", vm->slice[1].sentence);
+	fake_vm_free(vm);
+}
+
+/* ---- what a guest can do without end, and what must not end for it ---- */
+
+#define FLOOD_ROUNDS 20000u
+
+/* Told to by interrupt 0x50, the boot CPU sends all vectors to both CPUs of slice 1, many times. */
+static enum vcpu_exit_reason floods(struct fake_cpu *c)
+{
+	unsigned i;
+
+	if (!c->step++) {
+		apic_enable(c);
+		others_start(c);
+		return VCPU_EXIT_HLT;
+	}
+	if (c->vcpu.id || !(irqs_seen(c) & SEEN(0x50)) || c->step >= 100)
+		return VCPU_EXIT_HLT;
+	c->step = 100;
+	for (i = 0; i < FLOOD_ROUNDS; i++) {
+		fake_wrmsr(c, ICR, TO(1 + i % 2) | 0x4000 | (0x20 + i % 0xd0));
+		fake_wrmsr(c, ICR, TO(1) | 0x4400);	      /* NMI */
+		fake_wrmsr(c, ICR, 0xc0000u | 0x4000 | 0xf1); /* all but self */
+	}
+	return VCPU_EXIT_HLT;
+}
+
+static unsigned flood_irqs(struct fake_vm *vm)
+{
+	return atomic_load(&vm->cpu[1]->irqs) + atomic_load(&vm->cpu[2]->irqs);
+}
+
+/* An interrupt from slice `from` to a CPU of slice `to`. */
+static void interrupt(struct fake_vm *vm, unsigned from, unsigned to, unsigned vcpu, uint8_t vector)
+{
+	struct ipi ipi = {.dest = vcpu, .exclude = IPI_NOBODY, .vector = vector};
+	struct wire_msg msg;
+
+	ipi_encode(&ipi, &msg);
+	fake_post(vm, from, to, &msg);
+}
+
+/*
+ * The engine thread of the sender does not send while 60,000 interrupts are requested, 234 times
+ * what a queue of messages holds here. What waits is bits; each of them arrives once.
+ */
+Test(slices, interrupts_without_end_fill_nothing)
+{
+	struct fake_vm *vm = fake_vm_new(2, (unsigned[]){1, 2}, floods);
+	struct machine_stats stats;
+	unsigned pulled;
+
+	fake_vm_start(vm);
+	fake_until(irqs_seen(vm->cpu[0]) == 6); /* 0x41, 0x42: both are up */
+	fake_silence(vm, 0, true);
+	pulled = atomic_load(&vm->slice[0].pulled);
+	interrupt(vm, 1, 0, 0, 0x50);
+	fake_until((machine_stats(vm->slice[0].machine, &stats),
+		    stats.ipis_remote == 2 + 3 * FLOOD_ROUNDS));
+	cr_assert_eq(flood_irqs(vm), 0, "nothing was sent yet");
+	cr_assert_eq(fake_exits(vm, 0) + fake_exits(vm, 1), 0);
+	fake_silence(vm, 0, false);
+	/* 0xd0 vectors, half of them to each CPU, and 0xf1 to both. */
+	fake_until(flood_irqs(vm) == 0xd0 + 2);
+	cr_assert_eq(atomic_load(&vm->cpu[1]->nmis), 1, "they are one");
+	/* The broadcast is one message to the cluster; and the NMI one. */
+	pulled = atomic_load(&vm->slice[0].pulled) - pulled;
+	cr_assert_eq(pulled, 0xd0 + 2, "%u messages", pulled);
+	cr_assert_eq(fake_exits(vm, 0) + fake_exits(vm, 1), 0);
+	fake_vm_free(vm);
+}
+
+/*
+ * A slice that takes nothing for a while: what is meant for it waits as bits, and the others are
+ * served. Slice 0 sends to both; slice 1's queue is full of what slice 2 sent.
+ */
+static enum vcpu_exit_reason sends_when_told(struct fake_cpu *c)
+{
+	if (!c->step++) {
+		apic_enable(c);
+		others_start(c);
+	}
+	if (c->vcpu.id == 0 && (irqs_seen(c) & SEEN(0x50)) && c->step < 100) {
+		c->step = 100;
+		fake_wrmsr(c, ICR, TO(1) | 0x4000 | 0x60);
+		fake_wrmsr(c, ICR, TO(2) | 0x4000 | 0x61);
+	}
+	return VCPU_EXIT_HLT;
+}
+
+Test(slices, a_slice_that_takes_nothing_holds_up_nobody)
+{
+	struct fake_vm *vm = fake_vm_new(3, (unsigned[]){1, 1, 1}, sends_when_told);
+	unsigned i;
+
+	fake_vm_start(vm);
+	fake_until(irqs_seen(vm->cpu[0]) == 6);
+	fake_hold(vm, 1, true);
+	for (i = 0; i < FAKE_QUEUE / 2; i++)
+		interrupt(vm, 2, 1, 1, 0x70);
+	interrupt(vm, 1, 0, 0, 0x50);
+	fake_until(irqs_seen(vm->cpu[2]) & SEEN(0x61));
+	cr_assert_eq(atomic_load(&vm->cpu[1]->irqs), 0);
+	fake_hold(vm, 1, false);
+	fake_until(irqs_seen(vm->cpu[1]) & SEEN(0x60));
+	fake_vm_free(vm);
+}
+
+/* INIT and SIPI that nobody has sent on yet are kept as an APIC keeps them: the last SIPI counts. */
+static enum vcpu_exit_reason starts_late(struct fake_cpu *c)
+{
+	if (!c->step++ && c->vcpu.id == 0) {
+		fake_wrmsr(c, ICR, TO(1) | 0x4611); /* void: an INIT follows */
+		fake_wrmsr(c, ICR, TO(1) | 0x4500);
+		fake_wrmsr(c, ICR, TO(1) | 0x4622);
+		fake_wrmsr(c, ICR, TO(1) | 0x4633);
+	}
+	return VCPU_EXIT_HLT;
+}
+
+Test(slices, start_up_that_waits_keeps_its_order)
+{
+	struct fake_vm *vm = fake_vm_new(2, (unsigned[]){1, 1}, starts_late);
+	struct machine_stats stats;
+
+	fake_silence(vm, 0, true);
+	fake_vm_start(vm);
+	fake_until((machine_stats(vm->slice[0].machine, &stats), stats.ipis_remote == 4));
+	cr_assert_eq(atomic_load(&vm->cpu[1]->runs), 0);
+	fake_silence(vm, 0, false);
+	fake_until(atomic_load(&vm->cpu[1]->runs) > 0);
+	cr_assert_eq(vm->cpu[1]->state.seg[SEG_CS].selector, 0x3300);
+	cr_assert_eq(atomic_load(&vm->slice[0].pulled), 2, "one INIT, one SIPI");
+	fake_vm_free(vm);
+}
+
+/* The console's reader sleeps; the end, told by another slice, must not hold up the engine thread. */
+static enum vcpu_exit_reason prints_and_sleeps(struct fake_cpu *c)
+{
+	if (!c->step++ && c->vcpu.id == 0) {
+		fake_out(c, LAYOUT_COM1_PORT, 'o');
+		fake_out(c, LAYOUT_COM1_PORT, 'k');
+	}
+	return VCPU_EXIT_HLT;
+}
+
+Test(slices, the_engine_thread_does_not_wait_for_the_console)
+{
+	struct fake_vm *vm = fake_vm_new(2, (unsigned[]){1, 1}, prints_and_sleeps);
+	unsigned handled;
+
+	fake_console_stick(vm, 0, true);
+	fake_vm_start(vm);
+	fake_until(atomic_load(&vm->cpu[0]->runs) > 0);
+	handled = atomic_load(&vm->slice[0].handled);
+	machine_end(vm->slice[1].machine, EXIT_ERROR, "slice 1 says so");
+	fake_until(atomic_load(&vm->slice[0].handled) == handled + 1);
+	cr_assert_eq(fake_exits(vm, 0), 0, "the console's last bytes come first");
+	interrupt(vm, 1, 0, 0, 0x50);
+	fake_until(atomic_load(&vm->slice[0].handled) == handled + 2);
+	fake_console_stick(vm, 0, false);
 	fake_until(fake_exits(vm, 0) == 1);
-	cr_assert_eq(vm->slice[0].reason, EXIT_ERROR);
-	cr_assert(strstr(vm->slice[0].sentence, "slice 1"));
+	cr_assert_str_eq(vm->slice[0].sentence, "slice 1 says so");
+	cr_assert_arr_eq(vm->slice[0].console, "ok", 2);
 	fake_vm_free(vm);
 }
 

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One engine among peers that are bare sockets, which say what no engine would, or nothing. */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "tests/unit/dsm/engine_rig.h"
+
+static struct rig rig; /* each test runs in a process of its own */
+
+/* Slice 0 is an engine; the others are to be raw_join'ed. */
+static void raw_up(unsigned slices)
+{
+	rig_init(&rig, slices);
+	rig_create(&rig, 0);
+	rig_connect(&rig, 0);
+}
+
+/* The socket of a peer that has said its hello. */
+static int raw_join(unsigned self)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)rig.slice[0].port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct wire_hello hello = {.magic = WIRE_MAGIC,
+				   .version = WIRE_VERSION,
+				   .vm_key = rig.config.vm_key,
+				   .epoch = 1,
+				   .slice = (uint16_t)self,
+				   .slices = (uint16_t)rig.slices,
+				   .ram_end = rig.config.ram_end};
+	struct timeval limit = {.tv_sec = 20};
+	uint8_t buf[WIRE_HELLO_SIZE];
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+	wire_hello_encode(&hello, buf);
+	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
+	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
+	return fd;
+}
+
+static void raw_send(int fd, struct wire_msg msg)
+{
+	uint8_t bytes[WIRE_HEADER_SIZE];
+
+	msg.epoch = msg.epoch ? msg.epoch : 1;
+	wire_msg_encode(&msg, bytes);
+	cr_assert_eq(send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL), (ssize_t)sizeof(bytes));
+}
+
+/* The next message must be of this type; a page behind it is thrown away. */
+static struct wire_msg raw_expect(int fd, unsigned type)
+{
+	uint8_t bytes[WIRE_HEADER_SIZE], page[WIRE_PAYLOAD_MAX];
+	struct wire_msg msg = {0};
+
+	cr_assert_eq(recv(fd, bytes, sizeof(bytes), MSG_WAITALL), (ssize_t)sizeof(bytes));
+	cr_assert_eq(wire_msg_decode(bytes, sizeof(bytes), &msg), 0);
+	cr_assert_eq(msg.type, type, "%s came instead of %s", wire_type_name(msg.type),
+		     wire_type_name(type));
+	if (msg.payload_len)
+		cr_assert_eq(recv(fd, page, msg.payload_len, MSG_WAITALL),
+			     (ssize_t)msg.payload_len);
+	return msg;
+}
+
+Test(engine_raw, machine_messages_of_another_epoch_are_dropped)
+{
+	int fd;
+
+	raw_up(2);
+	fd = raw_join(1);
+	raw_send(fd, (struct wire_msg){.type = MSG_MACHINE_FIRST, .epoch = 7, .arg = 1});
+	raw_send(fd, (struct wire_msg){.type = MSG_MACHINE_FIRST, .epoch = 1, .arg = 2});
+	raw_send(fd, (struct wire_msg){.type = MSG_MACHINE_FIRST, .epoch = 2, .arg = 3});
+	raw_send(fd, (struct wire_msg){.type = MSG_MACHINE_FIRST, .epoch = 1, .arg = 4});
+	cr_assert(rig_until(&rig.slice[0].received, 2));
+	cr_assert_eq(rig.slice[0].msgs[0].arg, 2);
+	cr_assert_eq(rig.slice[0].msgs[1].arg, 4);
+	cr_assert_eq(rig.slice[0].received, 2);
+	cr_assert_eq(rig.slice[0].lost, 0, "a late message is nobody's fault");
+	rig_down(&rig);
+	close(fd);
+}
+
+/*
+ * Slice 2 owns a page and asks for it all the same, while the home serves slice 1's read of it. The
+ * request waits in the home's queue; that it is wrong is found when slice 1 says DONE.
+ */
+Test(engine_raw, a_wrong_request_that_waited_costs_its_sender_the_connection)
+{
+	struct wire_msg msg = {0};
+	int one, two;
+
+	raw_up(3);
+	one = raw_join(1);
+	two = raw_join(2);
+	cr_assert(rig_until(&rig.slice[0].ready, 1));
+	raw_send(two, (struct wire_msg){.type = MSG_GET_M, .requester = 2, .gfn = 5});
+	raw_expect(two, MSG_DATA);
+	raw_send(one, (struct wire_msg){.type = MSG_GET_S, .requester = 1, .gfn = 5});
+	msg = raw_expect(two, MSG_FWD_S);
+	cr_assert_eq(msg.requester, 1);
+	raw_send(two, (struct wire_msg){.type = MSG_GET_S, .requester = 2, .gfn = 5});
+	raw_send(two, (struct wire_msg){
+			      .type = MSG_WB, .requester = 1, .gfn = 5, .flags = MSG_FLAG_ZERO});
+	/* Both are here once the engine answers what comes behind them. */
+	raw_send(two, (struct wire_msg){.type = MSG_GET_S, .requester = 2, .gfn = 6});
+	raw_expect(two, MSG_DATA);
+	raw_send(one, (struct wire_msg){.type = MSG_DONE, .requester = 1, .gfn = 5});
+	cr_assert(rig_until(&rig.slice[0].lost, 1), "nobody is told of the violation");
+	cr_assert_eq(rig.slice[0].lost_peer, 2, "slice %u", rig.slice[0].lost_peer);
+	cr_assert_eq(rig.slice[0].lost_err, -PANGEA_EPROTOCOL);
+	/* The connection of slice 1, which did nothing wrong, still carries what it says. */
+	raw_send(one, (struct wire_msg){.type = MSG_MACHINE_FIRST, .arg = 1});
+	cr_assert(rig_until(&rig.slice[0].received, 1));
+	cr_assert_eq(rig.slice[0].lost, 1);
+	rig_down(&rig);
+	close(one);
+	close(two);
+}
+
+/* ---- what waits for the bell ---- */
+
+/* So many messages for each slice wait to be taken; the engine thread's, but for the first. */
+static unsigned bell_left[RIG_SLICES_MAX], bell_taken[RIG_SLICES_MAX];
+
+static bool bell_next(void *ctx, uint64_t slices, unsigned *to, struct wire_msg *msg)
+{
+	(void)ctx;
+	for (unsigned i = 1; i < rig.slices; i++) {
+		if (!(slices >> i & 1) || !__atomic_load_n(&bell_left[i], __ATOMIC_ACQUIRE))
+			continue;
+		__atomic_sub_fetch(&bell_left[i], 1, __ATOMIC_ACQ_REL);
+		*to = i;
+		*msg = (struct wire_msg){.type = MSG_MACHINE_FIRST, .arg = bell_taken[i]};
+		__atomic_add_fetch(&bell_taken[i], 1, __ATOMIC_RELEASE);
+		return true;
+	}
+	return false;
+}
+
+static void bell_ring(unsigned slice, unsigned messages)
+{
+	__atomic_add_fetch(&bell_left[slice], messages, __ATOMIC_ACQ_REL);
+	engine_ring(rig.slice[0].engine);
+}
+
+/* More than all buffers between two sockets hold, at 32 bytes. */
+#define MANY 2000000u
+
+static unsigned taken_at_rest(unsigned slice)
+{
+	unsigned last, now = __atomic_load_n(&bell_taken[slice], __ATOMIC_ACQUIRE);
+
+	do {
+		last = now;
+		usleep(300000);
+		now = __atomic_load_n(&bell_taken[slice], __ATOMIC_ACQUIRE);
+	} while (now != last);
+	return now;
+}
+
+/*
+ * Slice 1 reads nothing. It takes what its socket holds, and the rest is left where it is: no
+ * queue grows, the connection stays, pages are served, and slice 2 gets what is meant for it.
+ */
+Test(engine_raw, a_peer_that_does_not_read_is_not_sent_what_can_wait)
+{
+	unsigned taken, got = 0;
+	int one, two;
+
+	rig_init(&rig, 3);
+	rig.config.callbacks.next_post = bell_next;
+	rig_create(&rig, 0);
+	rig_connect(&rig, 0);
+	one = raw_join(1);
+	two = raw_join(2);
+	cr_assert(rig_until(&rig.slice[0].ready, 1));
+	bell_ring(1, MANY);
+	for (unsigned n = 0; n < 50; n++) /* while they go out */
+		rig_write(&rig, 0, rig_page(0, n), n + 1);
+	taken = taken_at_rest(1);
+	cr_assert_gt(taken, 0);
+	cr_assert_lt(taken, MANY, "all went out: the test needs more of them");
+	bell_ring(2, 5);
+	for (; got < 5; got++)
+		cr_assert_eq(raw_expect(two, MSG_MACHINE_FIRST).arg, got);
+	rig_write(&rig, 0, rig_page(0, 60), 60);
+	cr_assert_eq(rig.slice[0].lost, 0, "%s", rig.slice[0].lost_why);
+	/* It reads again, and nothing is missing or out of order. */
+	for (got = 0; got < taken + 1000; got++)
+		cr_assert_eq(raw_expect(one, MSG_MACHINE_FIRST).arg, got);
+	cr_assert_eq(rig.slice[0].lost, 0, "%s", rig.slice[0].lost_why);
+	rig_down(&rig);
+	close(one);
+	close(two);
+}
+
+static void *pages_write(void *arg)
+{
+	(void)arg;
+	for (unsigned n = 0; n < 400; n++)
+		rig_write(&rig, 0, rig_page(0, n), n + 1);
+	return NULL;
+}
+
+/* A bell that never stops is heard a little at a time: pages and other posts come in between. */
+Test(engine_raw, a_bell_without_end_starves_nobody)
+{
+	struct wire_msg post = {.type = MSG_MACHINE_FIRST + 1};
+	pthread_t thread;
+	unsigned posts = 0;
+	int one;
+
+	rig_init(&rig, 2);
+	rig.config.callbacks.next_post = bell_next;
+	rig_create(&rig, 0);
+	rig_connect(&rig, 0);
+	one = raw_join(1);
+	cr_assert(rig_until(&rig.slice[0].ready, 1));
+	bell_ring(1, MANY);
+	cr_assert_eq(pthread_create(&thread, NULL, pages_write, NULL), 0);
+	for (unsigned i = 0; i < 20; i++)
+		cr_assert_eq(engine_post(rig.slice[0].engine, 1, &post, NULL), 0);
+	/* The peer reads all the while, so that there is always room for more. */
+	while (posts < 20) {
+		uint8_t bytes[WIRE_HEADER_SIZE];
+
+		cr_assert_eq(recv(one, bytes, sizeof(bytes), MSG_WAITALL), (ssize_t)sizeof(bytes));
+		posts += bytes[0] == MSG_MACHINE_FIRST + 1;
+	}
+	pthread_join(thread, NULL);
+	cr_assert_gt(__atomic_load_n(&bell_left[1], __ATOMIC_ACQUIRE), 0,
+		     "all rings were heard before the pages were served");
+	rig_down(&rig);
+	close(one);
+}
