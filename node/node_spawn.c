@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +17,12 @@
 #define CHILD_KERNEL 4
 #define CHILD_INITRD 5
 #define CHILD_ABOVE  6
+
+/* So much likelier than its daemon, in thousandths of the host's memory, a slice is what the kernel
+ * kills when the host has no memory left. */
+#define OOM_MORE 200
+#define OOM_MOST 1000
+#define OOM_FILE "/proc/self/oom_score_adj"
 
 /* Out of the way of the numbers it is going to get. */
 static int fd_lift(int fd)
@@ -31,8 +39,37 @@ static int fd_put(int fd, int number)
 	return dup2(fd, number);
 }
 
+/* The child's oom_score_adj as text. */
+static void oom_text(char *out, size_t size)
+{
+	char own[16] = "";
+	int fd = open(OOM_FILE, O_RDONLY | O_CLOEXEC);
+	long value;
+
+	/* What cannot be read counts as 0, the kernel's default. */
+	if (fd >= 0 && read(fd, own, sizeof(own) - 1) < 0)
+		own[0] = 0;
+	if (fd >= 0)
+		close(fd);
+	value = strtol(own, NULL, 10) + OOM_MORE;
+	snprintf(out, size, "%ld", value < OOM_MOST ? value : OOM_MOST);
+}
+
+/* In the child. Everybody may raise his own; a host without that file goes without. */
+static void oom_raise(const char *text)
+{
+	int fd = open(OOM_FILE, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, text, strlen(text)) < 0)
+		errno = 0;
+	close(fd);
+}
+
 /* In the child: only what is safe after fork. */
-_Noreturn static void child_run(const char *path, pid_t parent, int sock, int kernel, int initrd)
+_Noreturn static void child_run(const char *path, pid_t parent, const char *oom, int sock,
+				int kernel, int initrd)
 {
 	char name[] = "pangea-vmm";
 	char *argv[] = {name, NULL};
@@ -43,6 +80,7 @@ _Noreturn static void child_run(const char *path, pid_t parent, int sock, int ke
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent || null < 0)
 		_exit(127);
+	oom_raise(oom);
 	/* A group of its own: the terminal's Ctrl-C is for the daemon. */
 	setpgid(0, 0);
 	sock = fd_lift(sock);
@@ -61,12 +99,15 @@ _Noreturn static void child_run(const char *path, pid_t parent, int sock, int ke
 
 pid_t vmm_spawn(const char *path, int sock, int kernel, int initrd)
 {
-	pid_t parent = getpid(), pid = fork();
+	pid_t parent = getpid(), pid;
+	char oom[24];
 
+	oom_text(oom, sizeof(oom));
+	pid = fork();
 	if (pid < 0)
 		return -errno;
 	if (pid == 0)
-		child_run(path, parent, sock, kernel, initrd);
+		child_run(path, parent, oom, sock, kernel, initrd);
 	return pid;
 }
 

@@ -250,7 +250,8 @@ static int part_map(const struct pages *pages, uint8_t *base, uint64_t start, ui
 		return -errno;
 	/* A huge page would be taken away and brought back whole. */
 	madvise(at, end - start, MADV_NOHUGEPAGE);
-	return 0;
+	/* What the guest holds is nobody's affair, and would make a core dump as large as the VM. */
+	return madvise(at, end - start, MADV_DONTDUMP) < 0 ? -errno : 0;
 }
 
 /* Calls part for each piece of RAM: below the hole, and above. */

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -290,6 +291,38 @@ Test(pages, beyond_the_end_is_a_segmentation_fault)
 	cr_expect(write_is_segv(pages_ram(pages) + RAM_END));
 	cr_assert_eq(pages_map_exclusive(pages, (RAM_END >> 12) - 1), 0);
 	cr_expect_not(write_is_segv(pages_ram(pages) + RAM_END - 1));
+	pages_destroy(pages);
+}
+
+/* The mappings of guest memory in this process, and how many of them are left out of core dumps. */
+static void mappings_count(unsigned *all, unsigned *hidden)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	char line[512];
+	bool ours = false;
+
+	cr_assert(smaps, "no /proc/self/smaps");
+	*all = *hidden = 0;
+	while (fgets(line, sizeof(line), smaps)) {
+		/* A mapping's own line begins with its addresses, all others with a capital. */
+		if (strchr("0123456789abcdef", line[0])) {
+			ours = strstr(line, "/memfd:pangea-ram") != NULL;
+			*all += ours;
+		}
+		*hidden += ours && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " dd");
+	}
+	fclose(smaps);
+}
+
+Test(pages, guest_memory_is_not_in_core_dumps)
+{
+	/* Both sides of the hole, twice. */
+	struct pages *pages = pages_new(GPA_HOLE_END + RAM_END);
+	unsigned all, hidden;
+
+	mappings_count(&all, &hidden);
+	cr_expect_eq(all, 4);
+	cr_expect_eq(hidden, all, "%u of %u mappings are hidden", hidden, all);
 	pages_destroy(pages);
 }
 
