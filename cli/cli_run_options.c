@@ -18,6 +18,8 @@ static const char usage[] =
 	"  --args WORDS             its arguments\n"
 	"  --cpu ENGINE             what runs the CPUs: auto, kvm or soft (auto: kvm where it "
 	"fits)\n"
+	"  --cpu-vendor VENDOR      the CPU model: intel or amd (that of the first host that uses "
+	"kvm)\n"
 	"  --force                  with --cpu kvm: on hosts that are not fit for the guest, too\n"
 	"  --cpus C, --mem SIZE     the size of the whole machine (as 512M, 4G)\n"
 	"  --nodes N                spread it over at most N nodes (all that are ready)\n"
@@ -49,6 +51,7 @@ enum {
 	OPT_GUEST,
 	OPT_ARGS,
 	OPT_CPU,
+	OPT_CPU_VENDOR,
 	OPT_FORCE,
 	OPT_CPUS,
 	OPT_MEM,
@@ -70,6 +73,7 @@ static const struct option longs[] = {
 	{"guest", required_argument, NULL, OPT_GUEST},
 	{"args", required_argument, NULL, OPT_ARGS},
 	{"cpu", required_argument, NULL, OPT_CPU},
+	{"cpu-vendor", required_argument, NULL, OPT_CPU_VENDOR},
 	{"force", no_argument, NULL, OPT_FORCE},
 	{"cpus", required_argument, NULL, OPT_CPUS},
 	{"mem", required_argument, NULL, OPT_MEM},
@@ -224,6 +228,14 @@ static int engine_option(struct run_options *opts, const char *command)
 	return cli_usage(command, "--cpu is auto, kvm or soft, not \"%.20s\"", optarg);
 }
 
+static int vendor_option(struct run_options *opts, const char *command)
+{
+	if (strcmp(optarg, "intel") != 0 && strcmp(optarg, "amd") != 0)
+		return cli_usage(command, "--cpu-vendor is intel or amd, not \"%.20s\"", optarg);
+	opts->vendor = optarg;
+	return -1;
+}
+
 /* What the guest is, and what runs it. */
 static int guest_option(struct run_options *opts, int opt, const char *command)
 {
@@ -243,6 +255,8 @@ static int guest_option(struct run_options *opts, int opt, const char *command)
 		return append_option(&opts->args, "args", command);
 	case OPT_CPU:
 		return engine_option(opts, command);
+	case OPT_CPU_VENDOR:
+		return vendor_option(opts, command);
 	default: /* OPT_FORCE */
 		opts->force = true;
 		return -1;
@@ -259,6 +273,7 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	case OPT_GUEST:
 	case OPT_ARGS:
 	case OPT_CPU:
+	case OPT_CPU_VENDOR:
 	case OPT_FORCE:
 		return guest_option(opts, opt, command);
 	case OPT_NAME:

@@ -68,6 +68,8 @@ static void run_ask(struct client *client)
 
 	if (run->opts.name)
 		json_object_set_new(msg, "name", json_string(run->opts.name));
+	if (run->opts.vendor)
+		json_object_set_new(msg, "vendor", json_string(run->opts.vendor));
 	if (run->opts.cache_bytes)
 		json_object_set_new(msg, "cache_bytes",
 				    json_integer((json_int_t)run->opts.cache_bytes));

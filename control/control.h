@@ -145,7 +145,8 @@ struct host_report;
 #define CONTROL_TSC_HZ_MAX UINT64_C(10000000000)
 
 /*
- * {"cpu":"kvm|soft" (what `auto` takes there), "tsc_hz":N (of KVM's guests; 0: unknown),
+ * {"cpu":"kvm|soft" (what `auto` takes there), "vendor":"intel|amd|" (of a processor with VT-x or
+ * SVM: whose CPU model its KVM can run), "tsc_hz":N (of KVM's guests; 0: unknown),
  * "tsc_scaling":BOOL, "items":[{"name","matters","found","sentence","mend"}]}; a new reference,
  * null without memory.
  */

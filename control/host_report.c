@@ -34,7 +34,11 @@ json_t *control_host_json(const struct host_report *report)
 			json_decref(items);
 			return NULL;
 		}
-	return json_pack("{s:s, s:I, s:b, s:o}", "cpu", host_fits_kvm(report) ? "kvm" : "soft",
+	return json_pack("{s:s, s:s, s:I, s:b, s:o}", "cpu", host_fits_kvm(report) ? "kvm" : "soft",
+			 "vendor",
+			 report->live.svm   ? "amd"
+			 : report->live.vmx ? "intel"
+					    : "",
 			 "tsc_hz", (json_int_t)report->live.tsc_hz, "tsc_scaling",
 			 (int)report->live.tsc_scaling, "items", items);
 }
@@ -81,13 +85,15 @@ int control_host_check(const json_t *msg, json_t **out, char *why)
 {
 	const json_t *host = json_object_get(msg, "host");
 	json_t *list, *item, *items;
-	const char *cpu;
+	const char *cpu, *vendor = "";
 	uint64_t tsc_hz;
 	bool scaling, kvm;
 	size_t i;
 	int err;
 
 	if ((err = control_get_string(host, "cpu", &cpu, why)) ||
+	    (json_object_get(host, "vendor") &&
+	     (err = control_get_string(host, "vendor", &vendor, why))) ||
 	    (err = control_get_u64(host, "tsc_hz", 0, CONTROL_TSC_HZ_MAX, &tsc_hz, why)) ||
 	    (err = control_get_bool(host, "tsc_scaling", &scaling, why)) ||
 	    (err = control_get_array(host, "items", 2 * HOST_ITEMS_MAX, &list, why)))
@@ -99,7 +105,9 @@ int control_host_check(const json_t *msg, json_t **out, char *why)
 		json_decref(items);
 		return err;
 	}
-	*out = json_pack("{s:s, s:I, s:b, s:o}", "cpu", kvm ? "kvm" : "soft", "tsc_hz",
-			 (json_int_t)tsc_hz, "tsc_scaling", (int)scaling, "items", items);
+	if (strcmp(vendor, "amd") != 0 && strcmp(vendor, "intel") != 0)
+		vendor = "";
+	*out = json_pack("{s:s, s:s, s:I, s:b, s:o}", "cpu", kvm ? "kvm" : "soft", "vendor", vendor,
+			 "tsc_hz", (json_int_t)tsc_hz, "tsc_scaling", (int)scaling, "items", items);
 	return *out ? 0 : -ENOMEM;
 }

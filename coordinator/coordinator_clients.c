@@ -109,7 +109,8 @@ struct request {
 	const char *append;
 	uint64_t kernel_bytes, initrd_bytes;
 	bool console;
-	const char *cpu; /* static */
+	const char *cpu;    /* static */
+	const char *vendor; /* static; null: we choose */
 	bool force, micro;
 	uint64_t cache_bytes;
 	unsigned cache_percent;
@@ -139,6 +140,27 @@ static int engine_parse(const json_t *msg, struct request *request, char *why)
 		return 0;
 	}
 	snprintf(why, CONTROL_WHY_MAX, "the CPU engine is auto, kvm or soft, not \"%.20s\"", cpu);
+	return -EINVAL;
+}
+
+static int vendor_parse(const json_t *msg, struct request *request, char *why)
+{
+	const char *vendor;
+	int err;
+
+	request->vendor = NULL;
+	if (!json_object_get(msg, "vendor"))
+		return 0;
+	err = control_get_string(msg, "vendor", &vendor, why);
+	if (err)
+		return err;
+	if (strcmp(vendor, "intel") == 0)
+		request->vendor = "intel";
+	else if (strcmp(vendor, "amd") == 0)
+		request->vendor = "amd";
+	if (request->vendor)
+		return 0;
+	snprintf(why, CONTROL_WHY_MAX, "the CPU vendor is intel or amd, not \"%.20s\"", vendor);
 	return -EINVAL;
 }
 
@@ -174,7 +196,8 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = control_get_u64(msg, "initrd_bytes", 0, FILE_BYTES_MAX, &request->initrd_bytes,
 				   why)) ||
 	    (err = control_get_bool(msg, "console", &request->console, why)) ||
-	    (err = engine_parse(msg, request, why)) || (err = cache_parse(msg, request, why)))
+	    (err = engine_parse(msg, request, why)) || (err = vendor_parse(msg, request, why)) ||
+	    (err = cache_parse(msg, request, why)))
 		return err;
 	if (strlen(request->append) >= CMDLINE_MAX) {
 		snprintf(why, CONTROL_WHY_MAX, "the kernel command line is longer than %d bytes",
@@ -215,6 +238,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	peer->console = request->console;
 	snprintf(vm->append, sizeof(vm->append), "%s", request->append);
 	vm->cpu = request->cpu;
+	vm->vendor = request->vendor;
 	vm->force = request->force;
 	vm->micro = request->micro;
 	vm->cache_bytes = request->cache_bytes;

@@ -111,10 +111,11 @@ struct vm {
 	uint64_t
 		owner_until_ms; /* its owner is away: until then; 0: it is there, or there is none */
 	char append[CMDLINE_MAX];
-	const char *cpu; /* static: "auto", "kvm" or "soft" */
-	bool force;	 /* kvm even on a host that is not fit for the guest */
-	bool micro;	 /* the kernel is a micro-guest */
-	uint64_t tsc_hz; /* the guest's; 0: the slices' own choice */
+	const char *cpu;    /* static: "auto", "kvm" or "soft" */
+	bool force;	    /* kvm even on a host that is not fit for the guest */
+	bool micro;	    /* the kernel is a micro-guest */
+	uint64_t tsc_hz;    /* the guest's; 0: the slices' own choice */
+	const char *vendor; /* of the CPU model, static: "intel" or "amd"; null: to be chosen */
 	/* Of each slice's cache of remote pages; at most one is not 0: no limit without. */
 	uint64_t cache_bytes;
 	unsigned cache_percent;
@@ -262,6 +263,8 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats);
 void vm_free(struct vm *vm);
 /* The rate of a guest's TSC that the VM's nodes can give under KVM; 0: any. */
 uint64_t vm_tsc_choose(const struct vm *vm);
+/* The vendor of its CPU model; static. */
+const char *vm_vendor_choose(const struct vm *vm);
 /* Console output from this offset on (what lies between was dropped on its way): what is new into the
  * ring and to all who watch. */
 void vm_console(struct coordinator *co, struct vm *vm, uint64_t offset, const uint8_t *data,

@@ -121,6 +121,8 @@ void vm_start(struct coordinator *co, struct vm *vm)
 
 	snprintf(key, sizeof(key), "%016" PRIx64, vm->key);
 	vm->tsc_hz = vm_tsc_choose(vm);
+	if (!vm->vendor)
+		vm->vendor = vm_vendor_choose(vm);
 	vm_state_set(co, vm, VM_STARTING);
 	vm_record_keep(co, vm);
 	for (unsigned i = 0; i < vm->slices; i++) {
@@ -132,6 +134,7 @@ void vm_start(struct coordinator *co, struct vm *vm)
 		json_object_set_new(msg, "cpu", json_string(vm->cpu));
 		json_object_set_new(msg, "force", json_boolean(vm->force));
 		json_object_set_new(msg, "micro", json_boolean(vm->micro));
+		json_object_set_new(msg, "vendor", json_string(vm->vendor));
 		if (vm->cache_bytes)
 			json_object_set_new(msg, "cache_bytes",
 					    json_integer((json_int_t)vm->cache_bytes));

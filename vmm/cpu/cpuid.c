@@ -8,11 +8,16 @@
 #include "vmm/boot/layout.h"
 
 /*
- * GenuineIntel, since only there Linux believes leaf 0x15 (TSC frequency) and needs no timer to
+ * Intel: the choice wherever no AMD processor runs the VM, since only there Linux believes leaf 0x15 (TSC frequency) and needs no timer to
  * calibrate against. Family 6 model 0x2c (Westmere): no quirk of Linux's for that model touches
  * anything that is not here, and above model 0xe the TSC counts as constant.
  */
-#define SIGNATURE 0x000206c2u
+#define SIGNATURE_INTEL 0x000206c2u
+/*
+ * AMD: family 17h model 1 (Zen). Every processor that KVM is likely to meet is this or newer, and
+ * what Linux works around for it does no harm on a newer one. Below 17h it would take more pains.
+ */
+#define SIGNATURE_AMD 0x00800f12u
 
 /* 1.EDX: FPU DE PSE TSC MSR PAE CX8 APIC PGE CMOV PAT CLFLUSH MMX FXSR SSE SSE2. Not MTRR, MCE,
  * HTT, nor SEP: AMD's processors have no SYSENTER in long mode, and one model is for all hosts. */
@@ -24,9 +29,11 @@
 /* 7.EBX: ERMS. 7.EDX: FSRM. They make Linux copy with REP MOVSB, our fastest instruction. */
 #define FEATURES_7_EBX (1u << 9)
 #define FEATURES_7_EDX (1u << 4)
-/* 80000001.EDX: SYSCALL, NX, LM. ECX: LAHF in 64-bit mode, PREFETCHW. */
-#define FEATURES_EXT_EDX (1u << 11 | 1u << 20 | 1u << 29)
-#define FEATURES_EXT_ECX (1u << 0 | 1u << 8)
+/* 80000001.EDX: SYSCALL, NX, LM. ECX: LAHF in 64-bit mode, PREFETCHW; AMD: TOPOEXT, so that Linux
+ * takes x2APIC ids from leaf 0xb and caches from 8000001d. */
+#define FEATURES_EXT_EDX     (1u << 11 | 1u << 20 | 1u << 29)
+#define FEATURES_EXT_ECX     (1u << 0 | 1u << 8)
+#define FEATURES_EXT_ECX_AMD (1u << 22)
 
 /* 40000001.EAX: MSI_EXT_DEST_ID (I/O APIC and MSI destinations of 15 bits), and nothing of KVM's
  * that would write guest memory behind the coherence protocol or send IPIs by hypercall. */
@@ -48,8 +55,8 @@ struct leaf {
 #define TEXT4(a, b, c, d)                                                                          \
 	((uint32_t)(a) | (uint32_t)(b) << 8 | (uint32_t)(c) << 16 | (uint32_t)(d) << 24)
 
-/* What is the same for all vCPUs of all VMs. */
-static const struct leaf leaves[] = {
+/* What is the same for all vCPUs of all VMs of a vendor. */
+static const struct leaf leaves_intel[] = {
 	{0x0,
 	 ANY_SUBLEAF,
 	 {CPUID_MAX_BASIC, TEXT4('G', 'e', 'n', 'u'), TEXT4('n', 't', 'e', 'l'),
@@ -58,15 +65,32 @@ static const struct leaf leaves[] = {
 	{0x4, 0, CACHE(1u, 1u, 8u, 64u)},	   /* data, 32 KiB */
 	{0x4, 1, CACHE(2u, 1u, 8u, 64u)},	   /* instructions, 32 KiB */
 	{0x4, 2, CACHE(3u, 2u, 8u, 512u)},	   /* unified, 256 KiB: the last, not shared */
-	{0x6, ANY_SUBLEAF, {1u << 2, 0, 0, 0}},	   /* ARAT: the APIC timer never stops */
+	{0x80000000, ANY_SUBLEAF, {CPUID_MAX_EXTENDED, 0, 0, 0}},
+	{0x80000001, ANY_SUBLEAF, {0, 0, FEATURES_EXT_ECX, FEATURES_EXT_EDX}},
+};
+static const struct leaf leaves_amd[] = {
+	{0x0,
+	 ANY_SUBLEAF,
+	 {CPUID_MAX_BASIC, TEXT4('A', 'u', 't', 'h'), TEXT4('c', 'A', 'M', 'D'),
+	  TEXT4('e', 'n', 't', 'i')}},
+	{0x80000000, ANY_SUBLEAF, {CPUID_MAX_EXTENDED_AMD, 0, 0, 0}},
+	{0x80000001,
+	 ANY_SUBLEAF,
+	 {SIGNATURE_AMD, 0, FEATURES_EXT_ECX | FEATURES_EXT_ECX_AMD, FEATURES_EXT_EDX}},
+	{0x80000005, ANY_SUBLEAF, {0, 0, 32u << 24 | 8u << 16 | 64u, 32u << 24 | 8u << 16 | 64u}},
+	{0x8000001d, 0, CACHE(1u, 1u, 8u, 64u)}, /* as leaf 4 */
+	{0x8000001d, 1, CACHE(2u, 1u, 8u, 64u)},
+	{0x8000001d, 2, CACHE(3u, 2u, 8u, 512u)},
+};
+/* And of both. */
+static const struct leaf leaves_common[] = {
+	{0x6, ANY_SUBLEAF, {1u << 2, 0, 0, 0}}, /* ARAT: the APIC timer never stops */
 	{0x7, 0, {0, FEATURES_7_EBX, 0, FEATURES_7_EDX}},
 	{0x40000000,
 	 ANY_SUBLEAF,
 	 {CPUID_MAX_HYPERVISOR, TEXT4('K', 'V', 'M', 'K'), TEXT4('V', 'M', 'K', 'V'),
 	  TEXT4('M', 0, 0, 0)}},
 	{0x40000001, ANY_SUBLEAF, {KVM_FEATURES, 0, 0, 0}},
-	{0x80000000, ANY_SUBLEAF, {CPUID_MAX_EXTENDED, 0, 0, 0}},
-	{0x80000001, ANY_SUBLEAF, {0, 0, FEATURES_EXT_ECX, FEATURES_EXT_EDX}},
 	{0x80000006, ANY_SUBLEAF, {0, 0, 256u << 16 | 6u << 12 | 64u, 0}}, /* L2 as above */
 	{0x80000007, ANY_SUBLEAF, {0, 0, 0, 1u << 8}},			   /* invariant TSC */
 	{0x80000008, ANY_SUBLEAF, {LAYOUT_LINEAR_BITS << 8 | LAYOUT_PHYS_BITS, 0, 0, 0}},
@@ -74,9 +98,9 @@ static const struct leaf leaves[] = {
 
 static const char brand[48] = "Pangea software x86-64 CPU";
 
-static void features_read(unsigned vcpu, struct vcpu_cpuid *out)
+static void features_read(const struct cpuid_model *model, unsigned vcpu, struct vcpu_cpuid *out)
 {
-	out->eax = SIGNATURE;
+	out->eax = model->vendor == CPU_VENDOR_AMD ? SIGNATURE_AMD : SIGNATURE_INTEL;
 	out->ebx = (vcpu & 0xff) << 24 | 1u << 16 | CLFLUSH_SIZE_8 << 8;
 	out->ecx = FEATURES_1_ECX;
 	out->edx = FEATURES_1_EDX;
@@ -123,18 +147,31 @@ static void tsc_read(uint64_t tsc_hz, struct vcpu_cpuid *out)
 	out->ecx = LAYOUT_CRYSTAL_HZ;
 }
 
-static void table_read(uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
+static bool leaf_find(const struct leaf *leaves, size_t count, uint32_t leaf, uint32_t subleaf,
+		      struct vcpu_cpuid *out)
 {
-	size_t i;
-
-	for (i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
+	for (size_t i = 0; i < count; i++) {
 		if (leaves[i].leaf != leaf)
 			continue;
 		if (leaves[i].subleaf != ANY_SUBLEAF && leaves[i].subleaf != subleaf)
 			continue;
 		*out = leaves[i].regs;
-		return;
+		return true;
 	}
+	return false;
+}
+
+#define LEAF_FIND(leaves, leaf, subleaf, out)                                                      \
+	leaf_find(leaves, sizeof(leaves) / sizeof((leaves)[0]), leaf, subleaf, out)
+
+static void table_read(enum cpu_vendor vendor, uint32_t leaf, uint32_t subleaf,
+		       struct vcpu_cpuid *out)
+{
+	bool found = vendor == CPU_VENDOR_AMD ? LEAF_FIND(leaves_amd, leaf, subleaf, out)
+					      : LEAF_FIND(leaves_intel, leaf, subleaf, out);
+
+	if (!found)
+		(void)LEAF_FIND(leaves_common, leaf, subleaf, out);
 }
 
 void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
@@ -144,7 +181,10 @@ void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struc
 	memset(out, 0, sizeof(*out));
 	switch (leaf) {
 	case 0x1:
-		features_read(vcpu, out);
+		features_read(model, vcpu, out);
+		return;
+	case 0x8000001e: /* one thread a core, one core a package, one node each */
+		out->eax = model->vendor == CPU_VENDOR_AMD ? vcpu : 0;
 		return;
 	case 0xb:
 		topology_read(vcpu, subleaf, out);
@@ -158,7 +198,7 @@ void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struc
 		memcpy(out, brand + (leaf - 0x80000002) * sizeof(*out), sizeof(*out));
 		return;
 	default:
-		table_read(leaf, subleaf, out);
+		table_read(model->vendor, leaf, subleaf, out);
 		return;
 	}
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one CPU model of every VM, as CPUID tells it. */
+/* The CPU model of a VM, the same for all its CPUs, as CPUID tells it: Intel's way or AMD's. */
 #ifndef VMM_CPUID_H
 #define VMM_CPUID_H
 
@@ -8,14 +8,16 @@
 #include "vmm/cpu/vcpu.h"
 
 /* The highest leaves of the three ranges. */
-#define CPUID_MAX_BASIC	     0x15u
-#define CPUID_MAX_HYPERVISOR 0x40000001u
-#define CPUID_MAX_EXTENDED   0x80000008u
+#define CPUID_MAX_BASIC	       0x15u
+#define CPUID_MAX_HYPERVISOR   0x40000001u
+#define CPUID_MAX_EXTENDED     0x80000008u
+#define CPUID_MAX_EXTENDED_AMD 0x8000001eu
 
 /* What differs from VM to VM; constant once made. */
 struct cpuid_model {
 	unsigned vcpus;
 	uint64_t tsc_hz;
+	enum cpu_vendor vendor;
 };
 
 /*

@@ -32,6 +32,8 @@
 #define MSR_GS_BASE	   0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 #define MSR_TSC_AUX	   0xc0000103u
+#define MSR_AMD_HWCR	   0xc0010015u
+#define MSR_AMD_NB_CFG	   0xc001001fu
 
 /* The machine's, on its bus: the APIC and its timer. */
 static inline bool msr_is_bus(uint32_t msr)
@@ -47,6 +49,13 @@ static inline bool msr_is_constant(uint32_t msr, uint64_t *value)
 	switch (msr) {
 	case MSR_FEAT_CTL:
 		*value = 1; /* locked, nothing enabled */
+		return true;
+	case MSR_AMD_HWCR:
+		*value = 1u << 24; /* the TSC counts at one rate */
+		return true;
+	case MSR_AMD_NB_CFG:
+		*value = UINT64_C(1)
+			 << 46; /* extended configuration by port 0xcf8: nothing to set */
 		return true;
 	case MSR_PLATFORM_ID:
 	case MSR_SMI_COUNT:

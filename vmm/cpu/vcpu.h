@@ -116,6 +116,20 @@ struct vcpu_cpuid {
 	uint32_t eax, ebx, ecx, edx;
 };
 
+/*
+ * Whose rules a CPU follows where the two differ. A guest's kernel takes CPUID's word for it, so it
+ * must be the vendor of every processor that runs its code (docs/kvm.md). AMD stands for Hygon too.
+ */
+enum cpu_vendor {
+	CPU_VENDOR_INTEL,
+	CPU_VENDOR_AMD,
+};
+
+static inline enum cpu_vendor vcpu_vendor(const struct vcpu_cpuid *leaf0)
+{
+	return leaf0->ebx == 0x68747541 /* "Auth" */ ? CPU_VENDOR_AMD : CPU_VENDOR_INTEL;
+}
+
 struct guest_clock;   /* vmm/clock/clock.h */
 struct locked_access; /* base/locked.h */
 

@@ -155,6 +155,7 @@ static void machine_fill(struct machine *m, const struct machine_config *c)
 	m->debug_exit = c->debug_exit;
 	m->cpuid.vcpus = m->shape.vcpus;
 	m->cpuid.tsc_hz = c->tsc_hz;
+	m->cpuid.vendor = c->vendor;
 	m->vcpus_count = m->shape.slice[m->self].vcpus;
 	m->first_vcpu = m->vcpus_count ? m->shape.slice[m->self].first_vcpu : 0;
 	for (i = 0; i < m->shape.slices; i++)

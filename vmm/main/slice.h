@@ -45,9 +45,10 @@ struct slice_config {
 	char kernel[4096], initrd[4096]; /* slice 0 only */
 	char append[CMDLINE_MAX];
 	enum cpu_wish cpu_wish;
-	bool force;	 /* kvm even on a host that is not fit for the guest */
-	bool micro;	 /* the kernel is a micro-guest */
-	uint64_t tsc_hz; /* the guest's, on all slices */
+	bool force;		/* kvm even on a host that is not fit for the guest */
+	bool micro;		/* the kernel is a micro-guest */
+	uint64_t tsc_hz;	/* the guest's, on all slices */
+	enum cpu_vendor vendor; /* this too */
 	unsigned connect_timeout_ms;
 	uint64_t cache_bytes; /* most memory for remote pages, if it is limited */
 	bool cache_limited;
@@ -110,7 +111,7 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 /* Puts the distances of slice-run into the shape; absent: the defaults stay. As above. */
 int slice_distances_parse(const json_t *msg, struct vm_shape *shape, char *why);
 
-/* slice_cpu.c: the fields cpu, force, micro and tsc_hz; as above. */
+/* slice_cpu.c: the fields cpu, force, micro, tsc_hz and vendor; as above. */
 int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why);
 /* Main thread, milliseconds. 0, or -ENOTSUP: kvm was asked for and cannot be; the sentence is in
  * out either way. */

@@ -17,6 +17,21 @@ static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
 	return json_object_get(msg, key) ? control_get_bool(msg, key, out, why) : 0;
 }
 
+static int vendor_parse(const json_t *msg, enum cpu_vendor *out, char *why)
+{
+	const char *vendor;
+	int err = control_get_string(msg, "vendor", &vendor, why);
+
+	if (err)
+		return err;
+	if (strcmp(vendor, "amd") != 0 && strcmp(vendor, "intel") != 0) {
+		snprintf(why, CONTROL_WHY_MAX, "slice-config: vendor is not intel or amd");
+		return -PANGEA_ECONTROL;
+	}
+	*out = strcmp(vendor, "amd") == 0 ? CPU_VENDOR_AMD : CPU_VENDOR_INTEL;
+	return 0;
+}
+
 int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why)
 {
 	const char *wish = "auto";
@@ -33,6 +48,9 @@ int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why)
 	    (err = control_get_u64(msg, "tsc_hz", 1000000, CONTROL_TSC_HZ_MAX, &config->tsc_hz,
 				   why)))
 		return err;
+	config->vendor = CPU_VENDOR_INTEL;
+	if (json_object_get(msg, "vendor") && (err = vendor_parse(msg, &config->vendor, why)))
+		return err;
 	err = flag_parse(msg, "force", &config->force, why);
 	return err ? err : flag_parse(msg, "micro", &config->micro, why);
 }
@@ -47,7 +65,8 @@ struct leaf_check {
 };
 
 /* The first feature of the model that KVM here cannot give; false if it can give all. */
-static bool feature_missing(const struct kvm_features *f, uint64_t tsc_hz, char *why, size_t size)
+static bool feature_missing(const struct kvm_features *f, const struct slice_config *config,
+			    char *why, size_t size)
 {
 	static const char registers[4][4] = {"EAX", "EBX", "ECX", "EDX"};
 	const struct leaf_check checks[] = {
@@ -59,7 +78,7 @@ static bool feature_missing(const struct kvm_features *f, uint64_t tsc_hz, char 
 		{"80000001", 0x80000001, {0, 0, f->ext1_ecx, f->ext1_edx}, {0, 0, true, true}},
 		{"80000007", 0x80000007, {0, 0, 0, f->ext7_edx}, {0, 0, 0, true}},
 	};
-	struct cpuid_model model = {.vcpus = 1, .tsc_hz = tsc_hz};
+	struct cpuid_model model = {.vcpus = 1, .tsc_hz = config->tsc_hz, .vendor = config->vendor};
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		struct vcpu_cpuid has;
@@ -89,7 +108,14 @@ static bool model_disagrees(const struct slice_config *config, char *why, size_t
 		snprintf(why, size, "KVM does not tell its features: %s", error_text(err));
 		return true;
 	}
-	if (!config->force && feature_missing(&features, config->tsc_hz, why, size))
+	if (!kvm_vendor_can(config->vendor)) {
+		snprintf(why, size,
+			 "the VM's CPU model is %s, and this host's processor is not: they differ "
+			 "in how 32-bit programs enter the kernel (see --cpu-vendor)",
+			 config->vendor == CPU_VENDOR_AMD ? "AMD's" : "Intel's");
+		return true;
+	}
+	if (!config->force && feature_missing(&features, config, why, size))
 		return true;
 	if (features.phys_bits < LAYOUT_PHYS_BITS && config->shape.ram_end >> features.phys_bits) {
 		snprintf(why, size, "KVM here has %u bits of guest addresses, too few",

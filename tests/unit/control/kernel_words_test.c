@@ -32,6 +32,8 @@ Test(kernel_words, refused)
 	refused("disableapic", "\"disableapic\"");
 	refused("nolapic=1", "\"nolapic\"");
 	refused("pci=nommconf,noacpi", "\"pci=noacpi\"");
+	refused("nopv", "x2APIC");
+	refused("clearcpuid=smap,hypervisor", "\"clearcpuid=hypervisor\"");
 	refused("noapictimer", "timers");
 	refused("nolapic-timer", "timers"); /* '-' is '_' */
 	/* Quotes around the value or the word are not the kernel's. */

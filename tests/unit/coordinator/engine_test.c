@@ -121,6 +121,51 @@ Test(engine, one_tsc_rate_for_all)
 	cr_expect_eq(rate("kvm", "soft", 0, false, "kvm", 2500000000, true), 0);
 }
 
+/* The vendor that slice-start carries, of hosts with these; NULL: a report without one. */
+static const char *vendor(struct world *world, const char *cpu, const char *cpu0,
+			  const char *vendor0, const char *cpu1, const char *vendor1)
+{
+	const char *const cpus[] = {cpu0, cpu1}, *const vendors[] = {vendor0, vendor1};
+	char name[16], host[300];
+
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(name, sizeof(name), "node%u", i);
+		snprintf(host, sizeof(host),
+			 "{\"cpu\":\"%s\",%s%s%s\"tsc_hz\":0,\"tsc_scaling\":true,\"items\":[" ITEM
+			 "]}",
+			 cpus[i], vendors[i] ? "\"vendor\":\"" : "", vendors[i] ? vendors[i] : "",
+			 vendors[i] ? "\"," : "");
+		node_with(world, i + 1, name, host);
+	}
+	run_with(world, cpu, false, true);
+	cr_expect_str_eq(world_text(world, 1, "slice-start", "vendor"),
+			 world_text(world, 2, "slice-start", "vendor"));
+	return world_text(world, 2, "slice-start", "vendor");
+}
+
+static void vendor_is(const char *want, const char *cpu, const char *cpu0, const char *vendor0,
+		      const char *cpu1, const char *vendor1)
+{
+	struct world *world = world_new();
+
+	cr_expect_str_eq(vendor(world, cpu, cpu0, vendor0, cpu1, vendor1), want);
+	world_free(world);
+}
+
+Test(engine, one_vendor_for_all)
+{
+	/* The software CPU is either; Intel's model asks less of a guest. */
+	vendor_is("intel", "auto", "soft", "", "soft", "");
+	vendor_is("intel", "soft", "kvm", "amd", "kvm", "amd");
+	vendor_is("intel", "auto", "kvm", NULL, "soft", NULL);
+	/* The first host that may use KVM decides. */
+	vendor_is("amd", "auto", "kvm", "amd", "kvm", "amd");
+	vendor_is("amd", "auto", "soft", "", "kvm", "amd");
+	vendor_is("amd", "auto", "kvm", "amd", "kvm", "intel");
+	vendor_is("intel", "kvm", "kvm", "intel", "kvm", "amd");
+	vendor_is("intel", "auto", "kvm", "nonsense", "soft", "");
+}
+
 static const json_t *slice_of(const json_t *list, size_t index)
 {
 	return json_array_get(json_object_get(list, "slices"), index);

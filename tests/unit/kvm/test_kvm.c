@@ -130,6 +130,64 @@ Test(kvm, cpuid)
 	guest_close(&g);
 }
 
+/* ---- whose processor it is ---- */
+
+static void other_cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
+			struct vcpu_cpuid *out)
+{
+	guest_cpuid(ctx, vcpu, leaf, subleaf, out);
+	if (leaf != 0)
+		return;
+	if (kvm_vendor_can(CPU_VENDOR_INTEL))
+		*out = (struct vcpu_cpuid){out->eax, 0x68747541, 0x444d4163, 0x69746e65};
+	else
+		*out = (struct vcpu_cpuid){out->eax, 0x756e6547, 0x6c65746e, 0x49656e69};
+}
+
+/* Else a kernel that is told so leaves open what the processor has: SYSCALL with CSTAR zero. */
+Test(kvm, the_wrong_vendor_is_refused)
+{
+	struct vcpu_config config;
+	struct vcpu *v = NULL;
+	struct guest g;
+
+	if (kvm_vendor_can(CPU_VENDOR_INTEL) && kvm_vendor_can(CPU_VENDOR_AMD))
+		cr_skip_test("neither VT-x nor SVM: any vendor will do");
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
+	config = guest_config(&g);
+	config.id = 2;
+	config.cpuid = other_cpuid;
+	cr_expect_eq(g.ops->create(&config, &v), -ENOTSUP);
+	guest_close(&g);
+}
+
+/* 32-bit user code's SYSCALL: into the kernel by CSTAR with AMD, #UD with Intel; never to 0. */
+Test(kvm, syscall_in_compatibility_mode)
+{
+	static const uint8_t code[] = {0x0f, 0x05, 0xf4};
+	bool amd = !kvm_vendor_can(CPU_VENDOR_INTEL);
+	struct guest g;
+
+	if (!amd && kvm_vendor_can(CPU_VENDOR_AMD))
+		cr_skip_test("neither VT-x nor SVM: what it does is not the processor's");
+	guest_open(&g, &vcpu_kvm_ops, NULL, GUEST_RAM);
+	memset(g.ram, 0xf4, 16); /* HLT: what would run there at CPL 0 is seen */
+	memcpy(g.ram + DATA + 0x100, code, sizeof(code));
+	guest_user(&g, DATA + 0x100);
+	g.s.seg[SEG_CS].selector = 0x1b;
+	g.s.seg[SEG_CS].attr = 0xcfb;
+	g.s.cstar = amd ? LABEL(finish) : 0;
+	g.s.gpr[RAX] = 77;
+	guest_put(&g);
+	cr_assert_eq(guest_run(&g), VCPU_EXIT_HLT);
+	cr_expect_gt(g.s.rip, LABEL(finish), "rip %llx", (unsigned long long)g.s.rip);
+	cr_expect_eq(*guest_u64(&g, DATA), 77);
+	cr_expect_eq(g.s.seg[SEG_CS].selector, SEL_KCODE);
+	if (amd)
+		cr_expect_eq(g.s.gpr[RCX], DATA + 0x102);
+	guest_close(&g);
+}
+
 /* ---- interrupts ---- */
 
 Test(kvm, halt_and_interrupt)

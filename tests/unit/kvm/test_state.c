@@ -109,6 +109,11 @@ static void state_colour(struct vcpu_state *s)
 	s->sysenter_cs = 0x10;
 	s->sysenter_esp = 0xfffffe0000001000;
 	s->sysenter_eip = 0xffffffff81000100;
+	if (!kvm_vendor_can(CPU_VENDOR_INTEL)) {
+		/* AMD's processors keep 32 bits. */
+		s->sysenter_esp = (uint32_t)s->sysenter_esp;
+		s->sysenter_eip = (uint32_t)s->sysenter_eip;
+	}
 	s->pat = 0x0407050600070106;
 	s->seg[SEG_FS].base = 0x7fff00001000;
 	s->seg[SEG_GS].base = 0xffff888000001000;

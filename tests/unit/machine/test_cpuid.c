@@ -34,6 +34,34 @@ static void text(struct vcpu_cpuid c, uint32_t a, uint32_t b, uint32_t d, const 
 	cr_assert_str_eq(out, expected);
 }
 
+/* AMD's model: what Linux decides by there. */
+Test(cpuid, amd)
+{
+	struct vcpu_cpuid c;
+	unsigned i;
+
+	model.vendor = CPU_VENDOR_AMD;
+	c = get(0, 0, 0);
+	text(c, c.ebx, c.edx, c.ecx, "AuthenticAMD");
+	cr_expect_eq(vcpu_vendor(&c), CPU_VENDOR_AMD);
+	cr_expect_eq(get(0, 1, 0).eax, 0x00800f12);
+	cr_expect_eq(get(0, 0x80000001, 0).eax, 0x00800f12);
+	cr_expect(get(0, 0x80000001, 0).ecx & 1u << 22, "TOPOEXT: what follows counts");
+	cr_expect_eq(get(0, 0x80000000, 0).eax, 0x8000001e);
+	cr_expect_eq(get(0, 0x80000007, 0).edx, 1u << 8);
+	cr_expect(zero(get(0, 0x4, 0)), "Intel's leaf");
+	for (i = 0; i < 3; i++)
+		cr_expect_eq(get(0, 0x8000001d, i).eax & 0x1f, i + 1, "cache %u", i);
+	cr_expect(zero(get(0, 0x8000001d, 3)));
+	/* x2APIC ids beyond a byte. */
+	cr_expect_eq(get(199, 0x8000001e, 0).eax, 199);
+	cr_expect_eq(get(199, 0xb, 0).edx, 199);
+	model.vendor = CPU_VENDOR_INTEL;
+	c = get(0, 0, 0);
+	cr_expect_eq(vcpu_vendor(&c), CPU_VENDOR_INTEL);
+	cr_expect(zero(get(199, 0x8000001e, 0)));
+}
+
 Test(cpuid, identity)
 {
 	struct vcpu_cpuid c = get(0, 0, 0);

@@ -76,6 +76,8 @@ static void cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, str
 	const struct guest *g = ctx;
 
 	*out = (struct vcpu_cpuid){0};
+	if (leaf == 0 && g->amd)
+		*out = (struct vcpu_cpuid){1, 0x68747541, 0x444d4163, 0x69746e65};
 	if (leaf == 0x80000001 && g->huge_pages)
 		out->edx = 1u << 26;
 	if (leaf == 0x12345)
@@ -244,7 +246,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-void guest_open(struct guest *g)
+static void open_as(struct guest *g, bool amd)
 {
 	struct vcpu_config config = {
 		.id = 3,
@@ -259,6 +261,7 @@ void guest_open(struct guest *g)
 	};
 
 	memset(g, 0, sizeof(*g));
+	g->amd = amd;
 	g->ram = mmap(NULL, GUEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	cr_assert_neq(g->ram, MAP_FAILED);
 	config.ram = g->ram;
@@ -270,6 +273,16 @@ void guest_open(struct guest *g)
 	make_gdt(g);
 	make_idt(g);
 	state_long(&g->s);
+}
+
+void guest_open(struct guest *g)
+{
+	open_as(g, false);
+}
+
+void guest_open_amd(struct guest *g)
+{
+	open_as(g, true);
 }
 
 void guest_close(struct guest *g)

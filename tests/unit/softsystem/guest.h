@@ -72,6 +72,7 @@ struct guest {
 	unsigned logged;
 	uint64_t cr8;
 	bool huge_pages; /* CPUID tells of 1 GiB pages */
+	bool amd;	 /* and of AMD */
 };
 
 /* Labels of guest_code.S; guest_label gives their guest address. */
@@ -85,6 +86,8 @@ extern const uint8_t guest_code[], guest_code_end[];
 /* Makes the guest and puts it into 64-bit mode at CPL 0, interrupts off, every vector of its IDT
  * ending in `stop`. Not running yet. */
 void guest_open(struct guest *g);
+/* The same, of AMD's CPU model. */
+void guest_open_amd(struct guest *g);
 void guest_close(struct guest *g);
 /* Makes the state in g->s the vCPU's; and back. */
 void guest_put(struct guest *g);

@@ -359,6 +359,61 @@ Test(softsystem_events, syscall_disabled)
 	guest_close(&g);
 }
 
+/* SYSCALL; then a byte that must not be executed. */
+static const uint8_t syscall_code[] = {0x0f, 0x05, 0xf4};
+
+static void compat_put(struct guest *g)
+{
+	memcpy(g->ram + DATA, syscall_code, sizeof(syscall_code));
+	guest_user(g);
+	g->s.seg[SEG_CS].selector = SEL_UCODE32;
+	g->s.seg[SEG_CS].attr = 0xcfb;
+	g->s.lstar = LABEL(ud2);
+	g->s.sfmask = 0x200;
+	g->s.rflags = 0x202;
+}
+
+/* Intel's processors have it in 64-bit code alone, and their kernels leave CSTAR zero. */
+Test(softsystem_events, syscall_in_compatibility_mode_intel)
+{
+	struct guest g;
+
+	guest_open(&g);
+	compat_put(&g);
+	guest_expect(&g, DATA, 6, 0);
+	guest_close(&g);
+}
+
+Test(softsystem_events, syscall_in_compatibility_mode_amd)
+{
+	struct guest g;
+
+	guest_open_amd(&g);
+	compat_put(&g);
+	g.s.cstar = LABEL(hlt);
+	cr_assert_eq(guest_run_at(&g, DATA), VCPU_EXIT_HLT);
+	cr_expect_eq(g.s.rip, LABEL(hlt) + 1);
+	cr_expect_eq(g.s.gpr[RCX], DATA + 2);
+	cr_expect_eq(g.s.gpr[R11] & 0x200, 0x200);
+	cr_expect_eq(g.s.rflags & 0x200, 0);
+	cr_expect_eq(g.s.seg[SEG_CS].selector, SEL_KCODE);
+	cr_expect(g.s.seg[SEG_CS].attr & 1 << 9, "64-bit code");
+	guest_close(&g);
+}
+
+/* AMD's processors have no SYSENTER in long mode, neither in 64-bit code nor in compatibility mode. */
+Test(softsystem_events, sysenter_amd)
+{
+	struct guest g;
+
+	guest_open_amd(&g);
+	guest_user(&g);
+	g.s.sysenter_cs = SEL_KCODE;
+	g.s.sysenter_eip = LABEL(hlt);
+	guest_expect(&g, LABEL(sysenter), 6, 0);
+	guest_close(&g);
+}
+
 Test(softsystem_events, sysenter_sysexit)
 {
 	struct guest g;

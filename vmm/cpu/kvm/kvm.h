@@ -22,6 +22,8 @@
  *   its CPU until the page comes: page arrival must never depend on that thread.
  * - CPUID: of the feature bits that config.cpuid gives, those that the host cannot give are
  *   dropped, with a warning. Make the VM's model of kvm_supported_features() beforehand.
+ * - The vendor that CPUID leaf 0 tells must be one that kvm_vendor_can() accepts, else create gives
+ *   -ENOTSUP.
  * - The TSC: config.tsc_hz must be one that kvm_tsc_can() accepts, else create gives -ENOTSUP. It
  * is held to config.clock at entries.
  * - instructions is always 0: unknown.
@@ -42,6 +44,13 @@ struct kvm_features {
  * provides (x2APIC, the hypervisor bit). Any thread; slow: opens /dev/kvm. 0 or negative errno.
  */
 int kvm_supported_features(struct kvm_features *out);
+
+/*
+ * Whether guests of this vendor's model may run on this host's processor: KVM cannot make one
+ * behave as the other (docs/kvm.md). Any thread; fast. A processor with neither VT-x nor SVM (PVM)
+ * runs no guest of a kind that would notice.
+ */
+bool kvm_vendor_can(enum cpu_vendor vendor);
 
 /* The TSC of this host's guests. */
 struct kvm_tsc_report {

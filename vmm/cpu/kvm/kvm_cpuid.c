@@ -27,8 +27,34 @@
 #define LEAF7_EBX_ERMS	   (1u << 9)
 #define LEAF7_EDX_FSRM	   (1u << 4)
 #define EXT1_ECX_PREFETCHW (1u << 8)
+#define EXT1_ECX_TOPOEXT   (1u << 22)
 #define EXT7_EDX_INVARIANT (1u << 8)
 #define PHYS_BITS_DEFAULT  36u
+
+/* ---- whose processor it is ---- */
+
+static uint32_t host_ecx(uint32_t leaf)
+{
+	uint32_t eax = leaf, ebx, ecx = 0, edx;
+
+	__asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+	return ecx;
+}
+
+bool kvm_host_vmx(void)
+{
+	return host_ecx(1) & 1u << 5;
+}
+
+bool kvm_host_svm(void)
+{
+	return host_ecx(0x80000001) & 1u << 2;
+}
+
+bool kvm_vendor_can(enum cpu_vendor vendor)
+{
+	return vendor == CPU_VENDOR_AMD ? !kvm_host_vmx() : !kvm_host_svm();
+}
 
 /* ---- what the host can give ---- */
 
@@ -83,7 +109,7 @@ int kvm_features_read(int dev_fd, struct kvm_features *out)
 	out->leaf1_ecx |= LEAF1_ECX_X2APIC | LEAF1_ECX_HYPERVISOR;
 	out->leaf7_ebx |= LEAF7_EBX_ERMS;
 	out->leaf7_edx |= LEAF7_EDX_FSRM;
-	out->ext1_ecx |= EXT1_ECX_PREFETCHW;
+	out->ext1_ecx |= EXT1_ECX_PREFETCHW | EXT1_ECX_TOPOEXT; /* leaves that are given */
 	out->ext7_edx |= EXT7_EDX_INVARIANT;
 	free(list);
 	return err;
@@ -161,10 +187,10 @@ static bool leaf_add(struct kvm_cpu *c, struct model *m, uint32_t leaf, uint32_t
 	return true;
 }
 
-/* Leaf 4 ends with a cache of no type, 0xb with a level of no type. */
+/* Leaves 4 and 8000001d end with a cache of no type, 0xb with a level of no type. */
 static bool subleaf_last(uint32_t leaf, const struct vcpu_cpuid *regs)
 {
-	if (leaf == 0x4)
+	if (leaf == 0x4 || leaf == 0x8000001d)
 		return (regs->eax & 0x1f) == 0;
 	if (leaf == 0xb)
 		return (regs->ecx >> 8 & 0xff) == 0;
@@ -181,7 +207,7 @@ static int range_add(struct kvm_cpu *c, struct model *m, uint32_t first)
 	if (last < first || last - first >= RANGE_MAX)
 		return last < first ? 0 : -E2BIG;
 	for (uint32_t leaf = first; leaf <= last; leaf++) {
-		bool indexed = leaf == 0x4 || leaf == 0x7 || leaf == 0xb;
+		bool indexed = leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0x8000001d;
 
 		for (uint32_t subleaf = 0; subleaf < SUBLEAVES_MAX; subleaf++) {
 			if (!leaf_add(c, m, leaf, subleaf, indexed, &regs))
@@ -195,9 +221,17 @@ static int range_add(struct kvm_cpu *c, struct model *m, uint32_t first)
 
 int kvm_cpuid_set(struct kvm_cpu *c)
 {
-	struct model *m = calloc(1, sizeof(*m));
+	struct model *m;
+	struct vcpu_cpuid leaf0;
 	int err;
 
+	c->config.cpuid(c->config.cpuid_ctx, c->vcpu.id, 0, 0, &leaf0);
+	if (!kvm_vendor_can(vcpu_vendor(&leaf0))) {
+		log_error("this host's processor is not of the vendor of the VM's CPU model, and "
+			  "KVM cannot make it behave so");
+		return -ENOTSUP;
+	}
+	m = calloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
 	err = range_add(c, m, 0);

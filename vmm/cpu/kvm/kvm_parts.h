@@ -46,7 +46,7 @@ struct kvm_machine {
 struct kvm_tsc {
 	/* constant after kvm_tsc_setup */
 	uint64_t host_khz, guest_khz;
-	bool scaled;	   /* the rates differ */
+	bool scaled;	   /* the processor multiplies; else the guest's ticks are the host's */
 	bool offset_there; /* KVM_VCPU_TSC_OFFSET */
 	/* the vCPU's thread */
 	uint64_t anchor_host, anchor_guest; /* scaled: hardware ticks at a moment */
@@ -88,6 +88,9 @@ int kvm_device_open(void);
 
 /* kvm_cpuid.c */
 int kvm_features_read(int dev_fd, struct kvm_features *out);
+/* VT-x and SVM, as the processor tells. */
+bool kvm_host_vmx(void);
+bool kvm_host_svm(void);
 /* Gives the vCPU the model that config.cpuid tells, as far as the host can. */
 int kvm_cpuid_set(struct kvm_cpu *c);
 
@@ -101,6 +104,15 @@ int kvm_state_set(struct vcpu *v, const struct vcpu_state *state);
 /* kvm_tsc.c */
 /* Sets the rate and the offset of a new vCPU. -ENOTSUP: not this rate. */
 int kvm_tsc_setup(struct kvm_cpu *c);
+/* A guest's TSC without offset, as KVM tells it, between two readings of the host's. */
+struct kvm_tsc_reading {
+	uint64_t before, value, after;
+};
+/*
+ * Whether KVM scales at all. It takes a rate within 250 ppm of the host's (its parameter
+ * tsc_tolerance_ppm) without scaling, and says that rate when asked: only the counter tells. Pure.
+ */
+bool kvm_tsc_scales(const struct kvm_tsc_reading *reading, uint64_t host_khz, uint64_t guest_khz);
 /* Gives KVM base and tsc_offset. */
 int kvm_tsc_apply(struct kvm_cpu *c);
 /* Before each entry: keeps the guest's TSC to the guest's clock, to a microsecond. */

@@ -14,6 +14,8 @@
 #define HZ_PER_KHZ 1000u
 /* Readings of two clocks together; the tightest counts. */
 #define READINGS 16
+/* The default of KVM's parameter tsc_tolerance_ppm. */
+#define KVM_TOLERANCE_PPM 250u
 /* So often the anchor of a scaled TSC is taken anew: it is off by 20 ns at the utmost then. */
 #define ANCHOR_S 60
 
@@ -52,6 +54,44 @@ static int guest_tsc(int fd, uint64_t *value)
 		return -EIO;
 	*value = msr.entry.data;
 	return 0;
+}
+
+/* ---- is it scaled? ---- */
+
+bool kvm_tsc_scales(const struct kvm_tsc_reading *r, uint64_t host_khz, uint64_t guest_khz)
+{
+	uint64_t low = (uint64_t)((unsigned __int128)r->before * guest_khz / host_khz);
+	uint64_t high = (uint64_t)((unsigned __int128)r->after * guest_khz / host_khz);
+	bool plain = r->value >= r->before && r->value <= r->after;
+	bool scaled = r->value + 1 >= low && r->value <= high + 1;
+	uint64_t apart = guest_khz > host_khz ? guest_khz - host_khz : host_khz - guest_khz;
+
+	if (plain != scaled)
+		return scaled;
+	/* A host that has just started, or a reading that says nothing: KVM's own rule. */
+	return apart * 1000000 > host_khz * KVM_TOLERANCE_PPM;
+}
+
+/* With no offset: whether KVM scales, by the tightest of several readings. */
+static int scaled_find(struct kvm_cpu *c)
+{
+	struct kvm_tsc *t = &c->tsc;
+	struct kvm_tsc_reading best = {.after = UINT64_MAX};
+	int err = 0;
+
+	if (!t->scaled)
+		return 0;
+	for (int i = 0; i < READINGS && !err; i++) {
+		struct kvm_tsc_reading now = {.before = __rdtsc()};
+
+		err = guest_tsc(c->fd, &now.value);
+		now.after = __rdtsc();
+		if (!err && now.after - now.before < best.after - best.before)
+			best = now;
+	}
+	if (!err)
+		t->scaled = kvm_tsc_scales(&best, t->host_khz, t->guest_khz);
+	return err;
 }
 
 /* ---- ticks ---- */
@@ -236,23 +276,13 @@ int kvm_tsc_setup(struct kvm_cpu *c)
 	}
 	err = offset_set(c->fd, 0);
 	if (!err)
+		err = scaled_find(c);
+	if (!err)
 		err = anchor_take(c);
 	return err ? err : kvm_tsc_keep(c);
 }
 
 /* ---- probing ---- */
-
-/* Does the processor itself run guests? Else KVM is of a kind that lets RDTSC through. */
-static bool hardware_there(void)
-{
-	unsigned eax, ebx, ecx, edx;
-
-	__asm__("cpuid" : "=a"(eax), "=b"(ebx), "=c"(ecx), "=d"(edx) : "a"(1), "c"(0));
-	if (ecx & 1u << 5) /* VMX */
-		return true;
-	__asm__("cpuid" : "=a"(eax), "=b"(ebx), "=c"(ecx), "=d"(edx) : "a"(0x80000001), "c"(0));
-	return ecx & 1u << 2; /* SVM */
-}
 
 static int vcpu_probe(int vcpu_fd, struct kvm_tsc_report *out)
 {
@@ -262,7 +292,7 @@ static int vcpu_probe(int vcpu_fd, struct kvm_tsc_report *out)
 		return khz < 0 ? -errno : -ENOTSUP;
 	out->host_hz = (uint64_t)khz * HZ_PER_KHZ;
 	out->offset = offset_there(vcpu_fd);
-	out->offset_works = out->offset && hardware_there();
+	out->offset_works = out->offset && (kvm_host_vmx() || kvm_host_svm());
 	return 0;
 }
 

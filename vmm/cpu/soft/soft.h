@@ -265,6 +265,7 @@ struct soft_cpu {
 
 	struct soft_vm *vm;
 	struct vcpu_config config;
+	bool amd;		  /* the CPU model is AMD's: SYSCALL and SYSENTER differ */
 	struct soft_cache *cache; /* block cache (soft_block.c) */
 	struct soft_tlb tlb_bank[TLB_BANKS];
 	/* By bank and array: which slots hold something, and which of them a global page; so that

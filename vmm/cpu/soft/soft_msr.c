@@ -150,6 +150,9 @@ static int msr_write(struct soft_cpu *c, uint32_t msr, uint64_t value)
 	if (field) {
 		if (!field_valid(msr, value))
 			return -EINVAL;
+		/* AMD's processors keep 32 bits of these, since long mode does not use them. */
+		if (c->amd && (msr == MSR_SYSENTER_ESP || msr == MSR_SYSENTER_EIP))
+			value = (uint32_t)value;
 		*field = value;
 		return 0;
 	}

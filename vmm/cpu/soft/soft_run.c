@@ -36,6 +36,7 @@ static void soft_destroy(struct vcpu *v)
 static int soft_create(const struct vcpu_config *config, struct vcpu **out)
 {
 	size_t size = (sizeof(struct soft_cpu) + 63) & ~(size_t)63;
+	struct vcpu_cpuid leaf0;
 	struct vcpu_state reset;
 	struct soft_cpu *c;
 	int err;
@@ -50,6 +51,8 @@ static int soft_create(const struct vcpu_config *config, struct vcpu **out)
 	c->vcpu.id = config->id;
 	c->config = *config;
 	c->vm = config->shared;
+	config->cpuid(config->cpuid_ctx, config->id, 0, 0, &leaf0);
+	c->amd = vcpu_vendor(&leaf0) == CPU_VENDOR_AMD;
 	tlb_init(c);
 	err = soft_cache_create(c);
 	if (err) {

@@ -19,10 +19,19 @@ static void enter_flat(struct soft_cpu *c, uint16_t code, uint16_t stack, uint16
 	soft_code_commit(c, &cs, cpl);
 }
 
-/* Intel's: only 64-bit code has it. */
-static void require_syscall(struct soft_cpu *c, const struct insn *i)
+/* 64-bit code has SYSCALL and SYSRET; with AMD's processors compatibility mode has SYSCALL too. */
+static void require_syscall(struct soft_cpu *c, const struct insn *i, bool compat)
 {
-	if (c->mode != 64 || !(c->efer & EFER_SCE))
+	bool there = c->mode == 64 || (compat && c->amd && soft_long_mode(c));
+
+	if (!there || !(c->efer & EFER_SCE))
+		soft_raise(c, i, VEC_UD);
+}
+
+/* AMD's processors have no SYSENTER and SYSEXIT in long mode. */
+static void require_sysenter(struct soft_cpu *c, const struct insn *i)
+{
+	if (c->amd && soft_long_mode(c))
 		soft_raise(c, i, VEC_UD);
 }
 
@@ -30,8 +39,9 @@ static const struct insn *op_syscall(struct soft_cpu *c, const struct insn *i)
 {
 	uint64_t rflags = soft_flags_get(c) & ~(uint64_t)FLAG_RF;
 	uint16_t code = (uint16_t)(c->star >> 32);
+	uint64_t target = c->mode == 64 ? c->lstar : c->cstar;
 
-	require_syscall(c, i);
+	require_syscall(c, i, true);
 	c->reg[RCX] = soft_next_rip(c, i);
 	c->reg[R11] = rflags;
 	enter_flat(c, code, code + 8, FLAT_CODE64, 0);
@@ -40,7 +50,7 @@ static const struct insn *op_syscall(struct soft_cpu *c, const struct insn *i)
 	soft_flags_set(c, rflags);
 	if (!(rflags & FLAG_TF))
 		c->leave |= LEAVE_NO_TRAP;
-	return SOFT_LEAVE(c, c->lstar);
+	return SOFT_LEAVE(c, target);
 }
 
 static const struct insn *op_sysret(struct soft_cpu *c, const struct insn *i)
@@ -48,7 +58,7 @@ static const struct insn *op_sysret(struct soft_cpu *c, const struct insn *i)
 	uint16_t base = (uint16_t)(c->star >> 48);
 	uint64_t rip = c->reg[RCX];
 
-	require_syscall(c, i);
+	require_syscall(c, i, false);
 	soft_require_cpl0(c, i);
 	if (i->opsize == 8) {
 		if (!soft_canonical(rip))
@@ -67,6 +77,7 @@ static const struct insn *op_sysenter(struct soft_cpu *c, const struct insn *i)
 	uint16_t code = (uint16_t)c->sysenter_cs;
 	bool wide = soft_long_mode(c);
 
+	require_sysenter(c, i);
 	if (!soft_protected(c) || !(code & ~3u))
 		soft_raise_error(c, i, VEC_GP, 0);
 	c->rflags &= ~(uint64_t)(FLAG_IF | FLAG_VM | FLAG_RF);
@@ -81,6 +92,7 @@ static const struct insn *op_sysexit(struct soft_cpu *c, const struct insn *i)
 	uint64_t rip = c->reg[RDX], rsp = c->reg[RCX];
 	bool wide = i->opsize == 8;
 
+	require_sysenter(c, i);
 	if (!soft_protected(c) || !(base & ~3u))
 		soft_raise_error(c, i, VEC_GP, 0);
 	soft_require_cpl0(c, i);
