@@ -181,9 +181,10 @@ static double now_s(void)
 }
 
 /* Runs one mix; its guest instructions a second in *rate. 0 or a negative code. */
-static int mix_run(struct vcpu *v, uint8_t *ram, const struct mix *mix, uint64_t loops,
-		   double *rate)
+static int mix_run(struct vcpu *v, const struct vcpu_config *config, const struct mix *mix,
+		   uint64_t loops, double *rate)
 {
+	uint8_t *ram = config->ram;
 	struct vcpu_state state;
 	struct vcpu_exit exit = {0};
 	uint64_t before;
@@ -194,6 +195,7 @@ static int mix_run(struct vcpu *v, uint8_t *ram, const struct mix *mix, uint64_t
 	ram_chain(ram);
 	memcpy(ram + CODE, mix->code, mix->bytes);
 	state_prepare(&state, loops);
+	v->ops->memory_changed(config->shared, CODE, mix->bytes);
 	err = v->ops->state_set(v, &state);
 	if (err)
 		return err;
@@ -204,7 +206,7 @@ static int mix_run(struct vcpu *v, uint8_t *ram, const struct mix *mix, uint64_t
 	return exit.reason == VCPU_EXIT_HLT ? 0 : -EIO;
 }
 
-static int bench(struct vcpu *v, uint8_t *ram, double scale)
+static int bench(struct vcpu *v, const struct vcpu_config *config, double scale)
 {
 	double logs = 0;
 
@@ -212,7 +214,7 @@ static int bench(struct vcpu *v, uint8_t *ram, double scale)
 	for (size_t n = 0; n < MIX_COUNT; n++) {
 		double rate = 0;
 		const uint64_t loops = (uint64_t)((double)mixes[n].loops * scale) + 1;
-		const int err = mix_run(v, ram, &mixes[n], loops, &rate);
+		const int err = mix_run(v, config, &mixes[n], loops, &rate);
 
 		if (err)
 			return err;
@@ -244,7 +246,7 @@ int main(int argc, char **argv)
 		goto out;
 	err = vcpu_soft_ops.create(&config, &v);
 	if (!err) {
-		err = bench(v, config.ram, scale);
+		err = bench(v, &config, scale);
 		vcpu_soft_ops.destroy(v);
 	}
 	vcpu_soft_ops.shared_destroy(config.shared);

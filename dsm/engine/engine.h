@@ -31,6 +31,12 @@ struct engine_callbacks {
 	 */
 	bool (*next_post)(void *ctx, uint64_t slices, unsigned *to, struct wire_msg *msg);
 	/*
+	 * This slice gives a page up: its threads can no longer read it, and no other slice has
+	 * been told so yet. Whoever keeps something that was made from the page's bytes must not
+	 * use it before it has looked at the page again. NULL: nobody does.
+	 */
+	void (*on_page_taken)(void *ctx, uint64_t gfn);
+	/*
 	 * The peer is gone (why is a sentence); or, with this slice's own index, this host refused
 	 * a page operation. From then on no page is fetched or given up: copies that are here may
 	 * be used, every other access waits for ever. So the vCPUs are to be stopped, and the VM

@@ -199,6 +199,13 @@ struct vcpu_ops {
 	void (*state_get)(const struct vcpu *v, struct vcpu_state *out);
 	/* 0, or -EINVAL for a state that cannot be (reserved bits, paging without protection). */
 	int (*state_set)(struct vcpu *v, const struct vcpu_state *state);
+	/*
+	 * Any thread, the engine's too; never blocks. [gpa, gpa + len) of RAM has just been stored
+	 * to by other hands than these vCPUs' (a loader, a device), or was taken away: mapped no
+	 * longer, and nobody has been told so yet. What a vCPU decoded from there must not run on.
+	 * NULL: the engine needs no telling.
+	 */
+	void (*memory_changed)(void *shared, uint64_t gpa, uint64_t len);
 	/* Guest instructions executed; any thread (approximate while running); 0 if unknown. */
 	uint64_t (*instructions)(const struct vcpu *v);
 };

@@ -106,6 +106,12 @@ static void vcpus_destroy(struct machine *m)
 	free(m->vcpus);
 }
 
+void machine_page_taken(struct machine *m, uint64_t gfn)
+{
+	if (m->ops->memory_changed)
+		m->ops->memory_changed(m->vcpu_shared, gfn << PAGE_SHIFT, PANGEA_PAGE_SIZE);
+}
+
 static int threads_init(struct machine *m)
 {
 	int err = lock_init(&m->threads_lock);

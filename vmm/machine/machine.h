@@ -130,6 +130,12 @@ int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, co
 bool machine_next_post(struct machine *m, uint64_t slices, unsigned *to, struct wire_msg *msg);
 
 /*
+ * engine_callbacks.on_page_taken: on the engine thread; never blocks and never touches guest
+ * memory. May be called between machine_create and machine_destroy.
+ */
+void machine_page_taken(struct machine *m, uint64_t gfn);
+
+/*
  * Slice 0: bytes typed at the console; any thread. Returns how many were taken (0..len): the rest
  * finds the receive buffer full; offer it again after on_input_room. Other slices: 0.
  */

@@ -26,7 +26,7 @@ static void put64(struct flat *f, uint64_t gpa, uint64_t value)
 	flat_put(f, gpa, &value, 8);
 }
 
-static void flat_map(struct flat *f)
+void flat_map(struct flat *f)
 {
 	put64(f, PML4, PDPT | 3);
 	put64(f, PDPT, PD | 3);
@@ -38,13 +38,12 @@ static void flat_map(struct flat *f)
 	put64(f, PT + (FLAT_HOLE >> 12) * 8, 0);
 }
 
-void flat_make(struct flat *f)
+void flat_make_cpus(struct flat *f, uint8_t *ram)
 {
 	struct vcpu_config config = {
 		.vcpus = FLAT_CPUS, .ram_end = FLAT_RAM, .cpuid = cpuid_none, .tsc_hz = 1000000000};
 
-	f->ram = mmap(NULL, FLAT_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	cr_assert_neq((void *)f->ram, MAP_FAILED);
+	f->ram = ram;
 	cr_assert_eq(vcpu_soft_ops.shared_create(f->ram, FLAT_RAM, &f->shared), 0);
 	config.ram = f->ram;
 	config.shared = f->shared;
@@ -55,14 +54,28 @@ void flat_make(struct flat *f)
 		cr_assert_eq(vcpu_soft_ops.create(&config, &v), 0);
 		f->cpu[n] = (struct soft_cpu *)v;
 	}
+}
+
+void flat_make(struct flat *f)
+{
+	void *ram =
+		mmap(NULL, FLAT_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	cr_assert_neq(ram, MAP_FAILED);
+	flat_make_cpus(f, ram);
 	flat_map(f);
 }
 
-void flat_free(struct flat *f)
+void flat_free_cpus(struct flat *f)
 {
 	for (unsigned n = 0; n < FLAT_CPUS; n++)
 		vcpu_soft_ops.destroy(&f->cpu[n]->vcpu);
 	vcpu_soft_ops.shared_destroy(f->shared);
+}
+
+void flat_free(struct flat *f)
+{
+	flat_free_cpus(f);
 	munmap(f->ram, FLAT_RAM);
 }
 
@@ -96,6 +109,7 @@ void flat_put(struct flat *f, uint64_t gpa, const void *bytes, size_t n)
 {
 	cr_assert(gpa + n <= FLAT_RAM);
 	memcpy(f->ram + gpa, bytes, n);
+	vcpu_soft_ops.memory_changed(f->shared, gpa, n);
 }
 
 uint64_t flat_get64(const struct flat *f, uint64_t gpa)

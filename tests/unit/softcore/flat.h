@@ -30,11 +30,15 @@ struct flat {
 
 void flat_make(struct flat *f);
 void flat_free(struct flat *f);
+/* The parts of it, for RAM of another origin (FLAT_RAM bytes): the CPUs alone, and the tables. */
+void flat_make_cpus(struct flat *f, uint8_t *ram);
+void flat_free_cpus(struct flat *f);
+void flat_map(struct flat *f);
 /* Sets cpu to ring 0, 64-bit mode, rip; registers zero but RSP; flags clear. */
 void flat_reset(struct flat *f, unsigned cpu, uint64_t rip);
 /* The same in a 16- or 32-bit code segment (protected mode, paging off). */
 void flat_reset_mode(struct flat *f, unsigned cpu, uint64_t rip, unsigned mode);
-/* Puts bytes into RAM behind the CPUs' backs, as another machine or a device would. */
+/* Puts bytes into RAM as a device would, and tells of it. */
 void flat_put(struct flat *f, uint64_t gpa, const void *bytes, size_t n);
 uint64_t flat_get64(const struct flat *f, uint64_t gpa);
 /* Runs cpu until it exits; the reason. */

@@ -37,7 +37,6 @@ static int execute(const uint8_t *bytes, unsigned mode)
 	struct soft_cpu *c = flat.cpu[0];
 
 	cpu_prepare(mode);
-	c->epoch++; /* the code was put there behind the CPU's back */
 	flat_put(&flat, FLAT_CODE, bytes, INSN_MAX);
 	c->exception.vector = -1;
 	if (!sigsetjmp(c->escape, 0))

@@ -373,6 +373,8 @@ void machine_run(struct machine *m, const struct test_case *t, struct outcome *o
 	out->reason = -1;
 	image_load(m, t);
 	m->cr8 = t->cr8;
+	if (m->ops->memory_changed)
+		m->ops->memory_changed(m->shared, 0, RAM_BYTES);
 	if (m->ops->state_set(m->vcpu, &t->in))
 		return;
 	running = m->vcpu;

@@ -226,6 +226,7 @@ void soft_run(const struct test_case *t, struct outcome *out)
 		state_to_compat(&state);
 	memcpy(soft.ram + GPA_DATA, t->data, DATA_BYTES);
 	memcpy(soft.ram + GPA_CODE + offset, t->code, len);
+	vcpu_soft_ops.memory_changed(soft.shared, GPA_CODE, CODE_BYTES);
 	memcpy(state.gpr, t->in.gpr, sizeof(state.gpr));
 	state.rip = t->in.rip;
 	state.rflags = t->in.rflags;

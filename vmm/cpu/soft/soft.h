@@ -119,6 +119,7 @@ struct soft_tlb {
 #define ATTENTION_KICK	     0x1u
 #define ATTENTION_IRQ_WINDOW 0x2u /* own thread: leave when interrupts can be taken */
 #define ATTENTION_NMI	     0x4u
+#define ATTENTION_CODE	     0x8u /* pages were marked: soft_code_acknowledge */
 
 /* soft_cpu.irq_shadow: who set it. */
 #define SHADOW_STI    1
@@ -193,19 +194,27 @@ union soft_xmm {
 	double f64[2];
 } __attribute__((aligned(16)));
 
+/* What is known of a page that code is or was decoded from (soft_code.c). Any thread, atomics. */
+struct soft_code_page {
+	_Atomic uint64_t mark;	 /* soft_code.h */
+	_Atomic uint64_t gen;	 /* stepped after every store that is told */
+	_Atomic uint64_t looked; /* gen when its code was last compared or decoded */
+};
+
 /* What all vCPUs of one VM in this process share (soft_vm.c); it outlives them. */
 struct soft_vm {
 	uint8_t *ram;
 	uint64_t ram_end;
-	/* Any thread, atomics: one byte a gfn; nonzero: some vCPU holds blocks decoded from it. */
-	_Atomic uint8_t *code_page;
-	/* Any thread, atomics: bumped by every store of this process to a code page. */
-	_Atomic uint32_t *code_gen;
+	struct soft_code_page *code;  /* by gfn */
+	_Atomic uint64_t code_ticket; /* counts marks of pages */
+	/* The vCPUs of this process; a slot is taken at create and given back at destroy. */
+	struct soft_cpu *_Atomic cpus[VCPUS_MAX];
+	_Atomic unsigned cpus_end; /* one past the last slot ever taken */
 	/* Serialises LOCKed accesses that cross a page or cannot use a host atomic. */
 	_Atomic uint32_t split_lock;
 };
 
-/* One vCPU. All fields are its own thread's, but for attention. */
+/* One vCPU. All fields are its own thread's, but for attention and code_seen. */
 struct soft_cpu {
 	struct vcpu vcpu; /* first: the engine interface's view */
 
@@ -216,9 +225,11 @@ struct soft_cpu {
 	struct soft_tlb *tlb;	  /* soft_tlb_select: the bank of the privilege, or the empty one */
 	struct soft_block *block; /* being executed */
 	uint64_t insn_count;	  /* at block granularity */
-	uint64_t epoch;		  /* bumped by serialising instructions (code coherence, layer 2) */
 	_Atomic uint32_t attention;
 	uint32_t leave; /* own thread: nonzero makes soft_exec return at the block's end */
+	uint32_t
+		lock_size; /* of a LOCKed access under way on a page with code, at lock_gpa; or 0 */
+	uint64_t lock_gpa;
 
 	/* Architectural state. */
 	uint64_t rip;	 /* valid between blocks only; inside: soft_rip(c, i) */
@@ -264,6 +275,10 @@ struct soft_cpu {
 	unsigned pause_count;
 
 	struct soft_vm *vm;
+	/* Marks of code pages by ticket (soft_code.c): what this CPU has acknowledged, as the others
+	 * see it (or CODE_PARKED) and as it knows itself; what all others have. */
+	_Atomic uint64_t code_seen;
+	uint64_t code_acked, code_trusted;
 	struct vcpu_config config;
 	bool amd;		  /* the CPU model is AMD's: SYSCALL and SYSENTER differ */
 	struct soft_cache *cache; /* block cache (soft_block.c) */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The block cache: look-up, building, code coherence, and linking of blocks. */
+/* The block cache: look-up, building, comparing and linking of blocks. */
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -7,29 +7,8 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "vmm/cpu/soft/soft_block.h"
+#include "vmm/cpu/soft/soft_code.h"
 #include "vmm/cpu/soft/soft_int.h"
-
-/*
- * Code coherence has two layers.
- *
- * Own stores: before a CPU reads a page's bytes to decode or compare them, it sets
- * vm->code_page[gfn] and makes its own write-TLB entries of the page slow ones (code_watch). So a
- * later store of this CPU comes to soft_code_written, which bumps vm->code_gen[gfn]; the block
- * being executed ends at once if its bytes are hit, and all blocks of the page are compared before
- * they are entered again. The generation is read after the flag is set and before the bytes are: a
- * store that comes between is either in the bytes or makes the generation differ.
- *
- * All others (other CPUs' stores by older fast TLB entries, other slices, devices): serialising
- * instructions bump the CPU's epoch, and a block of an older epoch is compared before it is
- * entered. x86 asks other CPUs to serialise before they run code that was modified across CPUs
- * (SDM 3A, 9.1.3), so nothing more is owed.
- *
- * A page that holds both code and data, or code no longer, would make every store to it slow: after
- * MIXED_STORES stores without a look at its code the flag is cleared and the generation bumped
- * after that, so that every CPU compares its blocks of the page, and sets the flag, before it
- * enters one again.
- */
-#define MIXED_STORES 16
 
 /* Room for the records of a whole Linux boot (some 80000 blocks of 5 instructions). */
 #define POOL_BYTES ((size_t)32 << 20)
@@ -38,12 +17,6 @@
 /* insn.off has 8 bits: no instruction starts beyond this, so that the terminator fits too. */
 #define BLOCK_OFF_MAX 240
 #define INSN_BYTES    15
-
-/* Physical address, mode, single. */
-#define BLOCK_KEY(gpa, mode, single)                                                               \
-	((uint64_t)(gpa) << 3 | (unsigned)(single) << 2 | (unsigned)((mode) >> 5))
-#define BLOCK_KEY_GFN(key) ((key) >> (3 + PAGE_SHIFT))
-#define BLOCK_KEY_GPA(key) ((key) >> 3)
 
 _Static_assert(sizeof(struct soft_block) == 64, "header is one cache line");
 
@@ -62,7 +35,8 @@ static void cache_reset(struct soft_cpu *c)
 
 	cache->none = (struct soft_block *)cache->pool;
 	memset(cache->none, 0, sizeof(*cache->none));
-	cache->none->epoch = BLOCK_DEAD;
+	cache->none->page_gen = &c->vm->code[0].gen;
+	cache->none->gen = CODE_GEN_NONE;
 	cache->pool_used = sizeof(*cache->none);
 	memset(cache->hash, 0, sizeof(cache->hash));
 	for (unsigned k = 0; k < JUMP_COUNT; k++)
@@ -124,25 +98,6 @@ void soft_cache_select(struct soft_cpu *c, bool user)
 /* ---- Coherence
  * ------------------------------------------------------------------------------------- */
 
-static struct soft_mixed *mixed_slot(struct soft_cache *cache, uint64_t gfn)
-{
-	return &cache->mixed[gfn & (MIXED_COUNT - 1)];
-}
-
-/* Must come before the page's bytes are read. Returns the generation they are at least of. */
-static uint32_t code_watch(struct soft_cpu *c, uint64_t gfn)
-{
-	struct soft_mixed *mixed = mixed_slot(c->cache, gfn);
-
-	if (mixed->gfn == gfn)
-		mixed->stores = 0;
-	if (!atomic_load(&c->vm->code_page[gfn])) {
-		atomic_store(&c->vm->code_page[gfn], 1);
-		soft_tlb_protect_code(c, gfn);
-	}
-	return atomic_load(&c->vm->code_gen[gfn]);
-}
-
 static void block_unhash(struct soft_cache *cache, struct soft_block *b)
 {
 	struct soft_block **at = block_bucket(cache, b->key);
@@ -151,7 +106,7 @@ static void block_unhash(struct soft_cache *cache, struct soft_block *b)
 		at = &(*at)->next;
 	if (*at)
 		*at = b->next;
-	b->epoch = BLOCK_DEAD;
+	b->gen = CODE_GEN_NONE;
 }
 
 /* What the records of a block become whose bytes were overwritten while it runs. */
@@ -170,24 +125,9 @@ static void block_abandon(struct soft_cache *cache, struct soft_block *b)
 		b->insns[k].fn = op_abandoned;
 }
 
-/* Another store to a watched page; stops watching when its code seems not to be used. */
-static void code_stored(struct soft_cpu *c, uint64_t gfn)
-{
-	struct soft_mixed *mixed = mixed_slot(c->cache, gfn);
-
-	if (mixed->gfn != gfn)
-		*mixed = (struct soft_mixed){.gfn = gfn};
-	if (++mixed->stores >= MIXED_STORES && BLOCK_KEY_GFN(c->block->key) != gfn) {
-		mixed->stores = 0;
-		atomic_store(&c->vm->code_page[gfn], 0);
-	}
-	/* After the flag: who reads this generation sets the flag anew. */
-	atomic_fetch_add(&c->vm->code_gen[gfn], 1);
-}
-
 void soft_block_stop(struct soft_cpu *c)
 {
-	if (c->block->epoch != BLOCK_DEAD)
+	if (c->block != c->cache->none)
 		block_abandon(c->cache, c->block);
 }
 
@@ -198,8 +138,8 @@ void soft_code_written(struct soft_cpu *c, uint64_t gpa, unsigned len)
 	const uint64_t start = BLOCK_KEY_GPA(b->key);
 
 	for (uint64_t gfn = first; gfn <= last; gfn++)
-		code_stored(c, gfn);
-	if (b->epoch != BLOCK_DEAD && gpa < start + b->len && gpa + len > start)
+		soft_code_tell(c, gfn);
+	if (gpa < start + b->len && gpa + len > start)
 		block_abandon(c->cache, b);
 }
 
@@ -234,12 +174,22 @@ static uint64_t block_linear(const struct soft_cpu *c, uint64_t rip)
 	return c->mode == 64 ? rip : (uint32_t)(c->seg[SEG_CS].base + rip);
 }
 
-SOFT_RACY static void source_copy(const struct soft_cpu *c, uint8_t *dst, uint64_t gpa, unsigned n)
+/* By aligned words: of a store to one, all bytes are seen or none. */
+static void source_copy(const struct soft_cpu *c, uint8_t *dst, uint64_t gpa, unsigned n)
 {
-	if (soft_is_ram(c->vm, gpa))
-		memcpy(dst, c->vm->ram + gpa, n);
-	else
+	if (!soft_is_ram(c->vm, gpa)) {
 		memset(dst, 0xff, n); /* an empty bus: FF FF is #UD */
+		return;
+	}
+	while (n > 0) {
+		const unsigned off = gpa & 7, step = n < 8 - off ? n : 8 - off;
+		const uint64_t word = soft_host_load64(c->vm->ram + gpa - off);
+
+		memcpy(dst, (const uint8_t *)&word + off, step);
+		dst += step;
+		gpa += step;
+		n -= step;
+	}
 }
 
 /* Appends the start of the next page, so that the one straddling instruction is whole. */
@@ -310,9 +260,8 @@ static struct soft_block *block_build(struct soft_cpu *c, uint64_t gpa, uint64_t
 	b = (struct soft_block *)(cache->pool + cache->pool_used);
 	*b = (struct soft_block){
 		.key = BLOCK_KEY(gpa, c->mode, single),
-		.epoch = c->epoch,
-		.page_gen = &c->vm->code_gen[gpa >> PAGE_SHIFT],
-		.gen = code_watch(c, gpa >> PAGE_SHIFT),
+		.page_gen = &c->vm->code[gpa >> PAGE_SHIFT].gen,
+		.gen = soft_code_watch(c, gpa >> PAGE_SHIFT),
 	};
 	source_copy(c, s.bytes, gpa, s.len);
 	end = block_decode(c, b, &s, linear, single ? 1 : BLOCK_INSNS_MAX);
@@ -331,7 +280,7 @@ static struct soft_block *block_build(struct soft_cpu *c, uint64_t gpa, uint64_t
 SOFT_RACY static bool block_compare(struct soft_cpu *c, struct soft_block *b, uint64_t gpa,
 				    uint64_t linear)
 {
-	const uint32_t gen = code_watch(c, gpa >> PAGE_SHIFT);
+	const uint64_t gen = soft_code_watch(c, gpa >> PAGE_SHIFT);
 	uint8_t second[INSN_BYTES];
 	unsigned len = b->len;
 
@@ -348,7 +297,6 @@ SOFT_RACY static bool block_compare(struct soft_cpu *c, struct soft_block *b, ui
 	if (memcmp(c->vm->ram + gpa, b->bytes, len) != 0)
 		return false;
 	b->gen = gen;
-	b->epoch = c->epoch;
 	return true;
 }
 
@@ -376,7 +324,7 @@ static struct soft_block *block_look_up(struct soft_cpu *c, uint64_t gpa, uint64
 		b = b->next;
 	if (!b)
 		return NULL;
-	if (block_fresh(c, b) && !(b->flags & BLOCK_STRADDLE))
+	if (block_fresh(b) && !(b->flags & BLOCK_STRADDLE))
 		return b;
 	if (block_compare(c, b, gpa, linear))
 		return b;
@@ -426,7 +374,7 @@ static struct soft_block *block_shortcut(struct soft_cpu *c, uint64_t target)
 {
 	const struct soft_jump *j = block_jump(c, target);
 
-	if (j->tag == (target ^ c->cache->salt) && block_fresh(c, j->block))
+	if (j->tag == (target ^ c->cache->salt) && block_fresh(j->block))
 		return j->block;
 	return NULL;
 }

@@ -6,8 +6,11 @@
 #include "vmm/cpu/soft/soft.h"
 #include "vmm/cpu/soft/soft_parts.h"
 
-/* Epoch of a block that must not be entered; no CPU serialises that often. */
-#define BLOCK_DEAD UINT64_MAX
+/* Physical address, mode, single. */
+#define BLOCK_KEY(gpa, mode, single)                                                               \
+	((uint64_t)(gpa) << 3 | (unsigned)(single) << 2 | (unsigned)((mode) >> 5))
+#define BLOCK_KEY_GFN(key) ((key) >> (3 + PAGE_SHIFT))
+#define BLOCK_KEY_GPA(key) ((key) >> 3)
 
 /* soft_block.flags */
 #define BLOCK_SINGLE 0x1 /* one instruction, for soft_exec_one: never chained */
@@ -16,15 +19,15 @@
 	     */
 
 /*
- * A block may be entered without a look at its source as long as neither the CPU has serialised
- * (epoch) nor a store of this process has hit the page (gen). Else its bytes are compared.
+ * A block may be entered without a look at its source as long as nothing has hit its page (gen).
+ * Else its bytes are compared.
  */
 struct soft_block {
-	uint64_t epoch;		    /* of the CPU when the bytes were last compared */
-	_Atomic uint32_t *page_gen; /* &vm->code_gen[gfn] */
-	uint32_t gen;		    /* its value before the bytes were last compared */
-	uint16_t count;		    /* instructions, without the terminator */
-	uint8_t len;		    /* bytes of source */
+	_Atomic uint64_t *page_gen; /* &vm->code[gfn].gen */
+	uint64_t gen;	/* what soft_code_watch gave before the bytes were last compared; a dead
+			 block's and one's that must be compared at each entry: CODE_GEN_NONE */
+	uint16_t count; /* instructions, without the terminator */
+	uint8_t len;	/* bytes of source */
 	uint8_t flags;
 	struct soft_block *link[2]; /* same page: taken branch, fall-through; or a dead block */
 	uint64_t key;		    /* BLOCK_KEY: physical address, mode, single */
@@ -47,14 +50,6 @@ struct soft_jump {
 	struct soft_block *block;
 };
 
-/* A page with code that is stored to: how often since its code was last looked at. */
-#define MIXED_COUNT 64
-
-struct soft_mixed {
-	uint64_t gfn;
-	unsigned stores;
-};
-
 #define BLOCK_HASH_BITS 16
 
 struct soft_cache {
@@ -64,7 +59,6 @@ struct soft_cache {
 	uint8_t *pool;
 	size_t pool_used;
 	uint64_t flushes;
-	struct soft_mixed mixed[MIXED_COUNT];
 	struct soft_block *hash[1u << BLOCK_HASH_BITS];
 };
 
@@ -75,10 +69,10 @@ struct soft_block *soft_block_find(struct soft_cpu *c, bool single);
 const struct insn *soft_chain_slow(struct soft_cpu *c, unsigned slot, uint64_t target);
 const struct insn *soft_goto_slow(struct soft_cpu *c, uint64_t target);
 
-static inline bool block_fresh(const struct soft_cpu *c, const struct soft_block *b)
+/* After whatever load told this CPU of a store: loads stay in order. */
+static inline bool block_fresh(const struct soft_block *b)
 {
-	return b->epoch == c->epoch &&
-	       atomic_load_explicit(b->page_gen, memory_order_relaxed) == b->gen;
+	return atomic_load_explicit(b->page_gen, memory_order_acquire) == b->gen;
 }
 
 static inline bool block_interrupted(const struct soft_cpu *c)
@@ -123,7 +117,7 @@ static inline const struct insn *soft_chain(struct soft_cpu *c, unsigned slot, u
 {
 	struct soft_block *b = c->block->link[slot];
 
-	if (likely(block_fresh(c, b)) && likely(!block_interrupted(c)))
+	if (likely(block_fresh(b)) && likely(!block_interrupted(c)))
 		return block_run(c, b, target);
 	return soft_chain_slow(c, slot, target);
 }
@@ -133,7 +127,7 @@ static inline const struct insn *soft_goto(struct soft_cpu *c, uint64_t target)
 {
 	const struct soft_jump *j = block_jump(c, target);
 
-	if (likely(j->tag == (target ^ c->cache->salt)) && likely(block_fresh(c, j->block)) &&
+	if (likely(j->tag == (target ^ c->cache->salt)) && likely(block_fresh(j->block)) &&
 	    likely(!block_interrupted(c)) && likely(!(c->block->flags & BLOCK_SINGLE)))
 		return block_run(c, j->block, target);
 	return soft_goto_slow(c, target);

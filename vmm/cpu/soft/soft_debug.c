@@ -53,7 +53,6 @@ void soft_debug_update(struct soft_cpu *c)
 		soft_tlb_flush(c, true);
 	/* Short cuts and links know nothing of breakpoints. */
 	soft_cache_flush_lookup(c);
-	soft_serialise(c);
 }
 
 /* ---- Matching -------------------------------------------------------------------------------- */
@@ -164,6 +163,5 @@ const struct insn *op_mov_to_dr(struct soft_cpu *c, const struct insn *i)
 		c->dr7 = (value & 0xffff23ff) | 0x400;
 	if (index != 6)
 		soft_debug_update(c);
-	soft_serialise(c);
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }

@@ -329,7 +329,6 @@ static void deliver(struct soft_cpu *c, const struct event *e)
 	else
 		deliver_real(c, e);
 	c->delivering = -1;
-	soft_serialise(c);
 }
 
 void soft_exception_deliver(struct soft_cpu *c)

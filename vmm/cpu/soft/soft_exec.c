@@ -26,7 +26,7 @@ void soft_exec(struct soft_cpu *c)
 	while (!block_interrupted(c)) {
 		const struct soft_jump *j = block_jump(c, c->rip);
 
-		if (j->tag == (c->rip ^ c->cache->salt) && block_fresh(c, j->block))
+		if (j->tag == (c->rip ^ c->cache->salt) && block_fresh(j->block))
 			exec_block(c, j->block);
 		else
 			exec_block(c, soft_block_find(c, false));

@@ -245,7 +245,6 @@ static const struct insn *iret_finish(struct soft_cpu *c, const struct insn *i,
 
 	return_commit(c, r, 0);
 	soft_rflags_load(c, rflags, mask);
-	soft_serialise(c);
 	return SOFT_LEAVE(c, r->rip);
 }
 

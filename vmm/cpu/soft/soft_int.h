@@ -347,6 +347,7 @@ static inline void *int_host(const struct soft_tlb_entry *e, uint64_t linear)
 				r = (uint##N##_t)(result);                                         \
 			} while (!__atomic_compare_exchange_n(host, &m, r, true, __ATOMIC_SEQ_CST, \
 							      __ATOMIC_SEQ_CST));                  \
+			soft_lock_end(c);                                                          \
 		} else {                                                                           \
 			m = (uint##N##_t)soft_locked(c, i, linear, N / 8, type, operand, 0);       \
 			r = (uint##N##_t)(result);                                                 \

@@ -33,6 +33,7 @@
                                                                                                    \
 		if (likely(host)) {                                                                \
 			a = __atomic_exchange_n(host, b, __ATOMIC_SEQ_CST);                        \
+			soft_lock_end(c);                                                          \
 		} else {                                                                           \
 			a = (uint##N##_t)soft_locked(c, i, linear, N / 8, LOCKED_SET, b, 0);       \
 		}                                                                                  \
@@ -64,6 +65,7 @@ INT_EVERY_SIZE(ATOMIC_XCHG)
                                                                                                    \
 		if (likely(host)) {                                                                \
 			a = __atomic_fetch_add(host, b, __ATOMIC_SEQ_CST);                         \
+			soft_lock_end(c);                                                          \
 		} else {                                                                           \
 			a = (uint##N##_t)soft_locked(c, i, linear, N / 8, LOCKED_ADD, b, 0);       \
 		}                                                                                  \
@@ -101,6 +103,7 @@ INT_EVERY_SIZE(ATOMIC_XADD)
 		if (likely(host)) {                                                                \
 			__atomic_compare_exchange_n(host, &a, b, false, __ATOMIC_SEQ_CST,          \
 						    __ATOMIC_SEQ_CST);                             \
+			soft_lock_end(c);                                                          \
 		} else {                                                                           \
 			a = (uint##N##_t)soft_locked(c, i, linear, N / 8, LOCKED_COMPARE, b, acc); \
 		}                                                                                  \
@@ -130,6 +133,7 @@ HANDLER(cmpxchg8b)
 
 	if (likely(host)) {
 		__atomic_compare_exchange_n(host, &a, b, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+		soft_lock_end(c);
 	} else {
 		a = soft_locked(c, i, linear, 8, LOCKED_COMPARE, b, acc);
 	}
@@ -187,6 +191,7 @@ HANDLER(cmpxchg16b)
 	host = soft_lock_ptr(c, i, linear, 16);
 	if (likely(host)) {
 		atomic_swap16(host, a, c->reg[RBX], c->reg[RCX]);
+		soft_lock_end(c);
 		equal = a[0] == acc[0] && a[1] == acc[1];
 		if (!equal) {
 			c->reg[RAX] = a[0];

@@ -140,6 +140,7 @@ static inline __attribute__((always_inline)) void bit_lock(struct soft_cpu *c, c
 		a = bit_host_load(host, i->opsize);
 		while (!bit_swap(host, i->opsize, &a, bit_apply(op, a, bit)))
 			;
+		soft_lock_end(c);
 	} else {
 		a = soft_locked(c, i, linear, i->opsize, bit_locked_type[op],
 				op == BIT_RESET ? ~bit : bit, 0);

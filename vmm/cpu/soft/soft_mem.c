@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The slow half of guest memory accesses: TLB misses, page crossings, MMIO, pages with code. */
+#include "vmm/cpu/soft/soft_code.h"
 #include "vmm/cpu/soft/soft_system.h"
 
 /* A cache line of x86 hosts: a LOCKed access across one is a split lock. */
@@ -117,7 +118,7 @@ static uint64_t phys_load(struct soft_cpu *c, uint64_t gpa, unsigned size)
 /* Within a page of RAM. */
 static void phys_stored(struct soft_cpu *c, uint64_t gpa, unsigned size)
 {
-	if (atomic_load_explicit(&c->vm->code_page[gpa >> PAGE_SHIFT], memory_order_relaxed))
+	if (soft_code_heard(c, gpa >> PAGE_SHIFT))
 		soft_code_written(c, gpa, size);
 }
 
@@ -304,10 +305,17 @@ void *soft_lock_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t line
 	gpa = soft_translate(c, i, linear, true, access_user(c), &host);
 	access_debug(c, linear, size, true);
 	if (!host && soft_is_ram(c->vm, gpa)) {
-		soft_code_written(c, gpa, size);
+		c->lock_gpa = gpa;
+		c->lock_size = size;
 		host = c->vm->ram + gpa;
 	}
 	return host;
+}
+
+void soft_lock_end_slow(struct soft_cpu *c)
+{
+	soft_code_written(c, c->lock_gpa, c->lock_size);
+	c->lock_size = 0;
 }
 
 uint8_t *soft_host_span(struct soft_cpu *c, const struct insn *i, uint64_t linear, bool write,

@@ -92,6 +92,7 @@ void soft_store_bytes_slow(struct soft_cpu *c, const struct insn *i, uint64_t li
 			   const void *src, unsigned n);
 void *soft_write_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size);
 void *soft_lock_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size);
+void soft_lock_end_slow(struct soft_cpu *c);
 
 /* ---- Fast paths ------------------------------------------------------------------------------ */
 
@@ -211,8 +212,8 @@ static inline void *soft_write_ptr(struct soft_cpu *c, const struct insn *i, uin
 }
 
 /*
- * Host pointer for a host atomic: as above, but code pages give one too (their generation is
- * bumped). NULL: use soft_locked, since the operand crosses a page or a cache line, where the host
+ * Host pointer for a host atomic, which soft_lock_end must follow: as above, but code pages give
+ * one too. NULL: use soft_locked, since the operand crosses a page or a cache line, where the host
  * would take its split lock, or is a device's. An aligned one is within one line: the same look-up
  * that finds its page finds that out.
  */
@@ -225,6 +226,13 @@ static inline void *soft_lock_ptr(struct soft_cpu *c, const struct insn *i, uint
 	if (likely((linear & (LINEAR_PAGE_MASK | (size - 1))) == e->tag))
 		return (void *)(uintptr_t)(linear + e->addend);
 	return soft_lock_ptr_slow(c, i, linear, size);
+}
+
+/* After a host atomic by soft_lock_ptr: tells of the store if it hit a page with code. */
+static inline void soft_lock_end(struct soft_cpu *c)
+{
+	if (unlikely(c->lock_size))
+		soft_lock_end_slow(c);
 }
 
 /*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The page walk (SDM 3A, chapter 4), the TLB arrays, and the code fetch's translation. */
+#include "vmm/cpu/soft/soft_code.h"
 #include "vmm/cpu/soft/soft_system.h"
 
 /* Page table entry bits. */
@@ -89,17 +90,21 @@ static uint64_t entry_read(const struct soft_cpu *c, uint64_t gpa, unsigned size
 }
 
 /* Sets bits in an entry of RAM unless it has changed meanwhile. */
-static bool entry_set(const struct soft_cpu *c, uint64_t gpa, unsigned size, uint64_t old,
-		      uint64_t bits)
+static bool entry_set(struct soft_cpu *c, uint64_t gpa, unsigned size, uint64_t old, uint64_t bits)
 {
 	uint8_t *host = c->vm->ram + gpa;
 	uint32_t old32 = (uint32_t)old;
+	bool done;
 
 	if (size == 8)
-		return __atomic_compare_exchange_n((uint64_t *)host, &old, old | bits, false,
+		done = __atomic_compare_exchange_n((uint64_t *)host, &old, old | bits, false,
 						   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-	return __atomic_compare_exchange_n((uint32_t *)host, &old32, old32 | (uint32_t)bits, false,
-					   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+	else
+		done = __atomic_compare_exchange_n((uint32_t *)host, &old32, old32 | (uint32_t)bits,
+						   false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+	if (done && soft_code_heard(c, gpa >> PAGE_SHIFT))
+		soft_code_written(c, gpa, size);
+	return done;
 }
 
 /* Is the entry at this level a page? */
@@ -213,7 +218,7 @@ static bool walk_descend(const struct soft_cpu *c, struct walk *w)
 
 /* Accessed bits on the path, and dirty in the leaf of a write; false: an entry changed meanwhile.
  */
-static bool walk_mark(const struct soft_cpu *c, const struct walk *w)
+static bool walk_mark(struct soft_cpu *c, const struct walk *w)
 {
 	for (unsigned level = w->paging.levels; level-- > w->leaf;) {
 		uint64_t want = PTE_A;
@@ -230,7 +235,7 @@ static bool walk_mark(const struct soft_cpu *c, const struct walk *w)
 }
 
 /* The whole walk; false: a page fault with w->error. */
-static bool walk_linear(const struct soft_cpu *c, struct walk *w)
+static bool walk_linear(struct soft_cpu *c, struct walk *w)
 {
 	if (!(c->cr0 & CR0_PG)) {
 		w->gpa = (uint32_t)w->linear;
@@ -283,15 +288,13 @@ static void tlb_enter(struct soft_cpu *c, unsigned bank, enum tlb_kind kind, con
 }
 
 /* The entry for a data access: direct to host memory, or slow. */
-static struct soft_tlb_entry tlb_data_entry(const struct soft_cpu *c, const struct walk *w,
-					    bool write)
+static struct soft_tlb_entry tlb_data_entry(struct soft_cpu *c, const struct walk *w, bool write)
 {
 	uint64_t page = w->linear & LINEAR_PAGE_MASK, gpa = w->gpa & LINEAR_PAGE_MASK;
 	const struct soft_vm *vm = c->vm;
 
 	if (!soft_is_ram(vm, gpa) || (c->break_data && soft_debug_page(c, page)) ||
-	    (write &&
-	     atomic_load_explicit(&vm->code_page[gpa >> PAGE_SHIFT], memory_order_relaxed)))
+	    (write && !soft_code_store_untold(c, gpa >> PAGE_SHIFT)))
 		return (struct soft_tlb_entry){page | SOFT_TLB_SLOW, gpa - page};
 	return (struct soft_tlb_entry){page, (uint64_t)(uintptr_t)(vm->ram + gpa) - page};
 }
@@ -308,7 +311,7 @@ static void tlb_fill_data(struct soft_cpu *c, bool user, const struct walk *w, b
 }
 
 /* A slow write entry of a page whose code was given up becomes a fast one. */
-static void tlb_promote(const struct soft_cpu *c, struct soft_tlb_entry *e, uint64_t linear)
+static void tlb_promote(struct soft_cpu *c, struct soft_tlb_entry *e, uint64_t linear)
 {
 	struct walk w = {.linear = linear, .gpa = linear + e->addend};
 
@@ -435,25 +438,26 @@ void soft_tlb_flush_page(struct soft_cpu *c, uint64_t linear)
 	soft_cache_flush_lookup(c);
 }
 
-void soft_tlb_protect_code(struct soft_cpu *c, uint64_t gfn)
+static void tlb_protect_word(struct soft_cpu *c, struct soft_tlb_entry *entries, uint64_t bits)
 {
-	uint64_t gpa = gfn << PAGE_SHIFT, host = (uint64_t)(uintptr_t)(c->vm->ram + gpa);
+	for (; bits; bits &= bits - 1) {
+		struct soft_tlb_entry *e = &entries[__builtin_ctzll(bits)];
+		uint64_t gpa;
 
-	for (unsigned bank = 0; bank < 2; bank++) {
-		struct soft_tlb_entry *array = c->tlb_bank[bank].write;
-
-		for (unsigned word = 0; word < SOFT_TLB_SIZE / 64; word++) {
-			uint64_t bits = c->tlb_filled[bank][TLB_WRITE][word];
-
-			for (; bits; bits &= bits - 1) {
-				struct soft_tlb_entry *e =
-					&array[word * 64 + __builtin_ctzll(bits)];
-
-				if (e->tag & ~LINEAR_PAGE_MASK || e->tag + e->addend != host)
-					continue;
-				e->addend = gpa - e->tag;
-				e->tag |= SOFT_TLB_SLOW;
-			}
-		}
+		if (e->tag & ~LINEAR_PAGE_MASK)
+			continue;
+		gpa = e->tag + e->addend - (uint64_t)(uintptr_t)c->vm->ram;
+		if (!soft_code_marked(c, gpa >> PAGE_SHIFT))
+			continue;
+		e->addend = gpa - e->tag;
+		e->tag |= SOFT_TLB_SLOW;
 	}
+}
+
+void soft_tlb_protect_code(struct soft_cpu *c)
+{
+	for (unsigned bank = 0; bank < 2; bank++)
+		for (unsigned word = 0; word < SOFT_TLB_SIZE / 64; word++)
+			tlb_protect_word(c, c->tlb_bank[bank].write + word * 64,
+					 c->tlb_filled[bank][TLB_WRITE][word]);
 }

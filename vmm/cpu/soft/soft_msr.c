@@ -183,14 +183,6 @@ const struct insn *soft_rdmsr(struct soft_cpu *c, const struct insn *i)
 	return SOFT_NEXT(c, i);
 }
 
-/* Writes to the APIC and to segment bases do not serialise: they are frequent, and hardware's
- * x2APIC writes do not either. */
-static bool msr_serialises(uint32_t msr)
-{
-	return !(msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST) && msr != MSR_TSC_DEADLINE &&
-	       msr != MSR_FS_BASE && msr != MSR_GS_BASE && msr != MSR_KERNEL_GS_BASE;
-}
-
 const struct insn *soft_wrmsr(struct soft_cpu *c, const struct insn *i)
 {
 	uint32_t msr = (uint32_t)c->reg[RCX];
@@ -198,7 +190,5 @@ const struct insn *soft_wrmsr(struct soft_cpu *c, const struct insn *i)
 	soft_require_cpl0(c, i);
 	if (msr_write(c, msr, c->reg[RDX] << 32 | (uint32_t)c->reg[RAX]))
 		soft_raise_error(c, i, VEC_GP, 0);
-	if (msr_serialises(msr))
-		soft_serialise(c);
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }

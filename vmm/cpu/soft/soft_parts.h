@@ -22,9 +22,8 @@ void soft_cache_destroy(struct soft_cpu *c);
 void soft_cache_flush_lookup(struct soft_cpu *c);
 /* The privilege changed: short cuts are looked up and entered for it; those of the other stay. */
 void soft_cache_select(struct soft_cpu *c, bool user);
-/* A store of this vCPU to [gpa, gpa+len) hits a page with code_page set: bump its generation, and
- * end the running block after this instruction if it lies there. Called before or after the store
- * by soft_mem's slow path. */
+/* After a store of this vCPU to [gpa, gpa+len) where soft_code_heard: tells of it, and ends the
+ * running block after this instruction if its bytes are hit. */
 void soft_code_written(struct soft_cpu *c, uint64_t gpa, unsigned len);
 /* The running block ends after this instruction. */
 void soft_block_stop(struct soft_cpu *c);
@@ -53,8 +52,8 @@ bool soft_decode_insn(const uint8_t *bytes, unsigned len, uint8_t mode, struct i
  *      writable and holds no code; else NULL (the page was probed for write: use load + store,
  *      which cannot fault any more)
  * void *soft_lock_ptr(c, i, linear, size)
- *      host pointer for a host atomic on a RAM operand within a cache line, code pages included
- *      (their generation is bumped); NULL: soft_locked does it
+ *      host pointer for a host atomic on a RAM operand within a cache line, code pages included;
+ *      soft_lock_end(c) must follow the atomic. NULL: soft_locked does it
  * void soft_load_bytes(c, i, linear, void *dst, n)   n <= 512, any alignment; faults before any
  * byte void soft_store_bytes(c, i, linear, const void *src, n) void soft_probe(c, i, linear, size,
  * bool write)    fault now or not at all uint8_t *soft_host_span(c, i, linear, bool write, unsigned
@@ -113,8 +112,8 @@ uint64_t soft_fetch_translate(struct soft_cpu *c, uint64_t linear);
 /* Flushes: all entries but global ones / all / one page. */
 void soft_tlb_flush(struct soft_cpu *c, bool globals);
 void soft_tlb_flush_page(struct soft_cpu *c, uint64_t linear);
-/* Write-TLB entries of this vCPU for the page become slow ones, since it now holds code. */
-void soft_tlb_protect_code(struct soft_cpu *c, uint64_t gfn);
+/* Write-TLB entries of this vCPU for pages that are marked as code become slow ones. */
+void soft_tlb_protect_code(struct soft_cpu *c);
 /* Is gpa RAM? Then ram + gpa is its host address. */
 static inline bool soft_is_ram(const struct soft_vm *vm, uint64_t gpa)
 {
@@ -125,12 +124,6 @@ static inline bool soft_is_ram(const struct soft_vm *vm, uint64_t gpa)
 
 /* Recomputes c->mode, c->cpl's TLB bank and drops look-up shortcuts; after CS, EFER, CR0 change. */
 void soft_mode_update(struct soft_cpu *c);
-/* A serialising instruction: epoch++. */
-static inline void soft_serialise(struct soft_cpu *c)
-{
-	c->epoch++;
-}
-
 /* ---- soft_x87.c, soft_sse.c (fp) ------------------------------------------------------------ */
 
 /* Reset state of x87 and SSE. */

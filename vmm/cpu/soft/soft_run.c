@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "vmm/cpu/soft/soft_code.h"
 #include "vmm/cpu/soft/soft_system.h"
 
 static struct soft_cpu *soft_of(struct vcpu *v)
@@ -29,6 +30,7 @@ static void soft_destroy(struct vcpu *v)
 
 	if (!c)
 		return;
+	soft_code_part(c);
 	soft_cache_destroy(c);
 	free(c);
 }
@@ -61,7 +63,9 @@ static int soft_create(const struct vcpu_config *config, struct vcpu **out)
 	}
 	soft_fp_reset(c);
 	vcpu_state_reset(&reset);
-	err = soft_state_set(&c->vcpu, &reset);
+	err = soft_code_join(c);
+	if (!err)
+		err = soft_state_set(&c->vcpu, &reset);
 	if (err) {
 		soft_destroy(&c->vcpu);
 		return err;
@@ -134,12 +138,14 @@ static void events_deliver(struct soft_cpu *c)
  * has returned): whatever comes later sets it again. */
 static bool kick_taken(struct soft_cpu *c)
 {
+	uint32_t attention;
+
 	if (likely(!atomic_load_explicit(&c->attention, memory_order_relaxed)))
 		return false;
-	if (!(atomic_exchange_explicit(&c->attention, 0, memory_order_acquire) & ATTENTION_KICK))
-		return false;
-	soft_serialise(c);
-	return true;
+	attention = atomic_exchange(&c->attention, 0);
+	if (attention & ATTENTION_CODE)
+		soft_code_acknowledge(c);
+	return attention & ATTENTION_KICK;
 }
 
 /* Is there a reason to return from run? */
@@ -178,18 +184,20 @@ static void soft_run(struct vcpu *v, struct vcpu_exit *exit)
 {
 	struct soft_cpu *c = soft_of(v);
 
+	soft_code_unpark(c);
 	/* Exceptions come back here; c and exit do not change. */
 	(void)sigsetjmp(c->escape, 0);
 	for (;;) {
 		events_deliver(c);
 		if (run_exits(c, exit))
-			return;
+			break;
 		c->leave = 0;
 		if (unlikely(c->irq_shadow || (c->rflags & (FLAG_TF | FLAG_RF))))
 			run_one(c);
 		else
 			soft_exec(c);
 	}
+	soft_code_park(c);
 }
 
 static uint64_t soft_instructions(const struct vcpu *v)
@@ -209,6 +217,7 @@ const struct vcpu_ops vcpu_soft_ops = {
 	.irq_window = soft_irq_window,
 	.nmi = soft_nmi,
 	.kick = soft_kick,
+	.memory_changed = soft_code_changed,
 	.state_get = soft_state_get,
 	.state_set = soft_state_set,
 	.instructions = soft_instructions,

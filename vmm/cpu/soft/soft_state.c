@@ -143,6 +143,5 @@ int soft_state_set(struct vcpu *v, const struct vcpu_state *s)
 	soft_tlb_flush(c, true);
 	soft_mode_update(c);
 	soft_debug_update(c);
-	soft_serialise(c);
 	return 0;
 }

@@ -139,7 +139,6 @@ static const struct insn *op_mov_to_cr(struct soft_cpu *c, const struct insn *i)
 	soft_require_cpl0(c, i);
 	if (cr_write(c, i, value))
 		soft_raise_error(c, i, VEC_GP, 0);
-	soft_serialise(c);
 	return SOFT_LEAVE(c, rip);
 }
 
@@ -168,7 +167,6 @@ static const struct insn *op_lmsw(struct soft_cpu *c, const struct insn *i)
 	value = (c->cr0 & ~(uint64_t)(CR0_MP | CR0_EM | CR0_TS)) | (soft_rm16(c, i) & 15);
 	if (soft_cr0_write(c, value))
 		soft_raise_error(c, i, VEC_GP, 0);
-	soft_serialise(c);
 	return SOFT_LEAVE(c, rip);
 }
 
@@ -211,7 +209,6 @@ static const struct insn *load_table(struct soft_cpu *c, const struct insn *i, s
 		soft_raise_error(c, i, VEC_GP, 0);
 	t->limit = limit;
 	t->base = base;
-	soft_serialise(c);
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }
 
@@ -231,7 +228,6 @@ static const struct insn *op_invlpg(struct soft_cpu *c, const struct insn *i)
 {
 	soft_require_cpl0(c, i);
 	soft_tlb_flush_page(c, soft_ea(c, i));
-	soft_serialise(c);
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }
 
@@ -296,7 +292,6 @@ static const struct insn *op_cpuid(struct soft_cpu *c, const struct insn *i)
 	c->reg[RBX] = r.ebx;
 	c->reg[RCX] = r.ecx;
 	c->reg[RDX] = r.edx;
-	soft_serialise(c);
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }
 

@@ -133,7 +133,6 @@ static const struct insn *op_lldt(struct soft_cpu *c, const struct insn *i)
 	}
 	ldtr.selector = selector;
 	c->ldtr = ldtr;
-	soft_serialise(c);
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }
 
@@ -155,7 +154,6 @@ static const struct insn *op_ltr(struct soft_cpu *c, const struct insn *i)
 	tr.attr |= TYPE_TSS16_BUSY; /* the busy bit */
 	soft_store_as(c, i, c->gdtr.base + (selector & ~7u) + 5, 1, tr.attr & 0xff, false);
 	c->tr = tr;
-	soft_serialise(c);
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }
 

@@ -6,19 +6,18 @@
 
 #include "vmm/cpu/soft/soft_system.h"
 
-/* One entry a page of RAM, lazily backed: a guest may have terabytes that nobody runs code in. */
-static void *table_map(uint64_t ram_end, size_t entry)
+static size_t table_bytes(uint64_t ram_end)
 {
-	void *p = mmap(NULL, (ram_end >> PAGE_SHIFT) * entry, PROT_READ | PROT_WRITE,
+	return (ram_end >> PAGE_SHIFT) * sizeof(struct soft_code_page);
+}
+
+/* One entry a page of RAM, lazily backed: a guest may have terabytes that nobody runs code in. */
+static struct soft_code_page *table_map(uint64_t ram_end)
+{
+	void *p = mmap(NULL, table_bytes(ram_end), PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
-}
-
-static void table_unmap(void *table, uint64_t ram_end, size_t entry)
-{
-	if (table)
-		munmap(table, (ram_end >> PAGE_SHIFT) * entry);
 }
 
 int soft_vm_create(uint8_t *ram, uint64_t ram_end, void **out)
@@ -32,10 +31,9 @@ int soft_vm_create(uint8_t *ram, uint64_t ram_end, void **out)
 		return -ENOMEM;
 	vm->ram = ram;
 	vm->ram_end = ram_end;
-	vm->code_page = table_map(ram_end, sizeof(*vm->code_page));
-	vm->code_gen = table_map(ram_end, sizeof(*vm->code_gen));
-	if (!vm->code_page || !vm->code_gen) {
-		soft_vm_destroy(vm);
+	vm->code = table_map(ram_end);
+	if (!vm->code) {
+		free(vm);
 		return -ENOMEM;
 	}
 	*out = vm;
@@ -48,7 +46,6 @@ void soft_vm_destroy(void *shared)
 
 	if (!vm)
 		return;
-	table_unmap((void *)vm->code_page, vm->ram_end, sizeof(*vm->code_page));
-	table_unmap((void *)vm->code_gen, vm->ram_end, sizeof(*vm->code_gen));
+	munmap(vm->code, table_bytes(vm->ram_end));
 	free(vm);
 }
