@@ -662,6 +662,14 @@ entry load32
 entry store32
 	mov [ebx], eax
 	hlt
+entry reload_invlpg32
+	mov eax, [ebx]
+	mov ecx, [edi]
+	mov [esi], ebp
+	invlpg [ebx]
+	mov eax, [ebx]
+	mov edx, [edi]
+	hlt
 entry iret32_user			/* esp: a frame to CPL 3 */
 	iretd
 entry user32

@@ -323,6 +323,35 @@ Test(softsystem_paging, legacy)
 	guest_close(&g);
 }
 
+/* A page of 4 MiB is dropped whole, whichever half is named, and whichever was used. */
+Test(softsystem_paging, invlpg_4_mib)
+{
+	for (unsigned half = 0; half < 2; half++) {
+		struct guest g;
+
+		guest_open(&g);
+		guest_protected(&g);
+		*guest_u32(&g, 0x26000) = 0x27000 | ALL;
+		*guest_u32(&g, 0x26004) = 0x400000 | ALL | PS;
+		for (unsigned n = 0; n < 1024; n++)
+			*guest_u32(&g, 0x27000 + n * 4) = n << 12 | ALL;
+		for (unsigned n = 0; n < 4; n++) /* above the IDT's pages; two pages, two halves */
+			*guest_u32(&g, n * 0x200000 + 0x90010) = n;
+		g.s.cr0 |= UINT64_C(1) << 31;
+		g.s.cr3 = 0x26000;
+		g.s.cr4 = 0x10;
+		g.s.gpr[RBX] = 0x490010 + half * 0x200000;
+		g.s.gpr[RDI] = 0x490010 + !half * 0x200000;
+		g.s.gpr[RSI] = 0x26004;
+		g.s.gpr[RBP] = 0 | ALL | PS;
+		cr_assert_eq(guest_run_at(&g, LABEL(reload_invlpg32)), VCPU_EXIT_HLT);
+		cr_expect_eq(g.s.gpr[RCX], 2 + !half);
+		cr_expect_eq(g.s.gpr[RAX], half, "the half that INVLPG named");
+		cr_expect_eq(g.s.gpr[RDX], !half, "the other half");
+		guest_close(&g);
+	}
+}
+
 Test(softsystem_paging, mmio)
 {
 	static const struct bus_access expected[] = {

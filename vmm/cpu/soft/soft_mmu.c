@@ -402,11 +402,9 @@ void soft_tlb_flush(struct soft_cpu *c, bool globals)
 	soft_cache_flush_lookup(c);
 }
 
-/* The 512 slots that may hold parts of a 2 MiB region. */
-static void tlb_flush_region(struct soft_cpu *c, uint64_t linear)
+/* The 512 slots that may hold parts of a 2 MiB region, which is linear >> 21. */
+static void tlb_flush_region(struct soft_cpu *c, uint64_t region)
 {
-	uint64_t region = linear >> 21;
-
 	for (unsigned bank = 0; bank < 2; bank++)
 		for (unsigned kind = TLB_READ; kind <= TLB_EXEC; kind++) {
 			struct soft_tlb_entry *array =
@@ -418,16 +416,32 @@ static void tlb_flush_region(struct soft_cpu *c, uint64_t linear)
 		}
 }
 
+static bool tlb_region_large(const struct soft_cpu *c, uint64_t region)
+{
+	return c->tlb_large[region / 64 % 16] >> (region % 64) & 1;
+}
+
+/* The large page that linear may lie in: one region, or two where large pages have 4 MiB. */
+static void tlb_flush_large(struct soft_cpu *c, uint64_t linear)
+{
+	uint64_t region = linear >> 21, other = paging_pae(c) ? region : region ^ 1;
+
+	if (!tlb_region_large(c, region) && !tlb_region_large(c, other))
+		return;
+	tlb_flush_region(c, region);
+	if (other != region)
+		tlb_flush_region(c, other);
+}
+
 void soft_tlb_flush_page(struct soft_cpu *c, uint64_t linear)
 {
-	uint64_t region = linear >> 21, page = linear & LINEAR_PAGE_MASK;
+	uint64_t page = linear & LINEAR_PAGE_MASK;
 
 	if (c->tlb_huge) {
 		soft_tlb_flush(c, true);
 		return;
 	}
-	if (c->tlb_large[region / 64 % 16] >> (region % 64) & 1)
-		tlb_flush_region(c, linear);
+	tlb_flush_large(c, linear);
 	for (unsigned bank = 0; bank < 2; bank++)
 		for (unsigned kind = TLB_READ; kind <= TLB_EXEC; kind++) {
 			struct soft_tlb_entry *e = &tlb_array(c, bank, kind)[tlb_slot(linear)];
