@@ -32,10 +32,11 @@ struct engine_callbacks {
 	bool (*next_post)(void *ctx, uint64_t slices, unsigned *to, struct wire_msg *msg);
 	/*
 	 * This slice gives a page up: its threads can no longer read it, and no other slice has
-	 * been told so yet. Whoever keeps something that was made from the page's bytes must not
-	 * use it before it has looked at the page again. NULL: nobody does.
+	 * been told so yet. Or the engine has stored to the page, and nobody has been told yet.
+	 * Whoever keeps something that was made from the page's bytes must not use it before it has
+	 * looked at the page again. NULL: nobody does.
 	 */
-	void (*on_page_taken)(void *ctx, uint64_t gfn);
+	void (*on_page_changed)(void *ctx, uint64_t gfn);
 	/*
 	 * The peer is gone (why is a sentence); or, with this slice's own index, this host refused
 	 * a page operation. From then on no page is fetched or given up: copies that are here may

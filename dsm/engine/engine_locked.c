@@ -178,6 +178,8 @@ static void request_perform(struct engine *e, struct locked_request *r)
 				   part->gpa % PANGEA_PAGE_SIZE;
 	}
 	locked_perform(r->access, place);
+	for (unsigned k = 0; k < r->pages; k++)
+		engine_page_changed(e, r->gfn[k]);
 }
 
 /* The accesses in the queue, from the first on, that need no page but these. */

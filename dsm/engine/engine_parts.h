@@ -199,6 +199,9 @@ void engine_retry(struct engine *e);
 void engine_evict(struct engine *e, uint64_t gfn);
 /* Takes the page from the vCPUs, not from the slice: the next access is a fault, served here. */
 void engine_page_hide(struct engine *e, uint64_t gfn);
+/* Tells who keeps something made of the page's bytes: after it was unmapped or stored to, before
+ * anybody else can know. */
+void engine_page_changed(struct engine *e, uint64_t gfn);
 /* Shows the vCPUs a page that is exclusive here and was hidden. */
 void engine_page_show(struct engine *e, uint64_t gfn);
 /* The page stays here once it is exclusive, or no longer. 0 or a negative errno. */

@@ -99,19 +99,16 @@ void engine_page_hide(struct engine *e, uint64_t gfn)
 		page_operation_failed(e, "unmap", gfn, err);
 }
 
-/* Before the actions that follow, which tell others. */
-static void page_taken(struct engine *e, uint64_t gfn)
+void engine_page_changed(struct engine *e, uint64_t gfn)
 {
 	const struct engine_callbacks *cb = &e->config.callbacks;
 
-	if (cb->on_page_taken)
-		cb->on_page_taken(cb->ctx, gfn);
+	if (cb->on_page_changed)
+		cb->on_page_changed(cb->ctx, gfn);
 }
 
-/* What was hidden may have been stored to through its frame. */
 void engine_page_show(struct engine *e, uint64_t gfn)
 {
-	page_taken(e, gfn);
 	map_check(e, gfn, pages_map_exclusive(e->pages, gfn));
 }
 
@@ -236,7 +233,7 @@ static void action_execute(struct engine *e, const struct protocol_event *event,
 		break;
 	case ACTION_UNMAP:
 		engine_page_hide(e, gfn);
-		page_taken(e, gfn);
+		engine_page_changed(e, gfn); /* before the actions that tell others */
 		break;
 	case ACTION_DROP_FRAME:
 		engine_frame_drop(e, gfn);

@@ -106,7 +106,7 @@ static void vcpus_destroy(struct machine *m)
 	free(m->vcpus);
 }
 
-void machine_page_taken(struct machine *m, uint64_t gfn)
+void machine_page_changed(struct machine *m, uint64_t gfn)
 {
 	if (m->ops->memory_changed)
 		m->ops->memory_changed(m->vcpu_shared, gfn << PAGE_SHIFT, PANGEA_PAGE_SIZE);

@@ -130,10 +130,10 @@ int machine_msg(struct machine *m, unsigned from, const struct wire_msg *msg, co
 bool machine_next_post(struct machine *m, uint64_t slices, unsigned *to, struct wire_msg *msg);
 
 /*
- * engine_callbacks.on_page_taken: on the engine thread; never blocks and never touches guest
+ * engine_callbacks.on_page_changed: on the engine thread; never blocks and never touches guest
  * memory. May be called between machine_create and machine_destroy.
  */
-void machine_page_taken(struct machine *m, uint64_t gfn);
+void machine_page_changed(struct machine *m, uint64_t gfn);
 
 /*
  * Slice 0: bytes typed at the console; any thread. Returns how many were taken (0..len): the rest

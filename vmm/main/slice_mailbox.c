@@ -64,11 +64,11 @@ static bool engine_next_post(void *ctx, uint64_t slices, unsigned *to, struct wi
 	return machine_next_post(s->machine, slices, to, msg);
 }
 
-static void engine_page_taken(void *ctx, uint64_t gfn)
+static void engine_page_changed(void *ctx, uint64_t gfn)
 {
 	struct slice *s = ctx;
 
-	machine_page_taken(s->machine, gfn);
+	machine_page_changed(s->machine, gfn);
 }
 
 struct engine_callbacks slice_engine_callbacks(struct slice *s)
@@ -77,7 +77,7 @@ struct engine_callbacks slice_engine_callbacks(struct slice *s)
 					 .on_ready = engine_ready,
 					 .on_machine_msg = engine_machine_msg,
 					 .next_post = engine_next_post,
-					 .on_page_taken = engine_page_taken,
+					 .on_page_changed = engine_page_changed,
 					 .on_peer_lost = engine_peer_lost};
 }
 

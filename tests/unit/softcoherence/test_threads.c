@@ -100,11 +100,25 @@ Test(softcoherence, threads, .timeout = 100)
 static struct rig rig;
 static void *shared[2];
 
-static void on_page_taken(void *ctx, uint64_t gfn)
+static void on_page_changed(void *ctx, uint64_t gfn)
 {
 	const struct rig_slice *slice = ctx;
 
 	vcpu_soft_ops.memory_changed(shared[slice->index], gfn << PAGE_SHIFT, PANGEA_PAGE_SIZE);
+}
+
+/* The engine itself stores to code, for a LOCKed access that no instruction may do. */
+static void locked_access_is_told(const struct flat *f)
+{
+	struct locked_access access = {
+		.type = LOCKED_SET, .part = {{FUNCTION + 1, 4}}, .operand = {7}};
+	_Atomic uint64_t *gen = &f->cpu[0]->vm->code[FUNCTION >> PAGE_SHIFT].gen;
+	const uint64_t before = atomic_load(gen);
+
+	/* It is exclusive here before: what is told is the store. */
+	rig_write(&rig, 1, FUNCTION + 0x800, 1);
+	cr_assert_eq(engine_locked(rig.slice[1].engine, &access), 0);
+	cr_expect_gt(atomic_load(gen), before);
 }
 
 /* The engines take pages away as soon as they run, so they start when the CPUs are there. */
@@ -114,7 +128,7 @@ Test(softcoherence, slices, .timeout = 100)
 
 	rig_init(&rig, 2);
 	cr_assert_eq(rig.config.ram_end, FLAT_RAM);
-	rig.config.callbacks.on_page_taken = on_page_taken;
+	rig.config.callbacks.on_page_changed = on_page_changed;
 	for (unsigned i = 0; i < 2; i++)
 		rig_create(&rig, i);
 	for (unsigned i = 0; i < 2; i++) {
@@ -129,6 +143,7 @@ Test(softcoherence, slices, .timeout = 100)
 	writer_put(&flat[0]);
 	reader_put(&flat[0]);
 	cr_expect_eq(stale(&flat[0], &flat[1], ROUNDS_SLICES), 0);
+	locked_access_is_told(&flat[1]);
 	printf("pages taken from the reader's slice: %lu\n",
 	       (unsigned long)rig_stats(&rig, 1).invalidations);
 	rig_down(&rig);
