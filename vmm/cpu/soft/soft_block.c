@@ -23,6 +23,18 @@ _Static_assert(sizeof(struct soft_block) == 64, "header is one cache line");
 /* ---- Life of the cache
  * --------------------------------------------------------------------------- */
 
+/* Code whose CS has a limit has blocks of its own. 16-bit code always has one, or may. */
+static bool block_limited(const struct soft_cpu *c)
+{
+	return c->mode == 32 && c->seg[SEG_CS].limit != UINT32_MAX;
+}
+
+/* 0: 16-bit, 1: 32-bit, 2: 64-bit, 3: 32-bit with a limit. */
+static unsigned block_kind(const struct soft_cpu *c)
+{
+	return block_limited(c) ? 3 : c->mode >> 5;
+}
+
 static struct soft_block **block_bucket(struct soft_cache *cache, uint64_t key)
 {
 	return &cache->hash[hash_u64(key) >> (32 - BLOCK_HASH_BITS)];
@@ -259,7 +271,7 @@ static struct soft_block *block_build(struct soft_cpu *c, uint64_t gpa, uint64_t
 		s.len = BLOCK_OFF_MAX + INSN_BYTES;
 	b = (struct soft_block *)(cache->pool + cache->pool_used);
 	*b = (struct soft_block){
-		.key = BLOCK_KEY(gpa, c->mode, single),
+		.key = BLOCK_KEY(gpa, block_kind(c), single),
 		.page_gen = &c->vm->code[gpa >> PAGE_SHIFT].gen,
 		.gen = soft_code_watch(c, gpa >> PAGE_SHIFT),
 	};
@@ -317,7 +329,7 @@ static uint64_t block_fetch(struct soft_cpu *c, uint64_t linear)
 static struct soft_block *block_look_up(struct soft_cpu *c, uint64_t gpa, uint64_t linear,
 					bool single)
 {
-	const uint64_t key = BLOCK_KEY(gpa, c->mode, single);
+	const uint64_t key = BLOCK_KEY(gpa, block_kind(c), single);
 	struct soft_block *b = *block_bucket(c->cache, key);
 
 	while (b && b->key != key)
@@ -340,7 +352,7 @@ static struct soft_block *block_get(struct soft_cpu *c, uint64_t gpa, uint64_t l
 }
 
 /* Do its bytes reach beyond the limit of CS? A block that was entered once under a CS stays within
- * it: a CS with a limit serialises as it is loaded (soft_code_commit). */
+ * it: code with a limit is not linked, and loading CS drops the short cuts. */
 static bool block_beyond(const struct soft_cpu *c, const struct soft_block *b)
 {
 	return c->mode != 64 && c->rip + b->len - 1 > c->seg[SEG_CS].limit;
@@ -386,8 +398,8 @@ static bool block_linkable(const struct soft_cpu *c, const struct soft_block *fr
 {
 	const uint64_t crossed = block_linear(c, c->reg[REG_RIP]) ^ block_linear(c, target);
 
-	return c->mode != 16 && !(from->flags | to->flags) && !(crossed & LINEAR_PAGE_MASK) &&
-	       BLOCK_KEY_GFN(from->key) == BLOCK_KEY_GFN(to->key);
+	return c->mode != 16 && !block_limited(c) && !(from->flags | to->flags) &&
+	       !(crossed & LINEAR_PAGE_MASK) && BLOCK_KEY_GFN(from->key) == BLOCK_KEY_GFN(to->key);
 }
 
 const struct insn *soft_chain_slow(struct soft_cpu *c, unsigned slot, uint64_t target)

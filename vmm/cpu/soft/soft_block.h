@@ -6,11 +6,10 @@
 #include "vmm/cpu/soft/soft.h"
 #include "vmm/cpu/soft/soft_parts.h"
 
-/* Physical address, mode, single. */
-#define BLOCK_KEY(gpa, mode, single)                                                               \
-	((uint64_t)(gpa) << 3 | (unsigned)(single) << 2 | (unsigned)((mode) >> 5))
-#define BLOCK_KEY_GFN(key) ((key) >> (3 + PAGE_SHIFT))
-#define BLOCK_KEY_GPA(key) ((key) >> 3)
+/* Physical address, kind of code (block_kind), single. */
+#define BLOCK_KEY(gpa, kind, single) ((uint64_t)(gpa) << 3 | (unsigned)(single) << 2 | (kind))
+#define BLOCK_KEY_GFN(key)	     ((key) >> (3 + PAGE_SHIFT))
+#define BLOCK_KEY_GPA(key)	     ((key) >> 3)
 
 /* soft_block.flags */
 #define BLOCK_SINGLE 0x1 /* one instruction, for soft_exec_one: never chained */
@@ -30,7 +29,7 @@ struct soft_block {
 	uint8_t len;	/* bytes of source */
 	uint8_t flags;
 	struct soft_block *link[2]; /* same page: taken branch, fall-through; or a dead block */
-	uint64_t key;		    /* BLOCK_KEY: physical address, mode, single */
+	uint64_t key;		    /* BLOCK_KEY */
 	struct soft_block *next;    /* in the hash chain */
 	const uint8_t *bytes;	    /* the source as decoded */
 	struct insn insns[];	    /* count, and a terminator */

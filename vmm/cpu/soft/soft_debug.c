@@ -51,7 +51,7 @@ void soft_debug_update(struct soft_cpu *c)
 	c->break_io = c->cr4 & CR4_DE ? kinds[BREAK_PORT] : 0;
 	if (c->break_data || old_data)
 		soft_tlb_flush(c, true);
-	/* Short cuts and links know nothing of breakpoints. */
+	/* Short cuts know nothing of breakpoints; links stay within a page, and none leads into it. */
 	soft_cache_flush_lookup(c);
 }
 

@@ -233,7 +233,4 @@ void soft_code_commit(struct soft_cpu *c, const struct vcpu_segment *cs, unsigne
 	c->seg[SEG_CS] = *cs;
 	c->cpl = cpl;
 	soft_mode_update(c);
-	/* Blocks that other limits allowed are looked at again. */
-	if (c->mode != 64 && cs->limit != UINT32_MAX)
-		soft_serialise(c);
 }
