@@ -122,7 +122,6 @@ static struct outcome form_run(uint64_t linear, unsigned size, uint64_t memory, 
 	memset(at - 8, 0x55, 24);
 	memcpy(at, &memory, size);
 	flat_reset(&flat, 0, FLAT_CODE);
-	c->epoch++;
 	c->reg[RAX] = rax;
 	c->reg[RBX] = linear;
 	c->reg[RCX] = 0x8877665544332211;
