@@ -64,14 +64,14 @@ on_host() {
 }
 
 # hosts_cluster FAMILY CPUS MEM [ARGUMENT...]: a coordinator on host 0 and a daemon on each host, which
-# reach each other by addresses of the family (4 or 6). Further arguments go to the daemons.
+# reach each other by addresses of the family (4 or 6). Further arguments go to all of them.
 hosts_cluster() {
 	local family=$1 cpus=$2 mem=$3 i ip
 	shift 3
 	coordinator=$(host_ip4 0):7420
 	[ "$family" = 4 ] || coordinator="[$(host_ip6 0)]:7420"
 	mkdir -p "$state"
-	on_host 0 "$bin/pangea-coordinator" --listen "$coordinator" --token-file "$token_file" \
+	on_host 0 "$bin/pangea-coordinator" --listen "$coordinator" --token-file "$token_file" "$@" \
 		</dev/null >"$state/coordinator.log" 2>&1 &
 	for i in $(seq 0 $((hosts_count - 1))); do
 		ip=$("host_ip$family" "$i")
