@@ -28,6 +28,7 @@ static const char usage[] =
 	"  --mem SIZE               memory that each one offers (1G)\n"
 	"  --port P                 the coordinator's port on 127.0.0.1 (any free one)\n"
 	"  --grace SECONDS          how long a lost link may take to be made again (60)\n"
+	"  --deadline SECONDS       how long a slice may be silent before its VM ends (30)\n"
 	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
 	"  --state-dir DIR          addresses, process ids and logs\n"
 	"                           ($XDG_RUNTIME_DIR/pangea, else /tmp/pangea-UID)\n"
@@ -38,7 +39,7 @@ struct up {
 	char bin[3072]; /* the folder of our programs */
 	unsigned nodes, cpus, port;
 	uint64_t mem_bytes;
-	const char *vmm, *grace;
+	const char *vmm, *grace, *deadline;
 	char address[128];
 };
 
@@ -49,6 +50,7 @@ enum {
 	OPT_PORT,
 	OPT_VMM,
 	OPT_GRACE,
+	OPT_DEADLINE,
 };
 
 static const struct option longs[] = {
@@ -58,6 +60,7 @@ static const struct option longs[] = {
 	{"port", required_argument, NULL, OPT_PORT},
 	{"vmm", required_argument, NULL, OPT_VMM},
 	{"grace", required_argument, NULL, OPT_GRACE},
+	{"deadline", required_argument, NULL, OPT_DEADLINE},
 	{"state-dir", required_argument, NULL, OPT_STATE_DIR},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -92,6 +95,12 @@ static int option_take(struct up *up, struct cli_target *target, int opt, const 
 		if (control_uint_parse(optarg, 1, 86400, &(unsigned){0}) < 0)
 			return cli_usage(command, "--grace is a number of seconds from 1 to 86400");
 		up->grace = optarg;
+		return -1;
+	case OPT_DEADLINE:
+		if (control_uint_parse(optarg, 5, 86400, &(unsigned){0}) < 0)
+			return cli_usage(command,
+					 "--deadline is a number of seconds from 5 to 86400");
+		up->deadline = optarg;
 		return -1;
 	default:
 		return cli_common_option(target, opt, command, usage);
@@ -202,8 +211,10 @@ static pid_t coordinator_start(struct up *up)
 			address,
 			(char[]){"--state-dir"},
 			state,
-			up->grace ? (char[]){"--grace"} : NULL,
-			(char *)(uintptr_t)up->grace,
+			(char[]){"--grace"},
+			(char *)(uintptr_t)(up->grace ? up->grace : "60"),
+			(char[]){"--deadline"},
+			(char *)(uintptr_t)(up->deadline ? up->deadline : "30"),
 			NULL};
 	return member_start(up, "coordinator", argv);
 }

@@ -191,6 +191,19 @@ static void engines_take(const json_t *msg)
 	}
 }
 
+/* Who does not answer, or answers again. */
+static void waiting_take(const struct run *run, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX];
+	const char *sentence;
+
+	if (control_get_string(msg, "sentence", &sentence, why))
+		return;
+	snprintf(text, sizeof(text), "%.255s", sentence);
+	control_text_clean(text);
+	cli_say_raw("VM %s: %s", run->vm, text);
+}
+
 static void ended_take(struct run *run, const json_t *msg)
 {
 	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX + 128];
@@ -294,6 +307,8 @@ static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, siz
 		upload_go_on(run);
 	} else if (control_is(msg, "vm-engines")) {
 		engines_take(msg);
+	} else if (control_is(msg, "vm-waiting")) {
+		waiting_take(run, msg);
 	} else if (control_is(msg, "vm-state")) {
 		state_take(run, msg);
 	} else if (control_is(msg, "attached")) {

@@ -7,6 +7,23 @@ static const char usage[] = "Usage: pangea vms [OPTION]...\n"
 			    "\n"
 			    "  --json                   as JSON\n" CLI_COMMON_USAGE;
 
+/* Behind a VM that waits: for whom. */
+static void wait_print(const json_t *vm)
+{
+	const json_t *waits = json_object_get(vm, "waits");
+	char why[CONTROL_WHY_MAX];
+	unsigned seconds, slice;
+	const char *node;
+
+	if (!waits || control_get_uint(waits, "seconds", 0, CONTROL_SILENT_MAX_S, &seconds, why) ||
+	    control_get_name(waits, "node", &node, why))
+		return;
+	if (!json_object_get(waits, "slice"))
+		printf("  waits %u s for node %s", seconds, node);
+	else if (control_get_uint(waits, "slice", 0, SLICES_MAX - 1, &slice, why) == 0)
+		printf("  waits %u s for slice %u on node %s", seconds, slice, node);
+}
+
 static void vm_print(const json_t *vm)
 {
 	const char *name, *state, *node;
@@ -27,6 +44,7 @@ static void vm_print(const json_t *vm)
 	       (unsigned long long)(age_ms / 1000));
 	json_array_foreach(slices, i, slice) if (control_get_name(slice, "node", &node, why) == 0)
 		printf("%s%s", i ? "," : " ", node);
+	wait_print(vm);
 	putchar('\n');
 }
 

@@ -60,6 +60,11 @@
 #define CONTROL_HELLO_TIMEOUT_MS 5000
 /* A link that was lost may be made again for this long, if no option says otherwise. */
 #define CONTROL_GRACE_MS 60000
+/* A slice that does not answer is shown after so long, and after so long its VM ends unless told
+ * otherwise: generous, for a host whose CPUs all wait. */
+#define CONTROL_WAIT_S	     3
+#define CONTROL_DEADLINE_S   30
+#define CONTROL_SILENT_MAX_S 86400
 /* A closing connection has this long to send what is queued and see the peer's end. */
 #define CONTROL_FLUSH_TIMEOUT_MS 2000
 /* The longest sentence about an error, with its zero. */

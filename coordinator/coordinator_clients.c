@@ -76,16 +76,19 @@ static json_t *vm_json(const struct coordinator *co, const struct vm *vm, bool w
 {
 	uint64_t mem_bytes = 0;
 	unsigned cpus = 0;
+	json_t *out;
 
 	for (unsigned i = 0; i < vm->slices; i++) {
 		cpus += vm->slice[i].vcpus;
 		mem_bytes += vm->slice[i].mem_bytes;
 	}
-	return message_make("{s:s, s:s, s:i, s:I, s:I, s:o}", "name", vm->name, "state",
-			    vm_state_word(vm->state), "cpus", (int)cpus, "mem_bytes",
-			    (json_int_t)mem_bytes, "age_ms",
-			    (json_int_t)(co->now_ms - vm->created_ms), "slices",
-			    vm_slices_json(vm, with_stats));
+	out = message_make("{s:s, s:s, s:i, s:I, s:I, s:o}", "name", vm->name, "state",
+			   vm_state_word(vm->state), "cpus", (int)cpus, "mem_bytes",
+			   (json_int_t)mem_bytes, "age_ms",
+			   (json_int_t)(co->now_ms - vm->created_ms), "slices",
+			   vm_slices_json(vm, with_stats));
+	vm_wait_json(co, vm, out);
+	return out;
 }
 
 static void vms_take(struct coordinator *co, struct peer *peer,

@@ -95,8 +95,16 @@ struct slice {
 	unsigned port;
 	const char *cpu;   /* static: its engine, "kvm" or "soft"; null: none yet, or no CPUs */
 	char cpu_why[256]; /* why that one */
+	unsigned silent_s; /* it has not answered its daemon for so long; 0: it does */
 	json_t *rtt_ns;	   /* array or null */
 	json_t *stats;	   /* object or null */
+};
+
+/* Who keeps a VM waiting. */
+struct wait {
+	unsigned seconds; /* 0: nobody */
+	bool node;	  /* the whole node, not only its slice */
+	unsigned slice;	  /* the first one of that node */
 };
 
 struct vm {
@@ -132,7 +140,9 @@ struct vm {
 	size_t ring_exact; /* so many of the ring's newest bytes are output without a gap */
 	uint8_t ring[CONSOLE_RING_BYTES];
 	size_t ring_at, ring_used;
-	unsigned input_turn; /* whose input is taken to be the next that the guest took */
+	struct wait wait;     /* as its watchers were told last */
+	unsigned wait_next_s; /* when they are told again */
+	unsigned input_turn;  /* whose input is taken to be the next that the guest took */
 };
 
 struct peer {
@@ -165,7 +175,8 @@ struct coordinator {
 	unsigned ended_next;
 	uint64_t incarnation;
 	uint64_t grace_ms;
-	unsigned vm_number; /* of the last name we invented */
+	unsigned deadline_s; /* of a slice that does not answer */
+	unsigned vm_number;  /* of the last name we invented */
 	/* of the step under way */
 	uint64_t now_ms, fresh_key, fresh_incarnation, fresh_owner;
 	struct coordinator_actions *out;
@@ -206,6 +217,16 @@ void node_lost(struct coordinator *co, struct node *node, const char *why);
 bool vm_forget_node(struct vm *vm, const struct node *node);
 /* A node that is away and has no slices is nothing to wait for. */
 void node_drop_if_idle(struct coordinator *co, struct node *node);
+
+/* ---- coordinator_silence.c ---- */
+/* Who keeps the VM waiting longest, for at least CONTROL_WAIT_S. */
+struct wait vm_wait_find(const struct coordinator *co, const struct vm *vm);
+/* "slice 1 on node x", "node x". */
+void vm_wait_whom(const struct vm *vm, const struct wait *wait, char *out, size_t size);
+/* Tells of waits, and ends the VM at the deadline. */
+void silence_tick(struct coordinator *co, struct vm *vm);
+/* For a list: "waits" of the VM, if it does. */
+void vm_wait_json(const struct coordinator *co, const struct vm *vm, json_t *out);
 
 /* ---- coordinator_inventory.c ---- */
 /* What a daemon that registers has running. 0, or -PANGEA_ECONTROL with a sentence. */

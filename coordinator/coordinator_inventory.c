@@ -170,6 +170,7 @@ static int entry_take(struct coordinator *co, struct node *node, const json_t *e
 		return 0;
 	}
 	slice->seen = true;
+	slice->silent_s = 0; /* or it is said anew */
 	if (!gone && !reports_have(reports, "slice-started") && vm->state == VM_RUNNING) {
 		snprintf(reason, sizeof(reason),
 			 "slice %u on node %s had not begun to run when its node's link was lost",

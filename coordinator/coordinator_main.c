@@ -38,7 +38,7 @@ struct shell {
 	bool stopping;
 	/* options */
 	const char *listen, *token_file, *address_file, *state_dir;
-	unsigned grace_s;
+	unsigned grace_s, deadline_s;
 	char token[CONTROL_TOKEN_MAX];
 };
 
@@ -368,6 +368,7 @@ static const char usage[] =
 	"  --address-file FILE  write HOST:PORT there once listening\n"
 	"  --state-dir DIR      keep there what must last when this process does not\n"
 	"  --grace SECONDS      how long a lost link may take to be made again (60)\n"
+	"  --deadline SECONDS   how long a slice may be silent before its VM ends (30)\n"
 	"  --log-level LEVEL    error, warn, info or debug (info)\n"
 	"  --help, --version\n";
 
@@ -403,6 +404,7 @@ static int options_parse(struct shell *shell, int argc, char **argv)
 		{"address-file", required_argument, NULL, 'a'},
 		{"state-dir", required_argument, NULL, 's'},
 		{"grace", required_argument, NULL, 'g'},
+		{"deadline", required_argument, NULL, 'd'},
 		{"log-level", required_argument, NULL, 'L'},
 		{"help", no_argument, NULL, 'h'},
 		{"version", no_argument, NULL, 'v'},
@@ -421,6 +423,8 @@ static int options_parse(struct shell *shell, int argc, char **argv)
 			shell->state_dir = optarg;
 		else if (opt == 'g' && control_uint_parse(optarg, 1, 86400, &shell->grace_s) < 0)
 			return options_bad("--grace is a number of seconds from 1 to 86400");
+		else if (opt == 'd' && control_uint_parse(optarg, 5, 86400, &shell->deadline_s) < 0)
+			return options_bad("--deadline is a number of seconds from 5 to 86400");
 		else if (opt == 'L' && (level = log_level_parse(optarg)) < 0)
 			return options_bad("--log-level is error, warn, info or debug");
 		else if (opt == 'h')
@@ -458,6 +462,7 @@ int main(int argc, char **argv)
 		return EXIT_ERROR;
 	shell->listen = DEFAULT_LISTEN;
 	shell->grace_s = CONTROL_GRACE_MS / 1000;
+	shell->deadline_s = CONTROL_DEADLINE_S;
 	code = options_parse(shell, argc, argv);
 	if (code >= 0)
 		goto out;
@@ -471,6 +476,7 @@ int main(int argc, char **argv)
 	if (!shell->co)
 		goto out;
 	coordinator_set_lease(shell->co, key_draw(), (uint64_t)shell->grace_s * 1000);
+	coordinator_set_deadline(shell->co, shell->deadline_s);
 	if (records_load(shell) < 0) {
 		coordinator_free(shell->co);
 		goto out;

@@ -185,6 +185,13 @@ static int stats_take(struct report *report, char *why)
 	return 0;
 }
 
+/* Its daemon does not hear it any more, or again (0). */
+static int silent_take(struct report *report, char *why)
+{
+	return control_get_uint(report->event->msg, "seconds", 0, CONTROL_SILENT_MAX_S,
+				&report->slice->silent_s, why);
+}
+
 static int exit_take(struct report *report, char *why)
 {
 	struct vm *vm = report->vm;
@@ -271,6 +278,7 @@ static const struct {
 	{"slice-started", started_take},     {"slice-stats", stats_take},
 	{"slice-exit", exit_take},	     {"slice-gone", gone_take},
 	{"console-output", console_take},    {"console-taken", console_taken},
+	{"slice-silent", silent_take},
 };
 
 /* A report that makes no sense ends the VM of that slice, and nothing else on its node. */

@@ -12,8 +12,10 @@ struct coordinator *coordinator_new(void)
 {
 	struct coordinator *co = calloc(1, sizeof(*co));
 
-	if (co)
+	if (co) {
 		co->grace_ms = CONTROL_GRACE_MS;
+		co->deadline_s = CONTROL_DEADLINE_S;
+	}
 	return co;
 }
 
@@ -21,6 +23,11 @@ void coordinator_set_lease(struct coordinator *co, uint64_t incarnation, uint64_
 {
 	co->incarnation = incarnation;
 	co->grace_ms = grace_ms;
+}
+
+void coordinator_set_deadline(struct coordinator *co, unsigned deadline_s)
+{
+	co->deadline_s = deadline_s;
 }
 
 void coordinator_free(struct coordinator *co)

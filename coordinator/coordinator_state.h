@@ -60,6 +60,8 @@ struct coordinator_actions {
 struct coordinator *coordinator_new(void);
 /* Its own incarnation (0), and how long a lost link may take to be made again (CONTROL_GRACE_MS). */
 void coordinator_set_lease(struct coordinator *co, uint64_t incarnation, uint64_t grace_ms);
+/* How long a slice may be silent before its VM ends (CONTROL_DEADLINE_S). */
+void coordinator_set_deadline(struct coordinator *co, unsigned deadline_s);
 /*
  * Before the first step: a VM of a former coordinator, as COORDINATOR_KEEP gave it. Its slices are
  * expected within the grace time. 0, or -PANGEA_ECONTROL with a sentence in why.

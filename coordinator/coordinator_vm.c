@@ -141,6 +141,8 @@ void vm_start(struct coordinator *co, struct vm *vm)
 		if (vm->cache_percent)
 			json_object_set_new(msg, "cache_percent",
 					    json_integer((json_int_t)vm->cache_percent));
+		json_object_set_new(msg, "deadline_ms",
+				    json_integer((json_int_t)co->deadline_s * 1000));
 		if (vm->tsc_hz)
 			json_object_set_new(msg, "tsc_hz", json_integer((json_int_t)vm->tsc_hz));
 		vm->slice[i].state = SLICE_STARTING;
@@ -288,14 +290,31 @@ void vm_end_hearsay(struct coordinator *co, struct vm *vm, const char *reason)
 	slices_stop(co, vm);
 }
 
+/* A slice that lost its peer lost one that does not answer. */
+static void blame_silent(const struct coordinator *co, struct vm *vm)
+{
+	struct wait wait = vm_wait_find(co, vm);
+	char reason[CONTROL_WHY_MAX], whom[NAME_MAX_LEN + 32];
+
+	if (!wait.seconds)
+		return;
+	vm_wait_whom(vm, &wait, whom, sizeof(whom));
+	snprintf(reason, sizeof(reason), "lost %s (it did not answer for %u s)", whom,
+		 wait.seconds);
+	reason_set(vm, EXIT_NODE_LOST, vm->slice[wait.slice].node_name, reason);
+	vm->blame_ms = 0;
+}
+
 /* No better reason came; but if a node is away, it is the culprit. */
-static void blame_end(struct vm *vm)
+static void blame_end(const struct coordinator *co, struct vm *vm)
 {
 	struct node *node = node_away_of(vm);
 	char reason[CONTROL_WHY_MAX];
 
-	if (!node)
+	if (!node) {
+		blame_silent(co, vm);
 		return;
+	}
 	snprintf(reason, sizeof(reason), "lost node %s (%.250s)", node->name, node->away_why);
 	reason_set(vm, EXIT_NODE_LOST, node->name, reason);
 	vm->blame_ms = 0;
@@ -401,7 +420,7 @@ static void vm_tick(struct coordinator *co, struct vm *vm)
 	char name[NAME_MAX_LEN + 1];
 
 	if (vm->blame_ms && co->now_ms >= vm->blame_ms)
-		blame_end(vm);
+		blame_end(co, vm);
 	if (vm->deadline_ms && co->now_ms >= vm->deadline_ms && !slices_all(vm, SLICE_GONE)) {
 		if (vm->state < VM_ENDING) {
 			vm_late(co, vm);
@@ -426,6 +445,9 @@ void vms_tick(struct coordinator *co)
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i])
 			owner_tick(co, co->vm[i]);
+	for (unsigned i = 0; i < VMS_MAX; i++)
+		if (co->vm[i])
+			silence_tick(co, co->vm[i]);
 }
 
 static void ring_add(struct vm *vm, const uint8_t *data, size_t len)

@@ -71,8 +71,12 @@ struct node_slice {
 	int log_fd;			   /* of its console; -1: none */
 	uint64_t log_bytes;
 	enum slice_said said;
-	uint64_t input_owed; /* bytes of console input it was given and did not say it took */
-	uint64_t reports_ns; /* its allowance of reports: node_check.c */
+	uint64_t input_owed;	  /* bytes of console input it was given and did not say it took */
+	uint64_t reports_ns;	  /* its allowance of reports: node_check.c */
+	bool beaten;		  /* it has sent a beat since the last tick: node_silence.c */
+	unsigned missed;	  /* ticks since the last beat */
+	unsigned engine_silent_s; /* what that said */
+	bool silence_told;	  /* the coordinator knows that it is silent */
 };
 
 struct node_options {
@@ -164,6 +168,12 @@ void console_from(struct node_slice *slice, uint64_t offset);
  * of the checked fields; or -PANGEA_ECONTROL or -ENOMEM with a sentence in why.
  */
 int report_check(struct node_slice *slice, const json_t *msg, json_t **out, char *why);
+
+/* ---- node_silence.c ---- */
+/* Each HEARTBEAT_MS: slices that do not beat any more, and those that do again. */
+void silence_tick(struct node_daemon *node);
+/* slice-beat, checked. */
+void silence_beat(struct node_slice *slice, unsigned engine_silent_s);
 
 /* ---- node_console.c ---- */
 /* Begins the log of a slice's console, if the daemon keeps one. */

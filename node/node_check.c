@@ -166,6 +166,18 @@ static int taken_check(struct node_slice *slice, const json_t *msg, json_t *out,
 	return 0;
 }
 
+/* A beat ends here: the coordinator hears only of those that do not come. */
+static int beat_check(struct node_slice *slice, const json_t *msg, json_t *out, char *why)
+{
+	unsigned silent_s;
+	int err = control_get_uint(msg, "engine_silent_s", 0, UINT32_MAX, &silent_s, why);
+
+	(void)out;
+	if (!err)
+		silence_beat(slice, silent_s);
+	return err;
+}
+
 static const struct {
 	const char *type;
 	int (*check)(struct node_slice *slice, const json_t *msg, json_t *out, char *why);
@@ -174,6 +186,7 @@ static const struct {
 	{"slice-listening", listening_check, true}, {"slice-connected", connected_check, true},
 	{"slice-started", started_check, true},	    {"slice-stats", stats_check, true},
 	{"slice-exit", exit_check, true},	    {"console-taken", taken_check, false},
+	{"slice-beat", beat_check, true},
 };
 
 /* A bucket that fills at the allowed rate. */

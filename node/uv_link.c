@@ -243,6 +243,7 @@ static void heartbeat(uv_timer_t *timer)
 {
 	struct node_daemon *node = timer->data;
 
+	silence_tick(node);
 	if (!node->conn || !node->registered)
 		return;
 	if (clock_now_ns() - node->heard_ns > COORDINATOR_SILENCE_MS * NS_PER_MS) {

@@ -115,6 +115,10 @@ static void vmm_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob,
 	}
 	if (!report)
 		return;
+	if (control_is(msg, "slice-beat")) {
+		json_decref(report);
+		return;
+	}
 	slice_sign(slice, report);
 	if (!control_is(msg, "slice-stats") && !control_is(msg, "console-taken"))
 		slice_report_keep(slice, report);

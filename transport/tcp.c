@@ -99,6 +99,8 @@ int transport_tcp_create(const struct transport_config *config, const char *bind
 		return -ENOMEM;
 	tcp->transport.ops = &tcp_ops;
 	tcp->config = *config;
+	if (!tcp->config.silence_ms)
+		tcp->config.silence_ms = TRANSPORT_SILENCE_MS;
 	err = tcp_listen(tcp, bind_host, port, port_out);
 	if (err) {
 		free(tcp);

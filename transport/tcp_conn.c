@@ -34,14 +34,15 @@ static void option_set(int fd, int level, int option, int value)
 		log_debug("socket option %d: %s", option, error_text(-errno));
 }
 
-static void socket_tune(int fd)
+/* Established connections: unacknowledged data or an unanswered probe for silence_ms means lost. */
+static void socket_tune(int fd, unsigned silence_ms)
 {
 	option_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	option_set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 	option_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 3);
 	option_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 2);
 	option_set(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
-	option_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, TCP_SILENCE_MS);
+	option_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)silence_ms);
 	/* A page in answer to a request is a burst that must not be paced, as BBR would. */
 	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) < 0 &&
 	    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) < 0)
@@ -197,7 +198,7 @@ struct conn *conn_create(struct tcp *tcp, int fd, bool accepted, unsigned peer)
 	tcp->conns = conn;
 	tcp->handles++;
 	tcp->strangers += accepted;
-	socket_tune(fd);
+	socket_tune(fd, tcp->config.silence_ms);
 	peer_name(conn);
 	conn_watch(conn, accepted ? UV_READABLE : UV_WRITABLE);
 	return conn;

@@ -25,8 +25,6 @@
 #define TCP_STRANGERS_MAX 80
 /* A refused connect is tried again after this long. */
 #define TCP_RETRY_MS 20
-/* Established connections: unacknowledged data or an unanswered probe for this long means lost. */
-#define TCP_SILENCE_MS 10000
 
 #define TCP_WHY_MAX 256
 

@@ -10,6 +10,9 @@
 
 struct transport;
 
+/* How long a peer may be silent when nobody says otherwise. */
+#define TRANSPORT_SILENCE_MS 30000
+
 /*
  * What the owner of a transport (the DSM engine) gives it. All callbacks run on the loop's thread,
  * in which every transport function must be called too.
@@ -49,6 +52,8 @@ struct transport_config {
 	struct wire_hello hello; /* ours; slice and slices say who we are among how many */
 	struct transport_callbacks callbacks;
 	unsigned connect_timeout_ms; /* from transport_connect to on_up, for all peers */
+	/* A peer whose host acknowledges nothing for so long is lost; 0: TRANSPORT_SILENCE_MS. */
+	unsigned silence_ms;
 };
 
 struct transport_ops {

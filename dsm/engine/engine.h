@@ -62,6 +62,7 @@ struct engine_config {
 	const char *bind_host; /* numeric address to listen on */
 	unsigned bind_port;    /* 0: any */
 	unsigned connect_timeout_ms;
+	unsigned silence_ms;   /* as transport_config's */
 	unsigned faulters_max; /* threads of this process that touch guest memory */
 	uint64_t hold_ns;      /* the protocol's hold time, to begin with */
 	/*
@@ -161,6 +162,13 @@ void engine_ring(struct engine *engine);
  * thread, again and again.
  */
 void engine_clock_set(struct engine *engine, int64_t offset_ns);
+
+/*
+ * How often the engine thread has gone round its loop; and has it go round once more. So a thread
+ * that stands still, in a lock or a call that does not return, is found: some time after one call the
+ * next gives the same number. Any thread; never blocks.
+ */
+uint64_t engine_turns(struct engine *engine);
 
 /* Any thread. */
 void engine_stats(struct engine *engine, struct engine_stats *out);

@@ -117,6 +117,14 @@ void engine_wake(struct engine *e)
 		invariant(errno == EAGAIN || errno == EINTR);
 }
 
+uint64_t engine_turns(struct engine *e)
+{
+	uint64_t turns = __atomic_load_n(&e->turns, __ATOMIC_RELAXED);
+
+	engine_wake(e);
+	return turns;
+}
+
 static void on_wake(uv_poll_t *poll, int status, int events)
 {
 	struct engine *e = poll->data;
@@ -145,6 +153,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
 	struct engine *e = prepare->data;
 
+	__atomic_store_n(&e->turns, e->turns + 1, __ATOMIC_RELAXED);
 	engine_locked_run(e);
 	if (e->outgoing && e->settled && !e->closing)
 		e->outgoing = engine_posts_send(e);

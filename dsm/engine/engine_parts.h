@@ -145,6 +145,7 @@ struct engine {
 	struct engine_stats published;
 	uint64_t peers_lost; /* by slice index */
 
+	uint64_t turns; /* of the loop */
 	/* Written by any thread, read by the engine thread: a relaxed atomic. */
 	int64_t clock_offset_ns;
 	/* Set by any thread, cleared by the engine thread: sequentially consistent. */

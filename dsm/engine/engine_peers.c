@@ -89,6 +89,7 @@ int engine_transport_create(struct engine *e, unsigned *port_out)
 			      .on_up = on_up,
 			      .on_lost = on_lost},
 		.connect_timeout_ms = e->config.connect_timeout_ms,
+		.silence_ms = e->config.silence_ms,
 	};
 	int err = transport_tcp_create(&config, e->config.bind_host, e->config.bind_port, port_out,
 				       &e->transport);

@@ -9,9 +9,10 @@
 /*
  * An input is lines: a digit is the peer, a letter what happens to it: N and C open it as a node
  * and as a client, M is a message whose JSON follows, X closes it, T lets seconds pass by the
- * digit.
+ * digit. The first VM's incarnation is 1, the second's 2.
  */
-static void line_run(struct coordinator *co, const char *line, size_t len, uint64_t *now_ms)
+static void line_run(struct coordinator *co, const char *line, size_t len, uint64_t *now_ms,
+		     uint64_t *runs)
 {
 	struct coordinator_actions out = {0};
 	struct coordinator_event event = {.why = "closed"};
@@ -44,6 +45,8 @@ static void line_run(struct coordinator *co, const char *line, size_t len, uint6
 			return;
 		}
 	}
+	*runs += event.type == COORDINATOR_MESSAGE && control_is(msg, "run");
+	event.fresh_incarnation = event.fresh_owner = *runs;
 	event.now_ms = *now_ms;
 	event.msg = msg;
 	coordinator_step(co, &event, &out);
@@ -56,12 +59,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct coordinator *co = coordinator_new();
 	const char *at = (const char *)data, *end = at + size;
-	uint64_t now_ms = 1000;
+	uint64_t now_ms = 1000, runs = 0;
 
 	while (co && at < end) {
 		const char *newline = memchr(at, '\n', (size_t)(end - at));
 		size_t len = newline ? (size_t)(newline - at) : (size_t)(end - at);
-		line_run(co, at, len, &now_ms);
+		line_run(co, at, len, &now_ms, &runs);
 		at += len + 1;
 	}
 	if (co)

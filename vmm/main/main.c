@@ -69,6 +69,7 @@ static void stats_tick(uv_timer_t *timer)
 {
 	struct slice *s = timer->data;
 
+	slice_beat_send(s);
 	slice_stats_send(s);
 	slice_console_flush(s);
 }

@@ -50,6 +50,7 @@ struct slice_config {
 	uint64_t tsc_hz;	/* the guest's, on all slices */
 	enum cpu_vendor vendor; /* this too */
 	unsigned connect_timeout_ms;
+	unsigned silence_ms;  /* how long a slice may be silent; 0: not said */
 	uint64_t cache_bytes; /* most memory for remote pages, if it is limited */
 	bool cache_limited;
 };
@@ -88,6 +89,8 @@ struct slice {
 	uv_timer_t stats_timer, rtt_timer;
 	uint64_t rtt_start_ms;
 	unsigned rtt_sent[SLICES_MAX];
+	uint64_t engine_turns; /* at the last beat */
+	unsigned engine_still; /* beats since it last went round */
 	struct control_conn *node;
 	struct control_deadline *step_deadline;
 	enum slice_state state;
@@ -146,6 +149,9 @@ void slice_measured(struct slice *s);
 
 /* slice_stats.c: sends slice-stats now. */
 void slice_stats_send(struct slice *s);
+
+/* slice_beat.c, each second: tells the daemon that this thread lives, and if the engine's does. */
+void slice_beat_send(struct slice *s);
 
 /* slice_console.c, main thread. */
 void slice_console_flush(struct slice *s);

@@ -129,6 +129,10 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 	if (!err)
 		err = control_get_uint(msg, "connect_timeout_ms", 1, 3600000,
 				       &config->connect_timeout_ms, why);
+	config->silence_ms = 0;
+	if (!err && json_object_get(msg, "deadline_ms"))
+		err = control_get_uint(msg, "deadline_ms", 1000, 86400000, &config->silence_ms,
+				       why);
 	if (!err)
 		err = cache_parse(msg, config, why);
 	if (!err && config->self == 0)

@@ -112,6 +112,7 @@ static int engine_make(struct slice *s, unsigned *port)
 		.ranges_count = ranges_fill(shape, ranges),
 		.bind_host = s->config.bind_host,
 		.connect_timeout_ms = s->config.connect_timeout_ms,
+		.silence_ms = s->config.silence_ms,
 		/* vCPUs, and the thread that writes the kernel. */
 		.faulters_max = faulters_of(s),
 		.hold_ns = HOLD_NS,

@@ -10,6 +10,7 @@
  *   bad=KIND     once it runs, slice 1 reports what no slice reports: order, code, stats, grow,
  *                flood, after (its exit), taken
  *   lines=N      slice 0 prints N numbered lines as fast as they are taken, and powers off
+ *   stuck=SLICE  that slice beats once it runs, and says that its engine stands still
  *   victim=SLICE that slice reports a lost peer when told to run, before the other dies
  */
 #include <signal.h>
@@ -28,7 +29,8 @@ struct fake {
 	unsigned slice;
 	char append[CMDLINE_MAX];
 	json_t *config;
-	uv_timer_t timer;
+	uv_timer_t timer, beat;
+	int beats;
 	int lines, lines_said;
 	int code;
 };
@@ -210,9 +212,30 @@ static void lines_begin(struct fake *fake)
 	uv_timer_start(&fake->timer, lines_say, 1, 1);
 }
 
+static void beat_say(uv_timer_t *timer)
+{
+	struct fake *fake = timer->data;
+	bool stuck = order(fake, "stuck=") == (int)fake->slice;
+
+	fake->beats++;
+	if (fake->conn)
+		control_sendf(fake->conn, "{s:s, s:i}", "type", "slice-beat", "engine_silent_s",
+			      stuck ? fake->beats : 0);
+}
+
+/* As a slice does each second; nothing waits for it at the end. */
+static void beats_begin(struct fake *fake)
+{
+	uv_timer_init(&fake->loop, &fake->beat);
+	fake->beat.data = fake;
+	uv_timer_start(&fake->beat, beat_say, 0, 1000);
+	uv_unref((uv_handle_t *)&fake->beat);
+}
+
 static void run_take(struct fake *fake, const json_t *msg)
 {
 	control_sendf(fake->conn, "{s:s}", "type", "slice-started");
+	beats_begin(fake);
 	if (fake->slice == 1)
 		bad_say(fake);
 	if (order(fake, "die=") == (int)fake->slice) {

@@ -15,6 +15,8 @@ static struct rig rig; /* each test runs in a process of its own */
 /* ---- what the tests watch and do: atomics ---- */
 
 static unsigned reads_fail;	  /* pages_read_faults gives an error */
+static unsigned reads_stop;	  /* pages_read_faults does not return */
+static unsigned reads_stopped;	  /* that it is in it */
 static unsigned reads_failed;	  /* so often */
 static uint64_t step_latest_ns;	  /* of slice 1's steps */
 static unsigned steps_back;	  /* its steps that were told an earlier time */
@@ -26,6 +28,10 @@ int __wrap_pages_read_faults(struct pages *pages, struct page_fault faults[PAGE_
 
 int __wrap_pages_read_faults(struct pages *pages, struct page_fault faults[PAGE_FAULTS_MAX])
 {
+	__atomic_store_n(&reads_stopped, __atomic_load_n(&reads_stop, __ATOMIC_ACQUIRE),
+			 __ATOMIC_RELEASE);
+	while (__atomic_load_n(&reads_stop, __ATOMIC_ACQUIRE))
+		usleep(1000);
 	if (__atomic_load_n(&reads_fail, __ATOMIC_ACQUIRE)) {
 		__atomic_add_fetch(&reads_failed, 1, __ATOMIC_RELEASE);
 		return -EIO;
@@ -113,4 +119,41 @@ Test(engine_inside, a_host_that_tells_no_more_faults_is_told_once)
 	cr_assert_eq(reads_failed, 1, "the engine asked %u times", reads_failed);
 	cr_assert_eq(rig.slice[0].lost, 1);
 	/* A thread waits in a fault for ever: the engine ends with the process. */
+}
+
+/* Waits at most 20 s until the engine has gone round once more. */
+static bool turned(uint64_t *turns)
+{
+	for (unsigned ms = 0; ms < 20000; ms++) {
+		uint64_t now = engine_turns(rig.slice[0].engine);
+		if (now != *turns) {
+			*turns = now;
+			return true;
+		}
+		usleep(1000);
+	}
+	return false;
+}
+
+Test(engine_inside, an_engine_that_stands_still_makes_no_turns)
+{
+	uint64_t turns = 0;
+	pthread_t thread;
+
+	rig_up(&rig, 1);
+	/* Nothing happens, but each call has it go round. */
+	for (unsigned i = 0; i < 5; i++)
+		cr_assert(turned(&turns), "an idle engine does not turn");
+	__atomic_store_n(&reads_stop, 1, __ATOMIC_RELEASE);
+	cr_assert_eq(pthread_create(&thread, NULL, page_wait, NULL), 0);
+	cr_assert(rig_until(&reads_stopped, 1));
+	turns = engine_turns(rig.slice[0].engine);
+	for (unsigned i = 0; i < 50; i++) {
+		usleep(1000);
+		cr_assert_eq(engine_turns(rig.slice[0].engine), turns);
+	}
+	__atomic_store_n(&reads_stop, 0, __ATOMIC_RELEASE);
+	cr_assert(turned(&turns), "it does not go on");
+	pthread_join(thread, NULL);
+	rig_down(&rig);
 }
