@@ -25,9 +25,12 @@ static const char usage[] =
 	"  --nodes N                spread it over at most N nodes (all that are ready)\n"
 	"  --slice node=NAME,cpus=C,mem=SIZE\n"
 	"                           one slice, spelled out; the first one boots; repeat it\n"
-	"  --cache SIZE|PERCENT%    most memory that each slice spends on pages of other slices: "
+	"  --cache SIZE|PERCENT%|none\n"
+	"                           most memory that each slice spends on pages of other slices: "
 	"a\n"
-	"                           size, or a part of its own memory (5%); else no limit\n"
+	"                           size, a part of its own memory (5%), or no limit; else an "
+	"eighth\n"
+	"                           of its own memory, and as much again where the node has room\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
 	"  --console-log FILE       all console output into a file, also what a slow reader of "
@@ -151,7 +154,7 @@ static bool append_valid(const char *text)
 	return true;
 }
 
-/* SIZE or PERCENT%. */
+/* SIZE, PERCENT% or none. */
 static int cache_parse(struct run_options *opts, const char *text)
 {
 	size_t digits = strcspn(text, "%");
@@ -159,6 +162,9 @@ static int cache_parse(struct run_options *opts, const char *text)
 	int err;
 
 	opts->cache_bytes = opts->cache_percent = 0;
+	opts->cache_none = strcmp(text, "none") == 0;
+	if (opts->cache_none)
+		return 0;
 	if (!text[digits]) {
 		err = control_size_parse(text, &opts->cache_bytes);
 		if (!err && (!opts->cache_bytes || opts->cache_bytes > GUEST_MEM_MAX))
@@ -192,8 +198,8 @@ static int number_option(struct run_options *opts, int opt, const char *command)
 	case OPT_CACHE:
 		if (cache_parse(opts, optarg) < 0)
 			return cli_usage(command,
-					 "--cache is a size such as 64M, or 1%% to 100%% of the "
-					 "slice's own memory, not \"%.20s\"",
+					 "--cache is a size such as 64M, 1%% to 100%% of the "
+					 "slice's own memory, or none, not \"%.20s\"",
 					 optarg);
 		return -1;
 	default:

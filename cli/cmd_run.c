@@ -73,6 +73,8 @@ static void run_ask(struct client *client)
 	if (run->opts.cache_bytes)
 		json_object_set_new(msg, "cache_bytes",
 				    json_integer((json_int_t)run->opts.cache_bytes));
+	if (run->opts.cache_none)
+		json_object_set_new(msg, "cache_none", json_true());
 	if (run->opts.cache_percent)
 		json_object_set_new(msg, "cache_percent",
 				    json_integer((json_int_t)run->opts.cache_percent));

@@ -23,6 +23,7 @@ struct run_options {
 	uint64_t mem_bytes;
 	/* Of each slice's cache of remote pages; at most one is not 0. */
 	uint64_t cache_bytes;
+	bool cache_none;
 	unsigned cache_percent;
 	json_t *slices; /* array of {node, cpus, mem_bytes} */
 	bool no_console, stats, force;

@@ -115,8 +115,7 @@ struct request {
 	const char *cpu;    /* static */
 	const char *vendor; /* static; null: we choose */
 	bool force, micro;
-	uint64_t cache_bytes;
-	unsigned cache_percent;
+	struct cache_wish cache;
 };
 
 static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
@@ -167,19 +166,20 @@ static int vendor_parse(const json_t *msg, struct request *request, char *why)
 	return -EINVAL;
 }
 
-/* The limit on remote pages: a size, a percentage, or neither. */
-static int cache_parse(const json_t *msg, struct request *request, char *why)
+/* The limit on remote pages: a size, a percentage, that there is none, or nothing of these. */
+static int cache_parse(const json_t *msg, struct cache_wish *cache, char *why)
 {
-	int err = 0;
+	int err;
 
-	request->cache_bytes = request->cache_percent = 0;
-	if (json_object_get(msg, "cache_bytes"))
-		err = control_get_u64(msg, "cache_bytes", 1, GUEST_MEM_MAX, &request->cache_bytes,
-				      why);
+	*cache = (struct cache_wish){0};
+	err = flag_parse(msg, "cache_none", &cache->none, why);
+	if (!err && json_object_get(msg, "cache_bytes"))
+		err = control_get_u64(msg, "cache_bytes", 1, GUEST_MEM_MAX, &cache->bytes, why);
 	if (!err && json_object_get(msg, "cache_percent"))
-		err = control_get_uint(msg, "cache_percent", 1, 100, &request->cache_percent, why);
-	if (!err && request->cache_bytes && request->cache_percent) {
-		snprintf(why, CONTROL_WHY_MAX, "the cache is a size or a percentage, not both");
+		err = control_get_uint(msg, "cache_percent", 1, 100, &cache->percent, why);
+	if (!err && (cache->bytes != 0) + (cache->percent != 0) + cache->none > 1) {
+		snprintf(why, CONTROL_WHY_MAX,
+			 "the cache is a size or a percentage or none, not two of these");
 		err = -EINVAL;
 	}
 	return err;
@@ -200,7 +200,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 				   why)) ||
 	    (err = control_get_bool(msg, "console", &request->console, why)) ||
 	    (err = engine_parse(msg, request, why)) || (err = vendor_parse(msg, request, why)) ||
-	    (err = cache_parse(msg, request, why)))
+	    (err = cache_parse(msg, &request->cache, why)))
 		return err;
 	if (strlen(request->append) >= CMDLINE_MAX) {
 		snprintf(why, CONTROL_WHY_MAX, "the kernel command line is longer than %d bytes",
@@ -244,8 +244,6 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->vendor = request->vendor;
 	vm->force = request->force;
 	vm->micro = request->micro;
-	vm->cache_bytes = request->cache_bytes;
-	vm->cache_percent = request->cache_percent;
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:o, s:o, s:o, s:I}", "type", "run-placed", "vm",
 				 vm->name, "slices", vm_slices_json(vm, false), "incarnation",
@@ -283,6 +281,8 @@ static void run_take(struct coordinator *co, struct peer *peer,
 	}
 	if (!err)
 		err = placement_find(co, event->msg, &placement, why);
+	if (!err)
+		err = cache_plan(&request.cache, &placement, why);
 	if (err) {
 		client_error(co, peer, err == -PANGEA_ENOFIT ? EXIT_NOFIT : EXIT_USAGE, why);
 		return;

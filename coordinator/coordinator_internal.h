@@ -92,6 +92,10 @@ struct slice {
 	bool seen; /* in the inventory that is being taken */
 	unsigned vcpus;
 	uint64_t mem_bytes;
+	/* The most memory for copies of the others' pages, and the part of it that the node's offer
+	 * pays for. */
+	bool cache_limited;
+	uint64_t cache_bytes, cache_room_bytes;
 	unsigned port;
 	const char *cpu;   /* static: its engine, "kvm" or "soft"; null: none yet, or no CPUs */
 	char cpu_why[256]; /* why that one */
@@ -119,14 +123,11 @@ struct vm {
 	uint64_t
 		owner_until_ms; /* its owner is away: until then; 0: it is there, or there is none */
 	char append[CMDLINE_MAX];
-	const char *cpu;    /* static: "auto", "kvm" or "soft" */
-	bool force;	    /* kvm even on a host that is not fit for the guest */
-	bool micro;	    /* the kernel is a micro-guest */
-	uint64_t tsc_hz;    /* the guest's; 0: the slices' own choice */
-	const char *vendor; /* of the CPU model, static: "intel" or "amd"; null: to be chosen */
-	/* Of each slice's cache of remote pages; at most one is not 0: no limit without. */
-	uint64_t cache_bytes;
-	unsigned cache_percent;
+	const char *cpu;	/* static: "auto", "kvm" or "soft" */
+	bool force;		/* kvm even on a host that is not fit for the guest */
+	bool micro;		/* the kernel is a micro-guest */
+	uint64_t tsc_hz;	/* the guest's; 0: the slices' own choice */
+	const char *vendor;	/* of the CPU model, static: "intel" or "amd"; null: to be chosen */
 	uint64_t file_bytes[2]; /* kernel, initrd */
 	unsigned slices;
 	struct slice slice[SLICES_MAX];
@@ -252,6 +253,9 @@ struct placement {
 		struct node *node;
 		unsigned vcpus;
 		uint64_t mem_bytes;
+		/* See cache_plan. */
+		bool cache_limited;
+		uint64_t cache_bytes, cache_room_bytes;
 	} slice[SLICES_MAX];
 };
 /*
@@ -259,6 +263,20 @@ struct placement {
  * in why. Reserves nothing.
  */
 int placement_find(struct coordinator *co, const json_t *run, struct placement *out, char *why);
+
+/* ---- coordinator_cache.c ---- */
+/* What the user wants each slice's copies of other slices' pages limited to: one of these, or none:
+ * the default. */
+struct cache_wish {
+	uint64_t bytes;
+	unsigned percent; /* of the slice's own memory */
+	bool none;	  /* no limit */
+};
+/*
+ * Gives each slice of a placement its limit and what its node gives for it. 0, or -PANGEA_ENOFIT
+ * with a sentence in why: a node has no room for what was asked for.
+ */
+int cache_plan(const struct cache_wish *wish, struct placement *placement, char *why);
 
 /* ---- coordinator_vm.c ---- */
 /* Makes a VM from a placement and reserves the resources; null without room for one more. */
@@ -278,6 +296,8 @@ void vm_end_hearsay(struct coordinator *co, struct vm *vm, const char *reason);
 /* Finishes the VM (tells everybody, frees it) once nothing is left of it. */
 void vm_finish_if_done(struct coordinator *co, struct vm *vm);
 void vms_tick(struct coordinator *co);
+/* The memory that a slice takes of its node's offer. */
+uint64_t slice_taken(const struct slice *slice);
 /* Counts a slice's resources as free again. */
 void slice_gone(struct slice *slice);
 json_t *vm_slices_json(const struct vm *vm, bool with_stats);

@@ -198,7 +198,7 @@ static int resources_count(struct coordinator *co, struct node *node, char *why)
 			if (slice->node != node || slice->state == SLICE_GONE)
 				continue;
 			cpus += slice->vcpus;
-			mem_bytes += slice->mem_bytes;
+			mem_bytes += slice_taken(slice);
 		}
 	}
 	if (cpus > node->cpus || mem_bytes > node->mem_bytes) {

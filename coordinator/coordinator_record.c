@@ -8,15 +8,14 @@
 
 json_t *vm_record(struct coordinator *co, const struct vm *vm)
 {
-	return message_make(
-		"{s:s, s:o, s:o, s:o, s:o, s:b, s:I, s:s, s:s, s:b, s:b, s:I, s:i, s:I, s:o}", "vm",
-		vm->name, "incarnation", control_id_json(vm->incarnation), "key",
-		control_id_json(vm->key), "coordinator", control_id_json(co->incarnation), "owner",
-		control_id_json(vm->owner), "owned", (int)vm->owned, "created_ms",
-		(json_int_t)vm->created_ms, "append", vm->append, "cpu", vm->cpu, "force",
-		(int)vm->force, "micro", (int)vm->micro, "cache_bytes", (json_int_t)vm->cache_bytes,
-		"cache_percent", (int)vm->cache_percent, "tsc_hz", (json_int_t)vm->tsc_hz, "slices",
-		vm_slices_json(vm, false));
+	return message_make("{s:s, s:o, s:o, s:o, s:o, s:b, s:I, s:s, s:s, s:b, s:b, s:I, s:o}",
+			    "vm", vm->name, "incarnation", control_id_json(vm->incarnation), "key",
+			    control_id_json(vm->key), "coordinator",
+			    control_id_json(co->incarnation), "owner", control_id_json(vm->owner),
+			    "owned", (int)vm->owned, "created_ms", (json_int_t)vm->created_ms,
+			    "append", vm->append, "cpu", vm->cpu, "force", (int)vm->force, "micro",
+			    (int)vm->micro, "tsc_hz", (json_int_t)vm->tsc_hz, "slices",
+			    vm_slices_json(vm, false));
 }
 
 void vm_record_keep(struct coordinator *co, struct vm *vm)
@@ -50,9 +49,6 @@ static int options_restore(struct vm *vm, const json_t *record, char *why)
 	    (err = control_get_string(record, "cpu", &cpu, why)) ||
 	    (err = control_get_bool(record, "force", &vm->force, why)) ||
 	    (err = control_get_bool(record, "micro", &vm->micro, why)) ||
-	    (err = control_get_u64(record, "cache_bytes", 0, GUEST_MEM_MAX, &vm->cache_bytes,
-				   why)) ||
-	    (err = control_get_uint(record, "cache_percent", 0, 100, &vm->cache_percent, why)) ||
 	    (err = control_get_u64(record, "tsc_hz", 0, CONTROL_TSC_HZ_MAX, &vm->tsc_hz, why)))
 		return err;
 	snprintf(vm->append, sizeof(vm->append), "%s", append);
@@ -79,6 +75,21 @@ static int identity_restore(struct vm *vm, const json_t *record, char *why)
 	return 0;
 }
 
+/* Each field may be missing. */
+static int cache_restore(struct slice *slice, const json_t *one, char *why)
+{
+	int err = 0;
+
+	slice->cache_limited = json_object_get(one, "cache_bytes") != NULL;
+	if (slice->cache_limited)
+		err = control_get_u64(one, "cache_bytes", 0, GUEST_MEM_MAX, &slice->cache_bytes,
+				      why);
+	if (!err && json_object_get(one, "cache_room_bytes"))
+		err = control_get_u64(one, "cache_room_bytes", 0, GUEST_MEM_MAX,
+				      &slice->cache_room_bytes, why);
+	return err;
+}
+
 static int slices_restore(struct vm *vm, const json_t *record, char *why)
 {
 	json_t *list, *one;
@@ -98,7 +109,8 @@ static int slices_restore(struct vm *vm, const json_t *record, char *why)
 		if ((err = control_get_name(one, "node", &node, why)) ||
 		    (err = control_get_uint(one, "vcpus", 0, VCPUS_MAX, &slice->vcpus, why)) ||
 		    (err = control_get_u64(one, "mem_bytes", 0, GUEST_MEM_MAX, &slice->mem_bytes,
-					   why)))
+					   why)) ||
+		    (err = cache_restore(slice, one, why)))
 			return err;
 		snprintf(slice->node_name, sizeof(slice->node_name), "%s", node);
 		slice->state = SLICE_STARTED;

@@ -22,6 +22,11 @@ const char *vm_state_word(enum vm_state state)
 	return states[state].word;
 }
 
+uint64_t slice_taken(const struct slice *slice)
+{
+	return slice->mem_bytes + slice->cache_room_bytes;
+}
+
 struct vm *vm_create(struct coordinator *co, const char *name, const struct placement *placement)
 {
 	struct vm *vm = NULL;
@@ -43,10 +48,13 @@ struct vm *vm_create(struct coordinator *co, const char *name, const struct plac
 		slice->node = node;
 		slice->vcpus = placement->slice[i].vcpus;
 		slice->mem_bytes = placement->slice[i].mem_bytes;
+		slice->cache_limited = placement->slice[i].cache_limited;
+		slice->cache_bytes = placement->slice[i].cache_bytes;
+		slice->cache_room_bytes = placement->slice[i].cache_room_bytes;
 		snprintf(slice->node_name, sizeof(slice->node_name), "%s", node->name);
-		invariant(node->cpus_free >= slice->vcpus && node->mem_free >= slice->mem_bytes);
+		invariant(node->cpus_free >= slice->vcpus && node->mem_free >= slice_taken(slice));
 		node->cpus_free -= slice->vcpus;
-		node->mem_free -= slice->mem_bytes;
+		node->mem_free -= slice_taken(slice);
 	}
 	return vm;
 }
@@ -59,7 +67,7 @@ void slice_gone(struct slice *slice)
 	/* What a node that is away has free is counted when it is back. */
 	if (slice->node && slice->node->peer) {
 		slice->node->cpus_free += slice->vcpus;
-		slice->node->mem_free += slice->mem_bytes;
+		slice->node->mem_free += slice_taken(slice);
 	}
 }
 
@@ -104,6 +112,12 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats)
 		json_t *one =
 			message_make("{s:s, s:i, s:I}", "node", slice->node_name, "vcpus",
 				     (int)slice->vcpus, "mem_bytes", (json_int_t)slice->mem_bytes);
+		if (slice->cache_limited)
+			json_object_set_new(one, "cache_bytes",
+					    json_integer((json_int_t)slice->cache_bytes));
+		if (slice->cache_room_bytes)
+			json_object_set_new(one, "cache_room_bytes",
+					    json_integer((json_int_t)slice->cache_room_bytes));
 		if (slice->cpu) {
 			json_object_set_new(one, "cpu", json_string(slice->cpu));
 			json_object_set_new(one, "cpu_why", json_string(slice->cpu_why));
@@ -135,12 +149,9 @@ void vm_start(struct coordinator *co, struct vm *vm)
 		json_object_set_new(msg, "force", json_boolean(vm->force));
 		json_object_set_new(msg, "micro", json_boolean(vm->micro));
 		json_object_set_new(msg, "vendor", json_string(vm->vendor));
-		if (vm->cache_bytes)
+		if (vm->slice[i].cache_limited)
 			json_object_set_new(msg, "cache_bytes",
-					    json_integer((json_int_t)vm->cache_bytes));
-		if (vm->cache_percent)
-			json_object_set_new(msg, "cache_percent",
-					    json_integer((json_int_t)vm->cache_percent));
+					    json_integer((json_int_t)vm->slice[i].cache_bytes));
 		json_object_set_new(msg, "deadline_ms",
 				    json_integer((json_int_t)co->deadline_s * 1000));
 		if (vm->tsc_hz)

@@ -201,6 +201,7 @@ static int start_parse(const struct node_daemon *node, const json_t *msg, struct
 		       char *why)
 {
 	json_t *slices, *own;
+	uint64_t room = 0;
 	const char *vm;
 	int err;
 
@@ -211,8 +212,12 @@ static int start_parse(const struct node_daemon *node, const json_t *msg, struct
 		return err;
 	own = json_array_get(slices, slice->index);
 	if ((err = control_get_uint(own, "vcpus", 0, VCPUS_MAX, &slice->vcpus, why)) ||
-	    (err = control_get_u64(own, "mem_bytes", 0, GUEST_MEM_MAX, &slice->mem_bytes, why)))
+	    (err = control_get_u64(own, "mem_bytes", 0, GUEST_MEM_MAX, &slice->mem_bytes, why)) ||
+	    (json_object_get(own, "cache_room_bytes") &&
+	     (err = control_get_u64(own, "cache_room_bytes", 0, GUEST_MEM_MAX, &room, why))))
 		return err;
+	/* Its copies of other slices' pages beyond the overhead count as its memory. */
+	slice->mem_bytes += room;
 	snprintf(slice->vm, sizeof(slice->vm), "%s", vm);
 	return budget_check(node, slice, why);
 }

@@ -77,34 +77,14 @@ static int boot_parse(const json_t *msg, struct slice_config *config, char *why)
 	return err;
 }
 
-static uint64_t slice_bytes(const struct vm_shape *shape, unsigned i)
-{
-	uint64_t bytes = 0;
-
-	for (unsigned j = 0; j < shape->slice[i].ranges_count; j++)
-		bytes += shape->slice[i].ranges[j].end - shape->slice[i].ranges[j].start;
-	return bytes;
-}
-
-/* A size, or a percentage of this slice's own memory; each field may be missing. */
+/* It may be missing: no limit. */
 static int cache_parse(const json_t *msg, struct slice_config *config, char *why)
 {
-	unsigned percent;
-	int err = 0;
-
-	config->cache_limited =
-		json_object_get(msg, "cache_bytes") || json_object_get(msg, "cache_percent");
+	config->cache_limited = json_object_get(msg, "cache_bytes") != NULL;
 	config->cache_bytes = 0;
-	if (json_object_get(msg, "cache_bytes"))
-		err = control_get_u64(msg, "cache_bytes", 1, GUEST_MEM_MAX, &config->cache_bytes,
-				      why);
-	if (!err && json_object_get(msg, "cache_percent")) {
-		err = control_get_uint(msg, "cache_percent", 1, 100, &percent, why);
-		if (!err)
-			config->cache_bytes =
-				slice_bytes(&config->shape, config->self) / 100 * percent;
-	}
-	return err;
+	if (!config->cache_limited)
+		return 0;
+	return control_get_u64(msg, "cache_bytes", 0, GUEST_MEM_MAX, &config->cache_bytes, why);
 }
 
 int slice_config_parse(const json_t *msg, struct slice_config *config, char *why)
