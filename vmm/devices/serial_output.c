@@ -87,13 +87,15 @@ static size_t out_take(struct serial *s, uint8_t *buf)
 void serial_drain(struct serial *s)
 {
 	uint8_t buf[DRAIN_CHUNK];
-	struct timespec until;
+	const struct timespec pause = {.tv_nsec = 1000000};
+	unsigned tries = DRAIN_LOCK_S * 1000;
 	size_t len;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += DRAIN_LOCK_S;
-	if (pthread_mutex_clocklock(&s->drain_lock, CLOCK_MONOTONIC, &until))
-		return;
+	while (pthread_mutex_trylock(&s->drain_lock)) {
+		if (tries-- == 0)
+			return;
+		nanosleep(&pause, NULL);
+	}
 	while ((len = out_take(s, buf)) > 0)
 		s->config.output(s->config.ctx, buf, len);
 	pthread_mutex_unlock(&s->drain_lock);

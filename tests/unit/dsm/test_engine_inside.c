@@ -91,9 +91,10 @@ Test(engine_inside, a_fault_that_waited_for_a_request_is_stepped_at_its_own_time
 		cr_assert_eq(pthread_create(&threads[i], NULL, pages_touch, (void *)i), 0);
 	for (unsigned i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
-	cr_assert_gt(steps_put_off, 0, "no fault had to wait");
-	cr_assert_eq(steps_back, 0, "%u steps were told an earlier time than the one before",
-		     steps_back);
+	cr_assert_gt(__atomic_load_n(&steps_put_off, __ATOMIC_RELAXED), 0, "no fault had to wait");
+	cr_assert_eq(__atomic_load_n(&steps_back, __ATOMIC_RELAXED), 0,
+		     "%u steps were told an earlier time than the one before",
+		     __atomic_load_n(&steps_back, __ATOMIC_RELAXED));
 	rig_down(&rig);
 }
 
