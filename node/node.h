@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "control/control.h"
+#include "node/node_rate.h"
 
 /* Slices and uploads of one daemon at a time; a machine with more CPUs than this is rare. */
 #define NODE_SLICES_MAX	 256
@@ -72,7 +73,7 @@ struct node_slice {
 	uint64_t log_bytes;
 	enum slice_said said;
 	uint64_t input_owed;	  /* bytes of console input it was given and did not say it took */
-	uint64_t reports_ns;	  /* its allowance of reports: node_check.c */
+	struct rate report_rate;  /* its allowance of them: node_check.c */
 	bool beaten;		  /* it has sent a beat since the last tick: node_silence.c */
 	unsigned missed;	  /* ticks since the last beat */
 	unsigned engine_silent_s; /* what that said */

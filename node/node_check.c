@@ -189,18 +189,6 @@ static const struct {
 	{"slice-beat", beat_check, true},
 };
 
-/* A bucket that fills at the allowed rate. */
-static bool too_often(struct node_slice *slice)
-{
-	uint64_t now_ns = clock_now_ns(), per_report_ns = NS_PER_MS * 1000 / REPORTS_PER_SECOND;
-	uint64_t floor_ns = now_ns - REPORTS_BURST * per_report_ns;
-
-	if (now_ns < REPORTS_BURST * per_report_ns || slice->reports_ns < floor_ns)
-		slice->reports_ns = floor_ns;
-	slice->reports_ns += per_report_ns;
-	return slice->reports_ns > now_ns;
-}
-
 int report_check(struct node_slice *slice, const json_t *msg, json_t **out, char *why)
 {
 	for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
@@ -208,7 +196,8 @@ int report_check(struct node_slice *slice, const json_t *msg, json_t **out, char
 			continue;
 		if (slice->said == SAID_EXIT)
 			return bad(why, "it went on after its slice-exit");
-		if (reports[i].counted && too_often(slice))
+		if (reports[i].counted && !rate_allows(&slice->report_rate, clock_now_ns(),
+						       REPORTS_BURST, REPORTS_PER_SECOND))
 			return bad(why, "it reports without a pause");
 		*out = json_pack("{s:s, s:s, s:i}", "type", reports[i].type, "vm", slice->vm,
 				 "slice", (int)slice->index);
