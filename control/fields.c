@@ -42,7 +42,7 @@ int control_get_string(const json_t *msg, const char *key, const char **out, cha
 
 int control_get_name(const json_t *msg, const char *key, const char **out, char *why)
 {
-	const char *name;
+	const char *name = NULL;
 	int err = control_get_string(msg, key, &name, why);
 
 	if (err)
@@ -112,7 +112,7 @@ int control_get_array(const json_t *msg, const char *key, size_t max, json_t **o
 
 int control_get_id(const json_t *msg, const char *key, uint64_t *out, char *why)
 {
-	const char *text;
+	const char *text = NULL;
 	int err = control_get_string(msg, key, &text, why);
 
 	if (err)

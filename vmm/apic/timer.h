@@ -10,8 +10,8 @@
 #include "base/limits.h"
 
 #define TIMER_OFF UINT64_MAX
-/* One a vCPU and one for the machine itself. */
-#define TIMER_SLOTS_MAX (VCPUS_MAX + 1)
+/* One a vCPU, one for the machine itself, one for its serial line. */
+#define TIMER_SLOTS_MAX (VCPUS_MAX + 2)
 
 struct timer {
 	/* constant; fire is called on the timer's thread, without the lock */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The 16550A's registers. Characters take no time: the transmitter is busy only when the host is.
- */
+/* The 16550A's registers. Sent characters take no time: the transmitter is busy only when the host
+ * is. Received ones come a FIFO at a time, with time between for what the guest does with them. */
 #include "vmm/devices/serial.h"
 
 #include <string.h>
@@ -9,6 +9,11 @@
 
 #define FCR_ENABLE   0x01u
 #define FCR_CLEAR_RX 0x02u
+
+/* A received byte: a fast line's 1 Mbit/s, about 100 KB a second. */
+#define RX_BYTE_NS 10000u
+/* The longest pause between two FIFOs, however long the guest took for one. */
+#define RX_PAUSE_MAX_NS 10000000u
 
 #define MSR_CTS 0x10u
 #define MSR_DSR 0x20u
@@ -63,18 +68,41 @@ static void fifo_push(struct serial *s, uint8_t byte)
 	s->fifo[(s->fifo_first + s->fifo_count++) % SERIAL_FIFO] = byte;
 }
 
-/* What was typed comes over the wire only while RTS asks for it, and never overruns. */
-static void fifo_refill(struct serial *s)
+static void fifo_fill(struct serial *s, uint64_t now_ns)
 {
 	unsigned size = s->fcr & FCR_ENABLE ? SERIAL_FIFO : 1;
 
-	if (!(s->mcr & SERIAL_MCR_RTS) || (s->mcr & SERIAL_MCR_LOOP))
-		return;
 	while (s->in_count && s->fifo_count < size) {
 		fifo_push(s, s->in[s->in_first]);
 		s->in_first = (s->in_first + 1) % SERIAL_IN_MAX;
 		s->in_count--;
 	}
+	s->filled_ns = now_ns;
+	s->fill_ns = now_ns + s->fifo_count * RX_BYTE_NS;
+}
+
+/*
+ * What was typed comes over the wire only while RTS asks for it, and never overruns. An interrupt
+ * handler must find the receiver empty in the end: Linux looks 512 times, then returns, and an
+ * edge-triggered line that is still high tells it nothing ever after. And what the handler took
+ * must be drained before its buffer (64 KiB in Linux) is full, or nobody takes back RTS in time.
+ * So a FIFO comes when the one before has been read, and then not before the guest has had as
+ * much time for other work as it took to read it.
+ */
+static void fifo_refill(struct serial *s)
+{
+	uint64_t now_ns;
+
+	if (!(s->mcr & SERIAL_MCR_RTS) || (s->mcr & SERIAL_MCR_LOOP))
+		return;
+	if (!s->in_count || s->fifo_count)
+		return;
+	now_ns = s->config.now_ns(s->config.ctx);
+	if (now_ns < s->fill_ns) {
+		s->config.refill_at(s->config.ctx, s->fill_ns);
+		return;
+	}
+	fifo_fill(s, now_ns);
 	/* Half of it: a call for every sixteen bytes would be no better than a timer. */
 	if (s->in_refused && s->in_count <= SERIAL_IN_MAX / 2) {
 		s->in_refused = false;
@@ -83,17 +111,36 @@ static void fifo_refill(struct serial *s)
 	}
 }
 
+/* The last byte has been read: as long as the guest took for them all, it has until the next. */
+static void fifo_emptied(struct serial *s)
+{
+	uint64_t now_ns = s->config.now_ns(s->config.ctx), took_ns = now_ns - s->filled_ns;
+	uint64_t fill_ns = now_ns + (took_ns < RX_PAUSE_MAX_NS ? took_ns : RX_PAUSE_MAX_NS);
+
+	if (fill_ns > s->fill_ns)
+		s->fill_ns = fill_ns;
+	fifo_refill(s);
+}
+
 static uint8_t fifo_pop(struct serial *s)
 {
 	uint8_t byte = 0;
 
-	if (s->fifo_count) {
-		byte = s->fifo[s->fifo_first];
-		s->fifo_first = (s->fifo_first + 1) % SERIAL_FIFO;
-		s->fifo_count--;
-	}
-	fifo_refill(s);
+	if (!s->fifo_count)
+		return 0;
+	byte = s->fifo[s->fifo_first];
+	s->fifo_first = (s->fifo_first + 1) % SERIAL_FIFO;
+	if (--s->fifo_count == 0)
+		fifo_emptied(s);
 	return byte;
+}
+
+void serial_refill(struct serial *s)
+{
+	pthread_mutex_lock(&s->lock);
+	fifo_refill(s);
+	serial_line_update(s);
+	pthread_mutex_unlock(&s->lock);
 }
 
 size_t serial_input(struct serial *s, const uint8_t *bytes, size_t len)

@@ -60,6 +60,10 @@ struct serial_config {
 	/* The guest has made room for input after serial_input took less than was offered; lock
 	 * held, must not block or call back. May be NULL. */
 	void (*input_room)(void *ctx);
+	/* CLOCK_MONOTONIC; any thread. */
+	uint64_t (*now_ns)(void *ctx);
+	/* Call serial_refill at that time; lock held, must not block or call back. */
+	void (*refill_at)(void *ctx, uint64_t when_ns);
 };
 
 struct serial {
@@ -73,7 +77,8 @@ struct serial {
 	unsigned fifo_first, fifo_count;
 	uint8_t in[SERIAL_IN_MAX]; /* typed, not yet received: the far end honours RTS */
 	unsigned in_first, in_count;
-	bool in_refused; /* serial_input did not take all */
+	bool in_refused;	     /* serial_input did not take all */
+	uint64_t filled_ns, fill_ns; /* when the FIFO was filled, and may be again */
 	uint8_t out[SERIAL_OUT_MAX];
 	unsigned out_first, out_count;
 	uint64_t out_lost; /* bytes written although the transmitter was busy */
@@ -93,6 +98,8 @@ uint8_t serial_read(struct serial *s, unsigned offset);
 void serial_write(struct serial *s, unsigned offset, uint8_t value);
 /* The host types. Returns how many bytes were taken. Any thread. */
 size_t serial_input(struct serial *s, const uint8_t *bytes, size_t len);
+/* What config.refill_at asked for: more of what was typed may arrive now. Any thread. */
+void serial_refill(struct serial *s);
 /* Hands all output to config.output now. Any thread, outside of the callbacks; returns without
  * doing so if another thread's output call has not returned within a second. */
 void serial_drain(struct serial *s);

@@ -47,6 +47,10 @@ static void timer_fired(void *ctx, unsigned slot)
 {
 	struct machine *m = ctx;
 
+	if (slot == MACHINE_SERIAL_SLOT) {
+		serial_refill(&m->devices->serial);
+		return;
+	}
 	if (slot != MACHINE_TIMER_SLOT) {
 		apic_timer_fire(&m->vcpus[slot].apic);
 		return;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "vmm/boot/layout.h"
 #include "vmm/machine/machine_parts.h"
 
@@ -40,6 +41,19 @@ static void serial_input_room(void *ctx)
 
 	if (m->callbacks.on_input_room)
 		m->callbacks.on_input_room(m->callbacks.ctx);
+}
+
+static uint64_t serial_now_ns(void *ctx)
+{
+	(void)ctx;
+	return clock_now_ns();
+}
+
+static void serial_refill_at(void *ctx, uint64_t when_ns)
+{
+	struct machine *m = ctx;
+
+	timer_set(&m->timer, MACHINE_SERIAL_SLOT, when_ns);
 }
 
 static void power_end(void *ctx, enum exit_code reason, const char *sentence)
@@ -228,8 +242,13 @@ int machine_devices_attach(struct machine *m)
 
 int machine_devices_create(struct machine *m)
 {
-	const struct serial_config serial = {m, serial_line, serial_tap, serial_out,
-					     serial_input_room};
+	const struct serial_config serial = {m,
+					     serial_line,
+					     serial_tap,
+					     serial_out,
+					     serial_input_room,
+					     serial_now_ns,
+					     serial_refill_at};
 	struct machine_devices *d = calloc(1, sizeof(*d));
 	int err;
 

@@ -172,5 +172,7 @@ void machine_ended(struct machine *m, enum exit_code reason, const char *sentenc
 void machine_end_finish(struct machine *m);
 /* The timer's slot for the machine's own deadlines. */
 #define MACHINE_TIMER_SLOT VCPUS_MAX
+/* The timer's slot for the serial line. */
+#define MACHINE_SERIAL_SLOT (VCPUS_MAX + 1)
 
 #endif
