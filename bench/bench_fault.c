@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,11 +59,11 @@ struct bench {
 	int raw_fd;	/* to the other process */
 	int control_fd; /* the same, for set-up */
 	struct engine *engine;
-	int ready; /* atomic */
+	_Atomic bool ready;
 	uint64_t *samples[SERIES_COUNT];
 	unsigned counts[SERIES_COUNT];
 	struct pages *pages; /* of the local fault */
-	int local_stop;	     /* atomic */
+	_Atomic bool local_stop;
 };
 
 static void fail(const char *what, int err)
@@ -124,7 +125,7 @@ static void *local_handler(void *arg)
 	struct sched_param param = {.sched_priority = 1};
 
 	pthread_setschedparam(pthread_self(), SCHED_FIFO, &param);
-	while (!__atomic_load_n(&b->local_stop, __ATOMIC_ACQUIRE)) {
+	while (!atomic_load(&b->local_stop)) {
 		struct pollfd pfd = {.fd = pages_fault_fd(b->pages), .events = POLLIN};
 		struct page_fault faults[PAGE_FAULTS_MAX];
 		int n;
@@ -146,7 +147,7 @@ static void local_measure(struct bench *b, unsigned count)
 	if (err)
 		fail("userfaultfd", err);
 	memset(pages_frame(b->pages, 0), 1, ram_end);
-	b->local_stop = 0;
+	b->local_stop = false;
 	pthread_create(&thread, NULL, local_handler, b);
 	for (unsigned i = 0; i < count; i++) {
 		uint8_t *at = pages_ram(b->pages) + (uint64_t)i * PANGEA_PAGE_SIZE;
@@ -155,7 +156,7 @@ static void local_measure(struct bench *b, unsigned count)
 		(void)__atomic_load_n(at, __ATOMIC_SEQ_CST);
 		sample_add(b, SERIES_LOCAL, start_ns);
 	}
-	__atomic_store_n(&b->local_stop, 1, __ATOMIC_RELEASE);
+	atomic_store(&b->local_stop, true);
 	pthread_join(thread, NULL);
 	pages_destroy(b->pages);
 }
@@ -166,7 +167,7 @@ static void on_ready(void *ctx)
 {
 	struct bench *b = ctx;
 
-	__atomic_store_n(&b->ready, 1, __ATOMIC_RELEASE);
+	atomic_store(&b->ready, true);
 }
 
 static int on_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg, const void *payload)
@@ -234,7 +235,7 @@ static void engine_up(struct bench *b, unsigned self)
 	err = engine_connect(b->engine, addresses);
 	if (err)
 		fail("connect", err);
-	while (!__atomic_load_n(&b->ready, __ATOMIC_ACQUIRE))
+	while (!atomic_load(&b->ready))
 		usleep(1000);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What coherence costs in memory: metadata per page, and what an idle slice of a large VM takes. */
 #include <getopt.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 struct slice {
 	struct engine *engine;
 	unsigned port;
-	int ready; /* atomic */
+	_Atomic bool ready;
 };
 
 static struct slice slices[SLICES];
@@ -95,7 +96,7 @@ static void on_ready(void *ctx)
 {
 	struct slice *slice = ctx;
 
-	__atomic_store_n(&slice->ready, 1, __ATOMIC_RELEASE);
+	atomic_store(&slice->ready, true);
 }
 
 static int on_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg, const void *payload)
@@ -158,7 +159,7 @@ static void engines_connect(void)
 			fail("connect", err);
 	}
 	for (unsigned i = 0; i < SLICES; i++)
-		while (!__atomic_load_n(&slices[i].ready, __ATOMIC_ACQUIRE))
+		while (!atomic_load(&slices[i].ready))
 			usleep(1000);
 }
 

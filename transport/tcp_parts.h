@@ -4,6 +4,7 @@
 #define TRANSPORT_TCP_PARTS_H
 
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -165,11 +166,5 @@ int tcp_listen(struct tcp *tcp, const char *host, unsigned port, unsigned *port_
 void tcp_accept_start(struct tcp *tcp);
 /* Stops listening and closes the connections that have not said who they are. */
 void tcp_listener_close(struct tcp *tcp);
-
-/* Counters are read by other threads. */
-static inline void counter_add(uint64_t *counter, uint64_t n)
-{
-	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
-}
 
 #endif

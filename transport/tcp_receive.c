@@ -18,8 +18,8 @@ static void message_deliver(struct conn *conn, const struct wire_msg *msg, void 
 	struct tcp *tcp = conn->tcp;
 	int err;
 
-	counter_add(&tcp->stats.msgs_received, 1);
-	counter_add(&tcp->stats.bytes_received, WIRE_HEADER_SIZE + msg->payload_len);
+	tcp->stats.msgs_received++;
+	tcp->stats.bytes_received += WIRE_HEADER_SIZE + msg->payload_len;
 	err = tcp->config.callbacks.on_msg(tcp->config.callbacks.ctx, conn->peer, msg, payload);
 	if (err < 0)
 		message_refused(conn, msg, err);

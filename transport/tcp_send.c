@@ -136,7 +136,7 @@ static int send_rest_later(struct conn *conn, const uint8_t *header, const void 
 			   conn->tx.count);
 		return -ENOBUFS;
 	}
-	counter_add(&conn->tcp->stats.sends_queued, 1);
+	conn->tcp->stats.sends_queued++;
 	conn_watch(conn, UV_READABLE | UV_WRITABLE);
 	return 0;
 }
@@ -150,8 +150,8 @@ int conn_send(struct conn *conn, const struct wire_msg *msg, const void *payload
 	ssize_t sent = 0;
 
 	wire_msg_encode(msg, header);
-	counter_add(&stats->msgs_sent, 1);
-	counter_add(&stats->bytes_sent, total);
+	stats->msgs_sent++;
+	stats->bytes_sent += total;
 	if (conn->tx.count == 0)
 		sent = socket_write(conn->fd, iov, msg->payload_len ? 2 : 1);
 	if (sent == -EAGAIN)

@@ -40,7 +40,7 @@ struct transport_callbacks {
 	void (*on_lost)(void *ctx, unsigned peer, int err, const char *why);
 };
 
-/* Counters since creation; owned by the loop's thread, read by others with relaxed loads. */
+/* Counters since creation: the loop's thread's. */
 struct transport_stats {
 	uint64_t msgs_sent, msgs_received;
 	uint64_t bytes_sent, bytes_received; /* headers and payloads */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* LOCKed accesses across pages or cache lines: done here, on the frames, while no vCPU maps them. */
+#include <assert.h>
 #include <errno.h>
 #include <semaphore.h>
 
@@ -32,7 +33,7 @@ struct locked_request {
 	sem_t done;
 };
 
-_Static_assert(PROTOCOL_PINS_MAX == 2, "a LOCKed access has two pages at most");
+static_assert(PROTOCOL_PINS_MAX == 2, "a LOCKed access has two pages at most");
 
 /* ---- The thread that asks -------------------------------------------------------------------- */
 
@@ -62,9 +63,9 @@ static int request_fill(const struct engine *e, struct locked_request *r)
 /* The exchange is a full barrier: what this thread stored before is seen before the access. */
 static void request_post(struct engine *e, struct locked_request *r)
 {
-	r->next = __atomic_load_n(&e->locked_posted, __ATOMIC_RELAXED);
-	while (!__atomic_compare_exchange_n(&e->locked_posted, &r->next, r, true, __ATOMIC_SEQ_CST,
-					    __ATOMIC_RELAXED))
+	r->next = atomic_load_explicit(&e->locked_posted, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(&e->locked_posted, &r->next, r,
+						      memory_order_seq_cst, memory_order_relaxed))
 		;
 	engine_wake(e);
 }
@@ -93,7 +94,7 @@ void engine_locked_take(struct engine *e)
 	struct locked_queue *q = &e->locked;
 	struct locked_request *posted, *next, *list = NULL, *last;
 
-	posted = last = __atomic_exchange_n(&e->locked_posted, NULL, __ATOMIC_ACQUIRE);
+	posted = last = atomic_exchange_explicit(&e->locked_posted, NULL, memory_order_acquire);
 	/* The latest is first. */
 	for (; posted; posted = next) {
 		next = posted->next;
@@ -129,7 +130,8 @@ static void request_answer(struct engine *e, struct locked_request *before, int 
 /* Nothing will come any more, or nothing may be built on what is here. */
 static bool engine_over(const struct engine *e)
 {
-	return e->closing || e->failed || __atomic_load_n(&e->peers_lost, __ATOMIC_RELAXED);
+	return e->closing || e->failed ||
+	       atomic_load_explicit(&e->peers_lost, memory_order_relaxed);
 }
 
 /* Asks for the page unless that was done; true if it is exclusive here and stays. */

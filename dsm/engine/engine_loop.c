@@ -63,7 +63,8 @@ static void on_timer(uv_poll_t *poll, int status, int events)
 
 void engine_settle(struct engine *e)
 {
-	unsigned known = (unsigned)__builtin_popcountll(e->peers_up | e->peers_lost);
+	unsigned known = (unsigned)__builtin_popcountll(
+		e->peers_up | atomic_load_explicit(&e->peers_lost, memory_order_relaxed));
 
 	if (e->settled || known + 1 < e->config.slices)
 		return;
@@ -119,7 +120,7 @@ void engine_wake(struct engine *e)
 
 uint64_t engine_turns(struct engine *e)
 {
-	uint64_t turns = __atomic_load_n(&e->turns, __ATOMIC_RELAXED);
+	uint64_t turns = atomic_load_explicit(&e->turns, memory_order_relaxed);
 
 	engine_wake(e);
 	return turns;
@@ -153,7 +154,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
 	struct engine *e = prepare->data;
 
-	__atomic_store_n(&e->turns, e->turns + 1, __ATOMIC_RELAXED);
+	atomic_store_explicit(&e->turns, e->turns + 1, memory_order_relaxed);
 	engine_locked_run(e);
 	if (e->outgoing && e->settled && !e->closing)
 		e->outgoing = engine_posts_send(e);

@@ -4,6 +4,7 @@
 #define DSM_ENGINE_PARTS_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <uv.h>
 
 #include "dsm/engine/engine.h"
@@ -89,6 +90,9 @@ struct locked_queue {
 	bool under_way; /* the first one's pages are being gathered: no entry from within */
 };
 
+/* Counters that any thread may read: struct engine_stats, word by word. */
+#define STATS_WORDS (sizeof(struct engine_stats) / sizeof(uint64_t))
+
 /* Requests to the engine thread, and their answer. */
 struct command {
 	bool connect_wanted, connect_done;
@@ -142,17 +146,17 @@ struct engine {
 	uint8_t *scratch; /* a page for each peer: payloads that no frame awaits */
 
 	/* Written by the engine thread, read by any: relaxed atomics. */
-	struct engine_stats published;
-	uint64_t peers_lost; /* by slice index */
+	_Atomic uint64_t published[STATS_WORDS];
+	_Atomic uint64_t peers_lost; /* by slice index */
 
-	uint64_t turns; /* of the loop */
+	_Atomic uint64_t turns; /* of the loop */
 	/* Written by any thread, read by the engine thread: a relaxed atomic. */
-	int64_t clock_offset_ns;
+	_Atomic int64_t clock_offset_ns;
 	/* Set by any thread, cleared by the engine thread: sequentially consistent. */
-	bool rung; /* next_post has something, and the engine has been woken for it */
+	_Atomic bool rung; /* next_post has something, and the engine has been woken for it */
 
 	/* Pushed to by any thread, emptied by the engine thread. */
-	struct locked_request *locked_posted;
+	struct locked_request *_Atomic locked_posted;
 
 	/* Under lock. */
 	pthread_mutex_t lock;

@@ -65,7 +65,7 @@ static void on_lost(void *ctx, unsigned peer, int err, const char *why)
 	struct engine *e = ctx;
 
 	log_warn("slice %u is lost: %s", peer, why);
-	__atomic_fetch_or(&e->peers_lost, UINT64_C(1) << peer, __ATOMIC_RELAXED);
+	atomic_fetch_or_explicit(&e->peers_lost, UINT64_C(1) << peer, memory_order_relaxed);
 	engine_peer_loss(e, peer);
 	engine_settle(e);
 	e->config.callbacks.on_peer_lost(e->config.callbacks.ctx, peer, err, why);

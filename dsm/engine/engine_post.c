@@ -35,7 +35,7 @@ int engine_post(struct engine *e, unsigned to, const struct wire_msg *msg, const
 
 	if (!post_valid(e, to, msg, payload))
 		return -EINVAL;
-	if (__atomic_load_n(&e->peers_lost, __ATOMIC_RELAXED) & UINT64_C(1) << to)
+	if (atomic_load_explicit(&e->peers_lost, memory_order_relaxed) & UINT64_C(1) << to)
 		return -ENOTCONN;
 	if (msg->payload_len) {
 		post.payload = malloc(msg->payload_len);
@@ -53,8 +53,7 @@ int engine_post(struct engine *e, unsigned to, const struct wire_msg *msg, const
 
 void engine_ring(struct engine *e)
 {
-	if (!__atomic_load_n(&e->rung, __ATOMIC_SEQ_CST) &&
-	    !__atomic_exchange_n(&e->rung, true, __ATOMIC_SEQ_CST))
+	if (!atomic_load(&e->rung) && !atomic_exchange(&e->rung, true))
 		engine_wake(e);
 }
 
@@ -122,7 +121,7 @@ static bool next_posts_send(struct engine *e, bool *wait)
 	*wait = false;
 	if (!cb->next_post)
 		return false;
-	__atomic_store_n(&e->rung, false, __ATOMIC_SEQ_CST);
+	atomic_store(&e->rung, false);
 	ready = peers_ready(e);
 	for (unsigned i = 0; i < NEXT_POSTS_BATCH; i++) {
 		if (!cb->next_post(cb->ctx, ready, &to, &msg)) {

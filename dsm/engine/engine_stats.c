@@ -41,14 +41,17 @@
 	X(ping_pongs, counts.ping_pongs)                                                           \
 	X(upgrades, counts.upgrades)
 
+#define published_of(e, field)                                                                     \
+	(&(e)->published[offsetof(struct engine_stats, field) / sizeof(uint64_t)])
+
 void engine_stats_publish(struct engine *e)
 {
 	const struct protocol_stats *p = protocol_stats(e->protocol);
 	const struct transport_stats *t = e->transport->ops->stats(e->transport);
-	struct page_counts_totals counts;
+	struct page_counts_totals counts = page_counts_totals(e->page_counts);
 
-	page_counts_totals(e->page_counts, &counts);
-#define X(field, source) __atomic_store_n(&e->published.field, (source), __ATOMIC_RELAXED);
+#define X(field, source)                                                                           \
+	atomic_store_explicit(published_of(e, field), (source), memory_order_relaxed);
 	STATS_TABLE(X)
 #undef X
 }
@@ -77,7 +80,8 @@ void engine_stats(struct engine *e, struct engine_stats *out)
 	void *records;
 	size_t records_bytes;
 
-#define X(field, source) out->field = __atomic_load_n(&e->published.field, __ATOMIC_RELAXED);
+#define X(field, source)                                                                           \
+	out->field = atomic_load_explicit(published_of(e, field), memory_order_relaxed);
 	STATS_TABLE(X)
 #undef X
 	page_counts_memory(e->page_counts, &records, &records_bytes);

@@ -66,8 +66,8 @@ void engine_turn_tell(const struct engine *e, struct protocol_event *event)
 	event->long_hold_ns = engine_long_hold_ns(e);
 	if (!e->turn_ns)
 		return;
-	shared_ns =
-		event->now_ns + (uint64_t)__atomic_load_n(&e->clock_offset_ns, __ATOMIC_RELAXED);
+	shared_ns = event->now_ns +
+		    (uint64_t)atomic_load_explicit(&e->clock_offset_ns, memory_order_relaxed);
 	turns = shared_ns / e->turn_ns;
 	event->turn_ns = e->turn_ns;
 	event->turn = (unsigned)(turns % e->config.slices);
@@ -76,5 +76,5 @@ void engine_turn_tell(const struct engine *e, struct protocol_event *event)
 
 void engine_clock_set(struct engine *e, int64_t offset_ns)
 {
-	__atomic_store_n(&e->clock_offset_ns, offset_ns, __ATOMIC_RELAXED);
+	atomic_store_explicit(&e->clock_offset_ns, offset_ns, memory_order_relaxed);
 }

@@ -2,6 +2,7 @@
 /* Learns from what homes answer: copies, moves and ping-pongs of each page, and the hottest pages.
  */
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -35,8 +36,8 @@
  * ping-pong.
  */
 struct record {
-	uint64_t low;  /* READS, MOVES, OWNER, PREVIOUS */
-	uint64_t high; /* PING_PONGS, UPGRADES, MOVED_AT */
+	_Atomic uint64_t low;  /* READS, MOVES, OWNER, PREVIOUS */
+	_Atomic uint64_t high; /* PING_PONGS, UPGRADES, MOVED_AT */
 };
 static_assert(SLICES_MAX <= 1u << 6, "a slice fits its fields");
 
@@ -53,31 +54,28 @@ struct page_counts {
 	unsigned self;
 	uint64_t gfns;
 	size_t record_bytes;
-	struct record *records; /* by gfn, lazily backed */
-	uint8_t *chunks;	/* of HOME_CHUNK_SIZE: has any page of it a record in use? */
-	uint64_t tick;		/* half-lives that the table's counts have seen */
-	uint64_t recent;	/* faults, halved as the table's are */
+	struct record *records;	 /* by gfn, lazily backed */
+	uint8_t *chunks;	 /* of HOME_CHUNK_SIZE: has any page of it a record in use? */
+	_Atomic uint64_t tick;	 /* half-lives that the table's counts have seen */
+	_Atomic uint64_t recent; /* faults, halved as the table's are */
 	struct page_counts_totals totals;
-	_Alignas(64) uint64_t count[PLACES]; /* FAULTS, TAG (gfn + 1; 0: free); sets of ways */
-	uint64_t more[PLACES];		     /* CANDIDATE, VOTES, ERROR */
+	/* FAULTS, TAG (gfn + 1; 0: free); sets of ways */
+	_Alignas(64) _Atomic uint64_t count[PLACES];
+	_Atomic uint64_t more[PLACES]; /* CANDIDATE, VOTES, ERROR */
 };
 static_assert(PAGE_COUNTS_WAYS * sizeof(uint64_t) == 64, "a set's counts are one cache line");
 
 #define CHUNK_SHIFT (HOME_CHUNK_SHIFT - PAGE_SHIFT)
 
-static uint64_t word_get(const uint64_t *word)
+/* Plain moves: the owner alone stores. */
+static uint64_t word_get(const _Atomic uint64_t *word)
 {
-	return __atomic_load_n(word, __ATOMIC_RELAXED);
+	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-static void word_set(uint64_t *word, uint64_t value)
+static void word_set(_Atomic uint64_t *word, uint64_t value)
 {
-	__atomic_store_n(word, value, __ATOMIC_RELAXED);
-}
-
-static void word_count(uint64_t *word)
-{
-	word_set(word, *word + 1);
+	atomic_store_explicit(word, value, memory_order_relaxed);
 }
 
 /* Bits [at, at + width) of a word. */
@@ -99,6 +97,11 @@ static uint64_t bits_count(uint64_t word, unsigned at, unsigned width)
 	uint64_t value = bits_get(word, at, width);
 
 	return value == (UINT64_C(1) << width) - 1 ? word : bits_set(word, at, width, value + 1);
+}
+
+static void field_count(_Atomic uint64_t *word, unsigned at, unsigned width)
+{
+	word_set(word, bits_count(word_get(word), at, width));
 }
 
 struct page_counts *page_counts_create(uint64_t gfns, unsigned self)
@@ -161,15 +164,15 @@ static uint64_t ticks_missing(const struct page_counts *counts, uint64_t now_ns)
 static void table_decay(struct page_counts *counts, uint64_t times)
 {
 	for (unsigned i = 0; i < PLACES; i++) {
-		uint64_t *count = &counts->count[i], *more = &counts->more[i];
-		uint32_t heat = count_halve((uint32_t)bits_get(*count, FAULTS), times);
-		uint32_t error = error_halve((uint32_t)bits_get(*more, ERROR), times);
+		uint64_t count = word_get(&counts->count[i]), more = word_get(&counts->more[i]);
+		uint32_t heat = count_halve((uint32_t)bits_get(count, FAULTS), times);
+		uint32_t error = error_halve((uint32_t)bits_get(more, ERROR), times);
 
-		word_set(more, bits_set(*more, ERROR, error < heat ? error : heat));
-		word_set(count, bits_set(*count, FAULTS, heat));
+		word_set(&counts->more[i], bits_set(more, ERROR, error < heat ? error : heat));
+		word_set(&counts->count[i], bits_set(count, FAULTS, heat));
 	}
-	word_set(&counts->recent, times < 64 ? counts->recent >> times : 0);
-	word_set(&counts->tick, counts->tick + times);
+	word_set(&counts->recent, times < 64 ? word_get(&counts->recent) >> times : 0);
+	word_set(&counts->tick, word_get(&counts->tick) + times);
 }
 
 static uint64_t vote(uint64_t more, unsigned slice)
@@ -188,12 +191,17 @@ static unsigned place_find(const struct page_counts *counts, uint64_t gfn)
 {
 	unsigned set = hash_u64(gfn) % PAGE_COUNTS_SETS;
 	unsigned first = set * PAGE_COUNTS_WAYS, fewest = first;
+	uint64_t least = UINT64_MAX;
 
 	for (unsigned at = first; at < first + PAGE_COUNTS_WAYS; at++) {
-		if (bits_get(counts->count[at], TAG) == gfn + 1)
+		uint64_t count = word_get(&counts->count[at]);
+
+		if (bits_get(count, TAG) == gfn + 1)
 			return at;
-		if (bits_get(counts->count[at], FAULTS) < bits_get(counts->count[fewest], FAULTS))
+		if (bits_get(count, FAULTS) < least) {
+			least = bits_get(count, FAULTS);
 			fewest = at;
+		}
 	}
 	return fewest;
 }
@@ -207,8 +215,8 @@ static void table_count(struct page_counts *counts, uint64_t gfn, unsigned slice
 	if (times)
 		table_decay(counts, times);
 	at = place_find(counts, gfn);
-	count = counts->count[at];
-	more = counts->more[at];
+	count = word_get(&counts->count[at]);
+	more = word_get(&counts->more[at]);
 	if (bits_get(count, TAG) != gfn + 1) {
 		more = bits_set(bits_set(0, CANDIDATE, PAGE_COUNTS_NOBODY), ERROR,
 				bits_get(count, FAULTS));
@@ -218,8 +226,8 @@ static void table_count(struct page_counts *counts, uint64_t gfn, unsigned slice
 		more = vote(more, slice);
 	word_set(&counts->more[at], more);
 	/* Who reads that the page is here must read what belongs to it: `more` is stored before. */
-	__atomic_store_n(&counts->count[at], bits_count(count, FAULTS), __ATOMIC_RELEASE);
-	word_count(&counts->recent);
+	atomic_store_explicit(&counts->count[at], bits_count(count, FAULTS), memory_order_release);
+	word_set(&counts->recent, word_get(&counts->recent) + 1);
 }
 
 static struct record *record_use(struct page_counts *counts, uint64_t gfn)
@@ -239,15 +247,16 @@ static unsigned relative(const struct page_counts *counts, unsigned slice)
 static bool owner_set(const struct page_counts *counts, struct record *record, unsigned slice,
 		      uint64_t now_ns, unsigned *age, bool *back)
 {
-	uint64_t low = record->low, owner = bits_get(low, OWNER), who = relative(counts, slice);
+	uint64_t low = word_get(&record->low), owner = bits_get(low, OWNER),
+		 who = relative(counts, slice);
 	uint64_t now = (now_ns >> PAGE_COUNTS_UNIT_SHIFT) & 0xffff;
 
 	if (owner == who)
 		return false;
-	*age = (unsigned)(now - bits_get(record->high, MOVED_AT)) & 0xffff;
+	*age = (unsigned)(now - bits_get(word_get(&record->high), MOVED_AT)) & 0xffff;
 	*back = bits_get(low, PREVIOUS) == who;
 	word_set(&record->low, bits_set(bits_set(low, OWNER, who), PREVIOUS, owner));
-	word_set(&record->high, bits_set(record->high, MOVED_AT, now));
+	word_set(&record->high, bits_set(word_get(&record->high), MOVED_AT, now));
 	return true;
 }
 
@@ -255,9 +264,9 @@ void page_counts_read(struct page_counts *counts, uint64_t gfn, unsigned slice, 
 {
 	struct record *record = record_use(counts, gfn);
 
-	word_set(&record->low, bits_count(record->low, READS));
-	word_count(&counts->totals.reads);
-	word_count(&counts->totals.faults);
+	field_count(&record->low, READS);
+	counts->totals.reads++;
+	counts->totals.faults++;
 	table_count(counts, gfn, slice, now_ns);
 }
 
@@ -269,18 +278,18 @@ void page_counts_write(struct page_counts *counts, uint64_t gfn, unsigned slice,
 	bool back = false;
 
 	if (had_copy) {
-		word_set(&record->high, bits_count(record->high, UPGRADES));
-		word_count(&counts->totals.upgrades);
+		field_count(&record->high, UPGRADES);
+		counts->totals.upgrades++;
 	}
 	if (owner_set(counts, record, slice, now_ns, &age, &back)) {
-		word_set(&record->low, bits_count(record->low, MOVES));
-		word_count(&counts->totals.moves);
+		field_count(&record->low, MOVES);
+		counts->totals.moves++;
 		if (back && age <= PAGE_COUNTS_PING_PONG_UNITS) {
-			word_set(&record->high, bits_count(record->high, PING_PONGS));
-			word_count(&counts->totals.ping_pongs);
+			field_count(&record->high, PING_PONGS);
+			counts->totals.ping_pongs++;
 		}
 	}
-	word_count(&counts->totals.faults);
+	counts->totals.faults++;
 	table_count(counts, gfn, slice, now_ns);
 }
 
@@ -296,17 +305,9 @@ void page_counts_write_alone(struct page_counts *counts, uint64_t gfn, uint64_t 
 		owner_set(counts, &counts->records[gfn], counts->self, now_ns, &age, &back);
 }
 
-void page_counts_totals(const struct page_counts *counts, struct page_counts_totals *out)
+struct page_counts_totals page_counts_totals(const struct page_counts *counts)
 {
-	const struct page_counts_totals *totals = &counts->totals;
-
-	*out = (struct page_counts_totals){
-		.faults = word_get(&totals->faults),
-		.reads = word_get(&totals->reads),
-		.moves = word_get(&totals->moves),
-		.ping_pongs = word_get(&totals->ping_pongs),
-		.upgrades = word_get(&totals->upgrades),
-	};
+	return counts->totals;
 }
 
 void page_counts_page(const struct page_counts *counts, uint64_t gfn, struct page_counts_page *out)
@@ -333,7 +334,7 @@ void page_counts_memory(const struct page_counts *counts, void **mem, size_t *by
 static bool entry_read(const struct page_counts *counts, unsigned i, uint64_t times,
 		       struct page_counts_hot *out)
 {
-	uint64_t count = __atomic_load_n(&counts->count[i], __ATOMIC_ACQUIRE);
+	uint64_t count = atomic_load_explicit(&counts->count[i], memory_order_acquire);
 	uint64_t more = word_get(&counts->more[i]);
 	uint32_t heat = count_halve((uint32_t)bits_get(count, FAULTS), times);
 	uint32_t error = error_halve((uint32_t)bits_get(more, ERROR), times);

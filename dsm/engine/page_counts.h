@@ -97,9 +97,9 @@ void page_counts_write(struct page_counts *counts, uint64_t gfn, unsigned slice,
 		       uint64_t now_ns);
 /* The home writes without asking anybody: no fault between slices, but it owns the page now. */
 void page_counts_write_alone(struct page_counts *counts, uint64_t gfn, uint64_t now_ns);
+struct page_counts_totals page_counts_totals(const struct page_counts *counts);
 
 /* Any thread. */
-void page_counts_totals(const struct page_counts *counts, struct page_counts_totals *out);
 void page_counts_page(const struct page_counts *counts, uint64_t gfn, struct page_counts_page *out);
 /* The records, for who wants to know how much of them is in memory. */
 void page_counts_memory(const struct page_counts *counts, void **mem, size_t *bytes);

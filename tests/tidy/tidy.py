@@ -151,6 +151,22 @@ def check_locks(top):
                 yield f"{path}:{number}: locks are made by base/lock.h: {line.strip()}"
 
 
+# Compilers' words for what C11 has its own for: see "Decisions" in docs/design.md. Atomics on memory that
+# is no object of ours, guest memory and pages shared with the kernel, need the builtins.
+ASSERT_WORD = re.compile(r"\b_Static_assert\b")
+BUILTIN_ATOMICS = re.compile(r"\b__(atomic|sync)_\w+")
+BUILTIN_ATOMICS_IN = re.compile(r"^(vmm/cpu/(soft|kvm)|guests/(micro|trials)|bench|tests|tools/tso)/")
+
+
+def check_dialect(top):
+    for path in filter(is_c, tree_files(top)):
+        for number, line in enumerate(code_only(text_of(top, path)).split("\n"), 1):
+            if ASSERT_WORD.search(line):
+                yield f"{path}:{number}: static_assert is the word, with <assert.h>"
+            if BUILTIN_ATOMICS.search(line) and not BUILTIN_ATOMICS_IN.match(path):
+                yield f"{path}:{number}: an _Atomic object and <stdatomic.h> instead: {line.strip()}"
+
+
 def header_problem(lines, comment):
     """What is wrong with a file's first lines, given the start of a comment; None if nothing."""
     if lines and lines[0].startswith("#!"):
@@ -246,6 +262,7 @@ CHECKS = {
     "includes": check_includes,
     "pure": check_pure,
     "locks": check_locks,
+    "dialect": check_dialect,
     "headers": check_headers,
     "length": check_length,
     "format": check_format,
@@ -270,6 +287,8 @@ SEEDS = [
     ("pure", "dsm/protocol/protocol_a.c", GOOD + "int f(void)\n{\n\treturn malloc(1);\n}\n", "does no I/O"),
     ("locks", "vmm/machine/a.c", GOOD + "int f(void)\n{\n\tpthread_mutex_init(m, NULL);\n}\n",
      "made by base/lock.h"),
+    ("dialect", "base/a.c", GOOD + '_Static_assert(1, "");\n', "static_assert is the word"),
+    ("dialect", "dsm/engine/a.c", GOOD + "int f(void)\n{\n\treturn __atomic_load_n(&a, 0);\n}\n", "_Atomic"),
     ("headers", "base/a.c", "int a;\n", "SPDX"),
     ("headers", "base/a.c", "/* SPDX-License-Identifier: Apache-2.0 */\nint a;\n", "job"),
     ("headers", "deploy/a", "#!/bin/sh\necho\n", "SPDX"),
@@ -289,6 +308,7 @@ CLEAN = [
     ("pure", "dsm/engine/engine.c", GOOD + "#include <uv.h>\n"),
     ("pure", "dsm/protocol/protocol_a.c", GOOD + '#include "transport/wire.h"\n/* malloc( */\n'),
     ("locks", "base/lock.c", GOOD + "int f(void)\n{\n\tpthread_mutex_init(m, NULL);\n}\n"),
+    ("dialect", "tools/tso/a.c", GOOD + "int f(void)\n{\n\treturn __atomic_load_n(&a, 0);\n}\n"),
     ("length", "base/a.c", GOOD + "int f(void)\n{\n" + "\tg();\n" * 68 + "}\n"),
     ("length", "base/a.c", GOOD + "int t[] = {\n" + "\t1,\n" * 100 + "};\n"),
 ]

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -81,7 +82,7 @@ static int states_await(struct cluster *c, enum slice_state wanted)
 
 	for (unsigned i = 0; i < c->o->slices;) {
 		struct shared_slice *slice = &c->s->slice[i];
-		uint32_t state = __atomic_load_n(&slice->state, __ATOMIC_ACQUIRE);
+		uint32_t state = atomic_load_explicit(&slice->state, memory_order_acquire);
 
 		if (state == SLICE_FAILED)
 			return engine_failed(c, slice->err);
@@ -105,7 +106,7 @@ int cluster_start(struct cluster *c)
 		code = states_await(c, SLICE_LISTENS);
 	if (code)
 		return code;
-	__atomic_store_n(&c->s->connect, 1, __ATOMIC_RELEASE);
+	atomic_store_explicit(&c->s->connect, 1, memory_order_release);
 	c->killed = c->o->slices;
 	c->totals->clusters++;
 	return states_await(c, SLICE_READY);
@@ -116,7 +117,7 @@ int cluster_start(struct cluster *c)
 static void command_give(struct cluster *c, enum command command)
 {
 	c->s->command = command;
-	__atomic_add_fetch(&c->s->command_number, 1, __ATOMIC_RELEASE);
+	atomic_fetch_add_explicit(&c->s->command_number, 1, memory_order_release);
 	syscall(SYS_futex, &c->s->command_number, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
@@ -144,8 +145,9 @@ static bool all_finished(const struct cluster *c, uint64_t *done)
 	for (unsigned t = 0; t < c->o->slices * c->o->threads; t++) {
 		const struct shared_thread *thread = &c->s->thread[t];
 
-		*done += __atomic_load_n(&thread->done, __ATOMIC_ACQUIRE);
-		if (__atomic_load_n(&thread->finished, __ATOMIC_ACQUIRE) != c->s->command_number)
+		*done += atomic_load_explicit(&thread->done, memory_order_acquire);
+		if (atomic_load_explicit(&thread->finished, memory_order_acquire) !=
+		    c->s->command_number)
 			finished = false;
 	}
 	return finished;
@@ -198,7 +200,7 @@ static int losses_await(struct cluster *c)
 
 	for (unsigned i = 0; i < c->o->slices;) {
 		const struct shared_slice *slice = &c->s->slice[i];
-		uint64_t lost = __atomic_load_n(&slice->lost, __ATOMIC_ACQUIRE);
+		uint64_t lost = atomic_load_explicit(&slice->lost, memory_order_acquire);
 
 		if ((lost & c->lost_wanted[i]) == c->lost_wanted[i]) {
 			if (c->lost_wanted[i] &&
@@ -281,7 +283,7 @@ int cluster_end(struct cluster *c)
 	int code = 0;
 
 	command_give(c, COMMAND_QUIT);
-	__atomic_store_n(&c->s->end, 1, __ATOMIC_RELEASE);
+	atomic_store_explicit(&c->s->end, 1, memory_order_release);
 	for (unsigned i = 0; i < c->o->slices && !code; i++)
 		code = slice_await(c, i, deadline_ns);
 	return code;

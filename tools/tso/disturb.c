@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Disturbances of the slices' processes: stops for a while, kill -9, a connection cut. */
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
@@ -62,7 +63,7 @@ static void connection_cut(struct cluster *c)
 	c->disturbed_ns = clock_now_ns();
 	c->lost_wanted[a] = UINT64_C(1) << b;
 	c->lost_wanted[b] = UINT64_C(1) << a;
-	__atomic_store_n(&c->s->cut_wanted, 1, __ATOMIC_RELEASE);
+	atomic_store_explicit(&c->s->cut_wanted, 1, memory_order_release);
 	c->totals->cuts++;
 }
 

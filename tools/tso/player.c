@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -149,10 +150,10 @@ static void burst_play(struct player *p, struct shared_thread *t, struct tso_op 
 	begin_ns = clock_between();
 	for (uint32_t i = first; i < end; i++)
 		ops[i].begin_ns = begin_ns;
-	__atomic_store_n(&t->begun, end, __ATOMIC_RELEASE);
+	atomic_store_explicit(&t->begun, end, memory_order_release);
 	for (uint32_t i = first; i < end; i++) {
 		op_play(p, &ops[i]);
-		__atomic_store_n(&t->done, i + 1, __ATOMIC_RELEASE);
+		atomic_store_explicit(&t->done, i + 1, memory_order_release);
 	}
 	end_ns = clock_between();
 	for (uint32_t i = first; i < end; i++) {
@@ -186,7 +187,7 @@ static void round_play(struct player *p, struct shared_thread *t, struct tso_op 
 	for (uint32_t i = 0; i < program.count;) {
 		uint32_t end = i + 1 + random_below(&program.random, program.burst_max);
 
-		if (__atomic_load_n(&p->quit, __ATOMIC_ACQUIRE))
+		if (atomic_load_explicit(&p->quit, memory_order_acquire))
 			return;
 		end = end < program.count ? end : program.count;
 		burst_play(p, t, ops, i, end);
@@ -252,8 +253,8 @@ static uint32_t command_await(struct player *p, uint32_t seen)
 	struct timespec wait = {.tv_nsec = COMMAND_POLL_MS * 1000000L};
 	uint32_t now;
 
-	while ((now = __atomic_load_n(&p->s->command_number, __ATOMIC_ACQUIRE)) == seen &&
-	       !__atomic_load_n(&p->quit, __ATOMIC_ACQUIRE))
+	while ((now = atomic_load_explicit(&p->s->command_number, memory_order_acquire)) == seen &&
+	       !atomic_load_explicit(&p->quit, memory_order_acquire))
 		syscall(SYS_futex, &p->s->command_number, FUTEX_WAIT, seen, &wait, NULL, 0);
 	return now;
 }
@@ -264,7 +265,7 @@ void *player_main(void *arg)
 	struct shared_thread *t = &p->s->thread[p->number];
 	uint32_t seen = 0;
 
-	while (!p->stuck && !__atomic_load_n(&p->quit, __ATOMIC_ACQUIRE)) {
+	while (!p->stuck && !atomic_load_explicit(&p->quit, memory_order_acquire)) {
 		uint32_t number = command_await(p, seen);
 
 		if (number == seen)
@@ -274,8 +275,8 @@ void *player_main(void *arg)
 			break;
 		command_obey(p, p->s->command);
 		if (!p->stuck)
-			__atomic_store_n(&t->finished, seen, __ATOMIC_RELEASE);
+			atomic_store_explicit(&t->finished, seen, memory_order_release);
 	}
-	__atomic_store_n(&p->out, 1, __ATOMIC_RELEASE);
+	atomic_store_explicit(&p->out, 1, memory_order_release);
 	return NULL;
 }

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -43,7 +44,7 @@ static void on_ready(void *ctx)
 {
 	struct slice *slice = ctx;
 
-	__atomic_store_n(&slice->self->state, SLICE_READY, __ATOMIC_RELEASE);
+	atomic_store_explicit(&slice->self->state, SLICE_READY, memory_order_release);
 }
 
 static int on_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg, const void *payload)
@@ -62,7 +63,7 @@ static void on_peer_lost(void *ctx, unsigned peer, int err, const char *why)
 	(void)err;
 	(void)why;
 	slice->self->lost_ns = clock_now_ns();
-	__atomic_fetch_or(&slice->self->lost, UINT64_C(1) << peer, __ATOMIC_RELEASE);
+	atomic_fetch_or_explicit(&slice->self->lost, UINT64_C(1) << peer, memory_order_release);
 }
 
 static int engine_make(struct slice *slice)
@@ -95,7 +96,8 @@ static int engine_make(struct slice *slice)
 	if (!err)
 		err = engine_start(slice->engine);
 	slice->self->err = err;
-	__atomic_store_n(&slice->self->state, err ? SLICE_FAILED : SLICE_LISTENS, __ATOMIC_RELEASE);
+	atomic_store_explicit(&slice->self->state, err ? SLICE_FAILED : SLICE_LISTENS,
+			      memory_order_release);
 	return err;
 }
 
@@ -105,7 +107,7 @@ static int engine_join(struct slice *slice)
 	char text[TSO_SLICES_MAX][32];
 	const char *addresses[TSO_SLICES_MAX];
 
-	while (!__atomic_load_n(&slice->s->connect, __ATOMIC_ACQUIRE)) {
+	while (!atomic_load_explicit(&slice->s->connect, memory_order_acquire)) {
 		if (clock_now_ns() > deadline_ns)
 			return -ETIMEDOUT;
 		usleep(LOOK_US);
@@ -148,7 +150,7 @@ static void cut_if_wanted(struct slice *slice)
 {
 	unsigned a, b;
 
-	if (slice->cut_done || !__atomic_load_n(&slice->s->cut_wanted, __ATOMIC_ACQUIRE))
+	if (slice->cut_done || !atomic_load_explicit(&slice->s->cut_wanted, memory_order_acquire))
 		return;
 	slice->cut_done = true;
 	a = slice->s->cut_a;
@@ -184,7 +186,7 @@ static int players_start(struct slice *slice, uint8_t *private_page)
 static bool players_out(const struct slice *slice)
 {
 	for (unsigned i = 0; i < slice->started; i++)
-		if (!__atomic_load_n(&slice->players[i].out, __ATOMIC_ACQUIRE))
+		if (!atomic_load_explicit(&slice->players[i].out, memory_order_acquire))
 			return false;
 	return true;
 }
@@ -197,10 +199,10 @@ static void players_watch(struct slice *slice)
 	while (!players_out(slice)) {
 		uint64_t now_ns = clock_now_ns();
 
-		if (!lost_ns && __atomic_load_n(&slice->self->lost, __ATOMIC_ACQUIRE))
+		if (!lost_ns && atomic_load_explicit(&slice->self->lost, memory_order_acquire))
 			lost_ns = now_ns;
 		if ((lost_ns && now_ns - lost_ns > LOSS_GRACE_NS) ||
-		    __atomic_load_n(&slice->s->end, __ATOMIC_ACQUIRE))
+		    atomic_load_explicit(&slice->s->end, memory_order_acquire))
 			return;
 		cut_if_wanted(slice);
 		figures_take(slice);
@@ -214,13 +216,13 @@ static int players_end(struct slice *slice)
 	uint64_t deadline_ns = clock_now_ns() + QUIT_NS;
 
 	for (unsigned i = 0; i < slice->started; i++)
-		__atomic_store_n(&slice->players[i].quit, 1, __ATOMIC_RELEASE);
+		atomic_store_explicit(&slice->players[i].quit, 1, memory_order_release);
 	while (!players_out(slice)) {
 		if (clock_now_ns() > deadline_ns)
 			return -ETIMEDOUT;
 		usleep(10000);
 		for (unsigned i = 0; i < slice->started; i++)
-			if (!__atomic_load_n(&slice->players[i].out, __ATOMIC_ACQUIRE))
+			if (!atomic_load_explicit(&slice->players[i].out, memory_order_acquire))
 				pthread_kill(slice->threads[i], PLAYER_SIGNAL);
 	}
 	for (unsigned i = 0; i < slice->started; i++) {
@@ -271,6 +273,6 @@ int slice_run(const struct tso_options *o, struct shared *s, unsigned self)
 	}
 	figures_take(&slice);
 	engine_destroy(slice.engine);
-	__atomic_store_n(&slice.self->state, SLICE_OVER, __ATOMIC_RELEASE);
+	atomic_store_explicit(&slice.self->state, SLICE_OVER, memory_order_release);
 	return 0;
 }

@@ -60,10 +60,10 @@ enum command {
 };
 
 struct shared_slice {
-	uint32_t state; /* enum slice_state */
-	int32_t err;	/* of the engine's making */
+	_Atomic uint32_t state; /* enum slice_state */
+	int32_t err;		/* of the engine's making */
 	uint32_t port;
-	uint64_t lost; /* peers, as bits */
+	_Atomic uint64_t lost; /* peers, as bits */
 	uint64_t lost_ns;
 	uint32_t stuck; /* threads that waited for a page that will not come */
 	uint64_t faults, faults_remote, msgs;
@@ -78,17 +78,19 @@ enum slice_state {
 };
 
 struct shared_thread {
-	uint32_t begun, done, epilogue;
-	uint32_t finished; /* the last command's number */
+	_Atomic uint32_t begun, done;
+	uint32_t epilogue;
+	_Atomic uint32_t finished; /* the last command's number */
 };
 
 struct shared {
 	/* The parent's. */
-	uint32_t connect;	 /* the ports are there */
-	uint32_t command_number; /* a futex; raised with each command */
+	_Atomic uint32_t connect;	 /* the ports are there */
+	_Atomic uint32_t command_number; /* a futex; raised with each command */
 	uint32_t command, round;
-	uint32_t end; /* wait no longer: whatever is not there will not come */
-	uint32_t cut_wanted, cut_a, cut_b;
+	_Atomic uint32_t end; /* wait no longer: whatever is not there will not come */
+	_Atomic uint32_t cut_wanted;
+	uint32_t cut_a, cut_b;
 	uint64_t start_ns, hold_ns;
 	uint64_t initial[TSO_WORDS_MAX];
 	/* The slices'. */
@@ -153,8 +155,8 @@ struct player {
 	struct shared *s;
 	uint8_t *ram;
 	unsigned slice, number;	      /* number: among all threads */
-	uint32_t quit;		      /* set by the slice */
-	uint32_t out;		      /* the thread has ended */
+	_Atomic uint32_t quit;	      /* set by the slice */
+	_Atomic uint32_t out;	      /* the thread has ended */
 	bool stuck;		      /* it was torn out of a wait for memory */
 	uint64_t last[TSO_WORDS_MAX]; /* what it saw last in each word */
 	uint8_t *private_page;	      /* FAULT_PRIVATE_PAGE */

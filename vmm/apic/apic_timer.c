@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The local APIC's timer: one-shot and periodic, counting crystal ticks divided (SDM 3A 11.5.4). */
+#include <assert.h>
+
 #include "vmm/apic/apic_parts.h"
 
 #include "base/clock.h"
 #include "vmm/boot/layout.h"
 
 #define CRYSTAL_TICK_NS (NS_PER_S / LAYOUT_CRYSTAL_HZ)
-_Static_assert(NS_PER_S % LAYOUT_CRYSTAL_HZ == 0, "a tick is a whole number of nanoseconds");
+static_assert(NS_PER_S % LAYOUT_CRYSTAL_HZ == 0, "a tick is a whole number of nanoseconds");
 
 /* A guest may not keep the host's timer thread busy with a period shorter than this. */
 #define PERIOD_MIN_NS 100000u

@@ -3,6 +3,7 @@
 #ifndef VMM_LAYOUT_H
 #define VMM_LAYOUT_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #include "base/limits.h"
@@ -69,7 +70,7 @@
 #define LAYOUT_PHYS_BITS   46u
 #define LAYOUT_LINEAR_BITS 48u
 
-_Static_assert(LAYOUT_IOAPIC_BASE >= GPA_HOLE_START && LAYOUT_LAPIC_BASE < GPA_HOLE_END,
-	       "the APICs lie in the hole");
+static_assert(LAYOUT_IOAPIC_BASE >= GPA_HOLE_START && LAYOUT_LAPIC_BASE < GPA_HOLE_END,
+	      "the APICs lie in the hole");
 
 #endif

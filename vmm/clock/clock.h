@@ -3,6 +3,7 @@
 #ifndef VMM_CLOCK_H
 #define VMM_CLOCK_H
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,10 +54,10 @@ struct guest_clock {
 	_Alignas(64) _Atomic uint32_t seq;
 	struct guest_clock_piece prev, next;
 };
-_Static_assert(offsetof(struct guest_clock, next) + sizeof(struct guest_clock_piece) -
-			       offsetof(struct guest_clock, seq) <=
-		       64,
-	       "what readers touch is one cache line");
+static_assert(offsetof(struct guest_clock, next) + sizeof(struct guest_clock_piece) -
+			      offsetof(struct guest_clock, seq) <=
+		      64,
+	      "what readers touch is one cache line");
 
 /* A new piece begins this long after it was made. */
 #define GUEST_CLOCK_LEAD_NS 100000u

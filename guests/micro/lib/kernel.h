@@ -3,6 +3,8 @@
 #ifndef GUESTS_MICRO_LIB_KERNEL_H
 #define GUESTS_MICRO_LIB_KERNEL_H
 
+#include <assert.h>
+
 #include "guests/micro/lib/guest.h"
 
 /* SDM 3A, figure 8-11. */
@@ -25,7 +27,7 @@ struct cpu {
 	uint64_t gdt[7];
 	struct tss tss;
 };
-_Static_assert(sizeof(struct cpu) <= CPU_DATA_SIZE, "the CPU's own data leaves room for stacks");
+static_assert(sizeof(struct cpu) <= CPU_DATA_SIZE, "the CPU's own data leaves room for stacks");
 
 extern struct cpu *cpus[CPUS_MAX];
 

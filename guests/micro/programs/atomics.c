@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* atomics: all CPUs count at once by every kind of LOCKed instruction; the sums must be right.
  * Arguments: count= of each CPU, kind and node (300). */
+#include <assert.h>
+
 #include "guests/micro/lib/guest.h"
 
 const char guest_name[] = "atomics";
@@ -18,7 +20,7 @@ struct counters {
 	volatile uint64_t cmpxchg8b;
 	volatile uint64_t cmpxchg16b[2] __attribute__((aligned(16)));
 };
-_Static_assert(sizeof(struct counters) <= PAGE, "one page");
+static_assert(sizeof(struct counters) <= PAGE, "one page");
 
 struct state {
 	uint64_t count;

@@ -3,6 +3,8 @@
  * Arguments: seconds= of each mode (1), or ms=; mode= words, xadd, mix or all (all); home= node of
  * the page (0). Shares are printed and not judged: hosts with more threads than cores are unfair.
  */
+#include <assert.h>
+
 #include "guests/micro/lib/guest.h"
 
 const char guest_name[] = "share";
@@ -25,8 +27,8 @@ const char guest_name[] = "share";
 #define WORD_OWN    16u /* each CPU's, two to a cache line */
 #define OWN_STEP    4u
 #define TAG_NODES   64u
-_Static_assert(NODES_MAX <= TAG_NODES, "a node fits a tag");
-_Static_assert((WORD_OWN + CPUS_MAX * OWN_STEP) * 8 <= PAGE, "all words are on one page");
+static_assert(NODES_MAX <= TAG_NODES, "a node fits a tag");
+static_assert((WORD_OWN + CPUS_MAX * OWN_STEP) * 8 <= PAGE, "all words are on one page");
 
 /* What a CPU knows; on its own node. */
 struct player {

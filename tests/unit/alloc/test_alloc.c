@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,8 +40,7 @@ static void needs_userfaultfd(void)
 
 static bool heard(unsigned i)
 {
-	return __atomic_load_n(&rig.slice[i].received, __ATOMIC_ACQUIRE) ||
-	       __atomic_load_n(&rig.slice[i].lost, __ATOMIC_ACQUIRE);
+	return atomic_load(&rig.slice[i].received) || atomic_load(&rig.slice[i].lost);
 }
 
 /* A message with a payload each way: it was refused, or it comes, or the peer is lost. */
@@ -93,8 +93,7 @@ static int two_up(void)
 
 static bool settled(unsigned i)
 {
-	return __atomic_load_n(&rig.slice[i].ready, __ATOMIC_ACQUIRE) ||
-	       __atomic_load_n(&rig.slice[i].lost, __ATOMIC_ACQUIRE);
+	return atomic_load(&rig.slice[i].ready) || atomic_load(&rig.slice[i].lost);
 }
 
 /* Each engine is ready or was told of a loss, within the rig's own deadline. */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -13,7 +14,7 @@
 #include "base/lock.h"
 
 static pthread_mutex_t lock;
-static unsigned waiter_ready, waiter_refused;
+static _Atomic bool waiter_ready, waiter_refused;
 
 /* The kernel's priority of a thread: 0 and above ordinary, below -1 real-time (proc(5), stat). */
 static int priority_of(pid_t tid)
@@ -40,8 +41,8 @@ static void *waiter_main(void *arg)
 
 	(void)arg;
 	if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &param))
-		__atomic_store_n(&waiter_refused, 1, __ATOMIC_RELEASE);
-	__atomic_store_n(&waiter_ready, 1, __ATOMIC_RELEASE);
+		atomic_store(&waiter_refused, true);
+	atomic_store(&waiter_ready, true);
 	pthread_mutex_lock(&lock);
 	pthread_mutex_unlock(&lock);
 	return NULL;
@@ -58,7 +59,7 @@ Test(lock, who_holds_one_gets_the_priority_of_who_waits)
 	pthread_mutex_lock(&lock);
 	cr_assert_geq(priority_of(self), 0);
 	cr_assert_eq(pthread_create(&waiter, NULL, waiter_main, NULL), 0);
-	while (!__atomic_load_n(&waiter_ready, __ATOMIC_ACQUIRE))
+	while (!atomic_load(&waiter_ready))
 		usleep(1000);
 	while (!waiter_refused && !lifted && clock_now_ns() < deadline_ns) {
 		lifted = priority_of(self) < -1;

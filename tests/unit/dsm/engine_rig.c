@@ -4,6 +4,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@ static void on_ready(void *ctx)
 {
 	struct rig_slice *slice = ctx;
 
-	__atomic_add_fetch(&slice->ready, 1, __ATOMIC_RELEASE);
+	atomic_fetch_add(&slice->ready, 1);
 }
 
 static int on_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg, const void *payload)
@@ -27,7 +28,7 @@ static int on_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg, 
 		slice->from[n] = from;
 		slice->first_byte[n] = payload ? *(const uint8_t *)payload : 0;
 	}
-	__atomic_store_n(&slice->received, n + 1, __ATOMIC_RELEASE);
+	atomic_store(&slice->received, n + 1);
 	return 0;
 }
 
@@ -38,7 +39,7 @@ static void on_peer_lost(void *ctx, unsigned peer, int err, const char *why)
 	slice->lost_peer = peer;
 	slice->lost_err = err;
 	snprintf(slice->lost_why, sizeof(slice->lost_why), "%s", why);
-	__atomic_add_fetch(&slice->lost, 1, __ATOMIC_RELEASE);
+	atomic_fetch_add(&slice->lost, 1);
 }
 
 void rig_init(struct rig *rig, unsigned slices)
@@ -112,11 +113,11 @@ void rig_down(struct rig *rig)
 			engine_destroy(rig->slice[i].engine);
 }
 
-bool rig_until(const unsigned *counter, unsigned value)
+bool rig_until(const _Atomic unsigned *counter, unsigned value)
 {
 	uint64_t deadline_ns = clock_now_ns() + 20 * NS_PER_S;
 
-	while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value) {
+	while (atomic_load(counter) < value) {
 		if (clock_now_ns() > deadline_ns)
 			return false;
 		usleep(500);

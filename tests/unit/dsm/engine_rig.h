@@ -20,7 +20,8 @@ struct rig_slice {
 	struct engine *engine;
 	unsigned port;
 	/* Written by the engine thread: atomics. */
-	unsigned ready, lost, lost_peer, received;
+	_Atomic unsigned ready, lost, received;
+	unsigned lost_peer;
 	int lost_err;
 	char lost_why[256];
 	struct wire_msg msgs[RIG_POSTS];
@@ -44,8 +45,8 @@ void rig_connect(struct rig *rig, unsigned i);
 /* Everything: init with faulters for the tests' threads, create, connect, wait until ready. */
 void rig_up(struct rig *rig, unsigned slices);
 void rig_down(struct rig *rig);
-/* Waits at most 20 s until *counter >= value (an atomic that an engine thread raises). */
-bool rig_until(const unsigned *counter, unsigned value);
+/* Waits at most 20 s until *counter >= value (an engine thread raises it). */
+bool rig_until(const _Atomic unsigned *counter, unsigned value);
 
 /* The word at a guest physical address as slice i sees it. The test's own thread may touch it,
  * since the engines run in theirs. */

@@ -2,6 +2,7 @@
 /* The limit on remote pages: it holds, nothing is lost to evictions, and what is used stays. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -71,12 +72,13 @@ static unsigned limit_broken(unsigned slice)
 }
 
 /* Looks at the limit of every slice all the time. */
-static unsigned watch_stop, watch_broken;
+static _Atomic bool watch_stop;
+static unsigned watch_broken;
 
 static void *watch_main(void *arg)
 {
 	(void)arg;
-	while (!__atomic_load_n(&watch_stop, __ATOMIC_ACQUIRE)) {
+	while (!atomic_load(&watch_stop)) {
 		for (unsigned i = 0; i < rig.slices; i++)
 			watch_broken += limit_broken(i);
 		usleep(200);
@@ -105,7 +107,7 @@ static void workers_run(unsigned count, unsigned rounds, void *(*body)(void *))
 		cr_expect_eq(workers[i].bad, 0, "seed %lu: thread %u saw %u wrong values",
 			     (unsigned long)SEED, i, workers[i].bad);
 	}
-	__atomic_store_n(&watch_stop, 1, __ATOMIC_RELEASE);
+	atomic_store(&watch_stop, true);
 	pthread_join(watch, NULL);
 	cr_expect_eq(watch_broken, 0, "the limit was broken");
 	for (unsigned i = 0; i < rig.slices; i++)

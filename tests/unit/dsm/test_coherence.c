@@ -2,6 +2,7 @@
 /* Coherence under load: threads of several slices hammer the same pages, and nothing is lost. */
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -317,7 +318,7 @@ Test(coherence, random_writes_are_all_kept)
 }
 
 /* Store buffering: with two pages and a full barrier in each thread, both may not read 0. */
-static unsigned arrived;
+static _Atomic unsigned arrived;
 
 static void *store_buffer_main(void *arg)
 {
@@ -327,8 +328,8 @@ static void *store_buffer_main(void *arg)
 		uint64_t mine = rig_page(w->id, 20) + 8 * (i % WORDS);
 		uint64_t other = rig_page(1 - w->id, 20) + 8 * (i % WORDS);
 
-		__atomic_add_fetch(&arrived, 1, __ATOMIC_SEQ_CST);
-		while (__atomic_load_n(&arrived, __ATOMIC_SEQ_CST) < 2 * (i + 1))
+		atomic_fetch_add(&arrived, 1);
+		while (atomic_load(&arrived) < 2 * (i + 1))
 			sched_yield();
 		rig_write(&rig, w->slice, mine, i + 1);
 		w->shadow[i] = rig_read(&rig, w->slice, other);

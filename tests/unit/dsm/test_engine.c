@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -337,14 +338,14 @@ static void child_main(int port_in, int port_out)
 	pause();
 }
 
-static unsigned frozen_ended, frozen_tid;
+static _Atomic unsigned frozen_ended, frozen_tid;
 
 static void *frozen_main(void *arg)
 {
 	(void)arg;
-	__atomic_store_n(&frozen_tid, (unsigned)syscall(SYS_gettid), __ATOMIC_RELEASE);
+	atomic_store(&frozen_tid, (unsigned)syscall(SYS_gettid));
 	rig_write(&rig, 0, rig_page(0, 20), 20);
-	__atomic_store_n(&frozen_ended, 1, __ATOMIC_RELEASE);
+	atomic_store(&frozen_ended, 1);
 	return NULL;
 }
 
@@ -365,11 +366,11 @@ static char thread_state(unsigned tid)
 }
 
 /* Waits until the thread of this number sleeps: all it ever waits for is its fault. */
-static void fault_await(const unsigned *tid)
+static void fault_await(const _Atomic unsigned *tid)
 {
 	cr_assert(rig_until(tid, 1), "the thread never ran");
 	for (unsigned i = 0; i < 20000; i++) {
-		char state = thread_state(__atomic_load_n(tid, __ATOMIC_ACQUIRE));
+		char state = thread_state(atomic_load(tid));
 
 		if (state == 'S' || state == 'D')
 			return;
@@ -388,7 +389,7 @@ static void expect_frozen(void)
 	pthread_detach(thread);
 	fault_await(&frozen_tid);
 	rig_stats(&rig, 0);
-	cr_assert_not(__atomic_load_n(&frozen_ended, __ATOMIC_ACQUIRE));
+	cr_assert_not(atomic_load(&frozen_ended));
 	cr_assert_eq(rig_stats(&rig, 0).faults_write, before, "nothing begins");
 }
 
@@ -530,14 +531,15 @@ Test(engine, unbidden_data_with_an_old_epoch_is_dropped)
 
 static struct reader {
 	pthread_t thread;
-	unsigned page, tid, ended;
+	unsigned page, ended;
+	_Atomic unsigned tid;
 } readers[READERS];
 
 static void *reader_main(void *arg)
 {
 	struct reader *r = arg;
 
-	__atomic_store_n(&r->tid, (unsigned)syscall(SYS_gettid), __ATOMIC_RELEASE);
+	atomic_store(&r->tid, (unsigned)syscall(SYS_gettid));
 	rig_read(&rig, 0, rig_page(1, r->page));
 	r->ended = 1;
 	return NULL;

@@ -2,6 +2,7 @@
 /* One engine among peers that are bare sockets, which say what no engine would, or nothing. */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -128,18 +129,18 @@ Test(engine_raw, a_wrong_request_that_waited_costs_its_sender_the_connection)
 /* ---- what waits for the bell ---- */
 
 /* So many messages for each slice wait to be taken; the engine thread's, but for the first. */
-static unsigned bell_left[RIG_SLICES_MAX], bell_taken[RIG_SLICES_MAX];
+static _Atomic unsigned bell_left[RIG_SLICES_MAX], bell_taken[RIG_SLICES_MAX];
 
 static bool bell_next(void *ctx, uint64_t slices, unsigned *to, struct wire_msg *msg)
 {
 	(void)ctx;
 	for (unsigned i = 1; i < rig.slices; i++) {
-		if (!(slices >> i & 1) || !__atomic_load_n(&bell_left[i], __ATOMIC_ACQUIRE))
+		if (!(slices >> i & 1) || !atomic_load(&bell_left[i]))
 			continue;
-		__atomic_sub_fetch(&bell_left[i], 1, __ATOMIC_ACQ_REL);
+		atomic_fetch_sub(&bell_left[i], 1);
 		*to = i;
 		*msg = (struct wire_msg){.type = MSG_MACHINE_FIRST, .arg = bell_taken[i]};
-		__atomic_add_fetch(&bell_taken[i], 1, __ATOMIC_RELEASE);
+		atomic_fetch_add(&bell_taken[i], 1);
 		return true;
 	}
 	return false;
@@ -147,7 +148,7 @@ static bool bell_next(void *ctx, uint64_t slices, unsigned *to, struct wire_msg 
 
 static void bell_ring(unsigned slice, unsigned messages)
 {
-	__atomic_add_fetch(&bell_left[slice], messages, __ATOMIC_ACQ_REL);
+	atomic_fetch_add(&bell_left[slice], messages);
 	engine_ring(rig.slice[0].engine);
 }
 
@@ -156,12 +157,12 @@ static void bell_ring(unsigned slice, unsigned messages)
 
 static unsigned taken_at_rest(unsigned slice)
 {
-	unsigned last, now = __atomic_load_n(&bell_taken[slice], __ATOMIC_ACQUIRE);
+	unsigned last, now = atomic_load(&bell_taken[slice]);
 
 	do {
 		last = now;
 		usleep(300000);
-		now = __atomic_load_n(&bell_taken[slice], __ATOMIC_ACQUIRE);
+		now = atomic_load(&bell_taken[slice]);
 	} while (now != last);
 	return now;
 }
@@ -236,7 +237,7 @@ Test(engine_raw, a_bell_without_end_starves_nobody)
 		posts += bytes[0] == MSG_MACHINE_FIRST + 1;
 	}
 	pthread_join(thread, NULL);
-	cr_assert_gt(__atomic_load_n(&bell_left[1], __ATOMIC_ACQUIRE), 0,
+	cr_assert_gt(atomic_load(&bell_left[1]), 0,
 		     "all rings were heard before the pages were served");
 	rig_down(&rig);
 	close(one);

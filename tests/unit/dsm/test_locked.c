@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,13 +19,13 @@ struct worker {
 	pthread_t thread;
 	unsigned id, slice;
 	uint64_t did, sum;
-	unsigned went;
+	_Atomic unsigned went;
 	int err;
 };
 
 static struct worker workers[THREADS_MAX];
 static unsigned rounds;
-static bool stop;
+static _Atomic bool stop;
 
 static void worker_start(unsigned i, void *(*body)(void *))
 {
@@ -91,7 +92,7 @@ static void bytes_set(unsigned slice, uint64_t gpa, uint64_t value)
 
 /* ---- Nobody else has the page ---------------------------------------------------------------- */
 
-static unsigned performed, mapped_meanwhile;
+static _Atomic unsigned performed, mapped_meanwhile;
 static int pagemap_fd;
 
 /* Is the page mapped for the threads of this slice? (proc_pid_pagemap(5), bit 63) */
@@ -114,9 +115,9 @@ void __wrap_locked_perform(struct locked_access *access, uint8_t *const place[2]
 	for (unsigned i = 0; i < rig.slices; i++)
 		for (unsigned k = 0; k < 2; k++)
 			if (access->part[k].bytes && page_mapped(i, access->part[k].gpa))
-				__atomic_add_fetch(&mapped_meanwhile, 1, __ATOMIC_RELAXED);
+				atomic_fetch_add(&mapped_meanwhile, 1);
 	__real_locked_perform(access, place);
-	__atomic_add_fetch(&performed, 1, __ATOMIC_RELAXED);
+	atomic_fetch_add(&performed, 1);
 }
 
 /* ---- The operations -------------------------------------------------------------------------- */
@@ -203,7 +204,7 @@ static void *count_plain_main(void *arg)
 {
 	struct worker *w = arg;
 
-	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+	while (!atomic_load(&stop)) {
 		__atomic_fetch_add(rig_word(&rig, w->slice, boundary - 8), 1, __ATOMIC_SEQ_CST);
 		__atomic_fetch_add(rig_word(&rig, w->slice, boundary), UINT64_C(1) << 56,
 				   __ATOMIC_SEQ_CST);
@@ -244,7 +245,7 @@ static void counters_check(uint64_t at, unsigned before, unsigned threads)
 		split += rounds;
 		sum += workers[i].sum;
 	}
-	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	atomic_store(&stop, true);
 	for (unsigned i = 2; i < threads; i += 3) {
 		worker_join(i);
 		plain += workers[i].did;
@@ -423,13 +424,13 @@ static void *hammer_main(void *arg)
 {
 	struct worker *w = arg;
 
-	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED) && !w->err) {
+	while (!atomic_load(&stop) && !w->err) {
 		if (w->id < 2)
 			locked(w, count_gpa, LOCKED_ADD, 1, 0);
 		else
 			__atomic_fetch_add(rig_word(&rig, w->slice, count_gpa + 4), 1,
 					   __ATOMIC_SEQ_CST);
-		__atomic_add_fetch(&w->went, 1, __ATOMIC_RELEASE);
+		atomic_fetch_add(&w->went, 1);
 	}
 	return NULL;
 }
@@ -442,7 +443,7 @@ Test(locked, nobody_starves)
 	workers_start(4, hammer_main);
 	for (unsigned i = 0; i < 4; i++)
 		cr_assert(rig_until(&workers[i].went, 100), "thread %u did %u", i, workers[i].went);
-	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	atomic_store(&stop, true);
 	workers_join(4);
 	rig_down(&rig);
 }

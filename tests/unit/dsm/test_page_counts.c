@@ -69,7 +69,7 @@ Test(counts, reads_moves_and_upgrades_are_told_apart)
 	page_counts_write(counts, 8, 5, false, START + 5);
 	page_is(8, 0, 1, 0, 0, 5);
 	page_is(7, 3, 2, 0, 2, 0);
-	page_counts_totals(counts, &totals);
+	totals = page_counts_totals(counts);
 	cr_assert_eq(totals.faults, 7);
 	cr_assert_eq(totals.reads, 3);
 	cr_assert_eq(totals.moves, 3);
@@ -108,7 +108,7 @@ Test(counts, a_write_alone_takes_the_page_home_and_is_no_fault)
 	page_is(3, 0, 1, 0, 0, SELF);
 	page_counts_write(counts, 3, 9, false, START);
 	page_is(3, 0, 2, 1, 0, 9);
-	page_counts_totals(counts, &totals);
+	totals = page_counts_totals(counts);
 	cr_assert_eq(totals.faults, 2);
 }
 
@@ -126,7 +126,7 @@ Test(counts, counters_stop_at_their_limits_and_spare_their_neighbours)
 		rounds % 2 ? SELF : 1);
 	page_is(10, 0, 0, 0, 0, SELF);
 	page_is(12, 0, 0, 0, 0, SELF);
-	page_counts_totals(counts, &totals);
+	totals = page_counts_totals(counts);
 	cr_assert_eq(totals.ping_pongs, rounds);
 	cr_assert_eq(totals.upgrades, rounds);
 }
@@ -162,7 +162,7 @@ Test(counts, a_hot_page_among_ten_thousand_cold_ones_is_found)
 	srand(1);
 	cold_faults(10000, 100000, 77, 50); /* one fault in 51 */
 	page_counts_hottest(counts, START, &list);
-	page_counts_totals(counts, &totals);
+	totals = page_counts_totals(counts);
 	cr_assert_eq(totals.faults, 102000);
 	cr_assert_eq(list.recent, 102000);
 	cr_assert_eq(list.hot_count, 1);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,7 +21,7 @@ struct toucher {
 	uint8_t *at;
 	bool write;
 	uint8_t value;
-	int done; /* atomic */
+	_Atomic int done;
 };
 
 static void *touch_main(void *arg)
@@ -31,7 +32,7 @@ static void *touch_main(void *arg)
 		__atomic_store_n(t->at, t->value, __ATOMIC_SEQ_CST);
 	else
 		t->value = __atomic_load_n(t->at, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&t->done, 1, __ATOMIC_RELEASE);
+	atomic_store(&t->done, 1);
 	return NULL;
 }
 
@@ -96,7 +97,7 @@ Test(pages, a_read_of_a_hole_waits_and_gets_zeroes)
 	fault = fault_next(pages);
 	cr_assert_eq(fault.gfn, 5);
 	cr_assert(!fault.write);
-	cr_assert_eq(__atomic_load_n(&t.done, __ATOMIC_ACQUIRE), 0);
+	cr_assert_eq(atomic_load(&t.done), 0);
 	cr_assert_eq(pages_map_shared(pages, 5), 0);
 	cr_assert_eq(touch_end(&t), 0);
 	pages_destroy(pages);
@@ -194,7 +195,7 @@ Test(pages, a_fault_on_a_mapped_page_is_ended_by_mapping_again)
 	cr_assert_eq(faults[0].gfn, 1);
 	cr_assert_eq(pages_map_shared(pages, 1), 0);
 	touch_end(&a);
-	while (!__atomic_load_n(&b.done, __ATOMIC_ACQUIRE))
+	while (!atomic_load(&b.done))
 		if (fault_waits(pages, 1)) {
 			cr_assert_geq(pages_read_faults(pages, faults), 0);
 			cr_assert_eq(pages_map_shared(pages, 1), 0);
@@ -344,14 +345,14 @@ Test(pages, sizes_out_of_limits_are_refused)
 /* No write is seen after unmap has returned: what an invalidation's acknowledgement rests on. */
 struct incrementer {
 	uint64_t *word;
-	int stop;
+	_Atomic bool stop;
 };
 
 static void *increment_main(void *arg)
 {
 	struct incrementer *inc = arg;
 
-	while (!__atomic_load_n(&inc->stop, __ATOMIC_RELAXED))
+	while (!atomic_load(&inc->stop))
 		__atomic_fetch_add(inc->word, 1, __ATOMIC_SEQ_CST);
 	return NULL;
 }
@@ -377,7 +378,7 @@ Test(pages, nothing_is_written_after_unmap_or_protect)
 			;
 		cr_assert_eq(__atomic_load_n(frame, __ATOMIC_SEQ_CST), seen, "a late write");
 	}
-	__atomic_store_n(&inc.stop, 1, __ATOMIC_RELAXED);
+	atomic_store(&inc.stop, true);
 	cr_assert_eq(pages_map_exclusive(pages, 1), 0);
 	pthread_join(thread, NULL);
 	cr_assert_gt(*frame, 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the CPU model has of all that Zydis knows, and where processors differ from Zydis. */
+#include <assert.h>
 #include <string.h>
 
 #include "tests/unit/softdecode/compare.h"
@@ -194,7 +195,7 @@ static const struct explanation {
 };
 
 #define EXPLANATIONS (sizeof(explanations) / sizeof(explanations[0]))
-_Static_assert(EXPLANATIONS <= MODEL_EXPLANATIONS_MAX, "the counts' room");
+static_assert(EXPLANATIONS <= MODEL_EXPLANATIONS_MAX, "the counts' room");
 
 int model_explains(const ZydisDecodedInstruction *z, unsigned mode, const char *handler)
 {

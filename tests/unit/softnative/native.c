@@ -3,6 +3,7 @@
 #include "tests/unit/softnative/softnative.h"
 
 #include <asm/prctl.h>
+#include <assert.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
@@ -59,9 +60,9 @@ __asm__(".text\n"
 	"native_far:\n"
 	"	ljmpl *664+native_frame(%rip)\n"
 	".size native_enter, . - native_enter\n");
-_Static_assert(offsetof(struct native_frame, fx) == 144, "the offsets in native_enter");
-_Static_assert(offsetof(struct native_frame, data) == 656, "the same");
-_Static_assert(offsetof(struct native_frame, far_offset) == 664, "the same");
+static_assert(offsetof(struct native_frame, fx) == 144, "the offsets in native_enter");
+static_assert(offsetof(struct native_frame, data) == 656, "the same");
+static_assert(offsetof(struct native_frame, far_offset) == 664, "the same");
 extern const char native_far[];
 
 static void native_signal(int sig, siginfo_t *info, void *context)

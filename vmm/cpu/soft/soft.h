@@ -3,6 +3,7 @@
 #ifndef VMM_SOFT_SOFT_H
 #define VMM_SOFT_SOFT_H
 
+#include <assert.h>
 #include <setjmp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -61,7 +62,7 @@ struct insn {
 	uint8_t flags;	/* INSN_... */
 	uint8_t opcode; /* last opcode byte, for generic handlers (condition codes, x87) */
 };
-_Static_assert(sizeof(struct insn) == 32, "two instructions a cache line");
+static_assert(sizeof(struct insn) == 32, "two instructions a cache line");
 
 #define BLOCK_INSNS_MAX 32
 

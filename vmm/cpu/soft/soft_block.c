@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The block cache: look-up, building, comparing and linking of blocks. */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,7 +19,7 @@
 #define BLOCK_OFF_MAX 240
 #define INSN_BYTES    15
 
-_Static_assert(sizeof(struct soft_block) == 64, "header is one cache line");
+static_assert(sizeof(struct soft_block) == 64, "header is one cache line");
 
 /* ---- Life of the cache
  * --------------------------------------------------------------------------- */

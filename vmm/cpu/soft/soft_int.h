@@ -3,6 +3,8 @@
 #ifndef VMM_SOFT_SOFT_INT_H
 #define VMM_SOFT_SOFT_INT_H
 
+#include <assert.h>
+
 #include "vmm/cpu/soft/soft.h"
 #include "vmm/cpu/soft/soft_flags.h"
 #include "vmm/cpu/soft/soft_mem.h"
@@ -122,7 +124,7 @@ static inline bool int_is_mem(const struct soft_decode *d)
  * Byte registers are encoded as the offset of their byte in the register file (AH is 1, CL 8):
  * little-endian hosts only, as all of the CPU.
  */
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "byte registers, guest memory");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "byte registers, guest memory");
 
 static inline uint8_t reg_get8(const struct soft_cpu *c, unsigned r)
 {

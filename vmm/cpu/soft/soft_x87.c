@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* x87 computing instructions: the host executes the very instruction on the guest's registers. */
+#include <assert.h>
+
 #include "vmm/cpu/soft/soft_fp.h"
 
 /*
@@ -13,7 +15,7 @@ struct x87_image { /* FSAVE, 32-bit protected mode (SDM 1, figure 8-9) */
 	uint32_t cw, sw, tag, fip, fcs, fdp, fds;
 	uint8_t st[8][10]; /* relative to TOP */
 } __attribute__((packed));
-_Static_assert(sizeof(struct x87_image) == 108, "the layout of FSAVE");
+static_assert(sizeof(struct x87_image) == 108, "the layout of FSAVE");
 
 uint64_t soft_x87_native_run(struct x87_image *image, const uint8_t *stub, void *operand,
 			     uint64_t rflags);
