@@ -26,6 +26,9 @@
  * second.
  */
 #define HOT_PAGES_MAX 16u
+/* ACPI's distance from a NUMA node to another one: 10 is to itself, 255 no way at all. */
+#define NUMA_DISTANCE_MIN 11
+#define NUMA_DISTANCE_MAX 254
 /* Names of nodes, VMs: they appear in file names and tables. */
 #define NAME_MAX_LEN 63
 

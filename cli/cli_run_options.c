@@ -31,6 +31,7 @@ static const char usage[] =
 	"                           size, a part of its own memory (5%), or no limit; else an "
 	"eighth\n"
 	"                           of its own memory, and as much again where the node has room\n"
+	"  --distance D             the distance of any two NUMA nodes, 11 to 254 (as measured)\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
 	"  --console-log FILE       all console output into a file, also what a slow reader of "
@@ -60,6 +61,7 @@ enum {
 	OPT_MEM,
 	OPT_SLICE,
 	OPT_CACHE,
+	OPT_DISTANCE,
 	OPT_NAME,
 	OPT_NODES,
 	OPT_NO_CONSOLE,
@@ -82,6 +84,7 @@ static const struct option longs[] = {
 	{"mem", required_argument, NULL, OPT_MEM},
 	{"slice", required_argument, NULL, OPT_SLICE},
 	{"cache", required_argument, NULL, OPT_CACHE},
+	{"distance", required_argument, NULL, OPT_DISTANCE},
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
 	{"no-console", no_argument, NULL, OPT_NO_CONSOLE},
@@ -195,6 +198,12 @@ static int number_option(struct run_options *opts, int opt, const char *command)
 		if (control_uint_parse(optarg, 1, SLICES_MAX, &opts->nodes) < 0)
 			return cli_usage(command, "--nodes is a number from 1 to %d", SLICES_MAX);
 		return -1;
+	case OPT_DISTANCE:
+		if (control_uint_parse(optarg, NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX,
+				       &opts->distance) < 0)
+			return cli_usage(command, "--distance is a number from %d to %d",
+					 NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX);
+		return -1;
 	case OPT_CACHE:
 		if (cache_parse(opts, optarg) < 0)
 			return cli_usage(command,
@@ -305,6 +314,7 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	case OPT_NODES:
 	case OPT_SLICE:
 	case OPT_CACHE:
+	case OPT_DISTANCE:
 		return number_option(opts, opt, command);
 	default:
 		return cli_common_option(target, opt, command, usage);

@@ -25,7 +25,8 @@ struct run_options {
 	uint64_t cache_bytes;
 	bool cache_none;
 	unsigned cache_percent;
-	json_t *slices; /* array of {node, cpus, mem_bytes} */
+	unsigned distance; /* between any two NUMA nodes; 0: as measured */
+	json_t *slices;	   /* array of {node, cpus, mem_bytes} */
 	bool no_console, stats, force;
 	const char *stats_json;	 /* a file for the statistics; null: none */
 	const char *console_log; /* a file for all console output; null: none */

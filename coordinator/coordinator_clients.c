@@ -116,6 +116,7 @@ struct request {
 	const char *vendor; /* static; null: we choose */
 	bool force, micro;
 	struct cache_wish cache;
+	unsigned distance; /* 0: as measured */
 };
 
 static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
@@ -190,6 +191,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	int err;
 
 	request->name = NULL;
+	request->distance = 0;
 	if (json_object_get(msg, "name") &&
 	    (err = control_get_name(msg, "name", &request->name, why)))
 		return err;
@@ -200,7 +202,10 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 				   why)) ||
 	    (err = control_get_bool(msg, "console", &request->console, why)) ||
 	    (err = engine_parse(msg, request, why)) || (err = vendor_parse(msg, request, why)) ||
-	    (err = cache_parse(msg, &request->cache, why)))
+	    (err = cache_parse(msg, &request->cache, why)) ||
+	    (json_object_get(msg, "distance") &&
+	     (err = control_get_uint(msg, "distance", NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX,
+				     &request->distance, why))))
 		return err;
 	if (strlen(request->append) >= CMDLINE_MAX) {
 		snprintf(why, CONTROL_WHY_MAX, "the kernel command line is longer than %d bytes",
@@ -244,6 +249,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->vendor = request->vendor;
 	vm->force = request->force;
 	vm->micro = request->micro;
+	vm->distance = request->distance;
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:o, s:o, s:o, s:I}", "type", "run-placed", "vm",
 				 vm->name, "slices", vm_slices_json(vm, false), "incarnation",

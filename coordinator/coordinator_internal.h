@@ -128,6 +128,7 @@ struct vm {
 	bool micro;		/* the kernel is a micro-guest */
 	uint64_t tsc_hz;	/* the guest's; 0: the slices' own choice */
 	const char *vendor;	/* of the CPU model, static: "intel" or "amd"; null: to be chosen */
+	unsigned distance;	/* between any two slices, as its owner says; 0: as measured */
 	uint64_t file_bytes[2]; /* kernel, initrd */
 	unsigned slices;
 	struct slice slice[SLICES_MAX];
@@ -337,7 +338,8 @@ void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *m
 		const void *blob, size_t len);
 
 /* ---- coordinator_distance.c ---- */
-/* The distances between slices from their measured round trips, as rows of a JSON array. */
+/* The distances between slices, from their measured round trips or as the owner says, as rows of a
+ * JSON array. */
 json_t *distances_make(const struct vm *vm);
 
 /* ---- coordinator_owner.c ---- */

@@ -38,11 +38,11 @@ CLAIMS = [
      r"(\d+) to stop when asked, (\d+) more to be killed",
      [f"coordinator/coordinator_internal.h:VM_{s}" for s in
       ("PLACING", "STARTING", "CONNECTING", "BOOTING", "ENDING", "KILLING")], 1000),
-    ("docs/man/pangea-coordinator.8", r"measured: (\d+) between the nearest slices, others in "
-     r"proportion to their round trip in steps of (\d+), at most (\d+)",
-     ["coordinator/coordinator_distance.c:DISTANCE_NEAREST",
-      "coordinator/coordinator_distance.c:DISTANCE_NEAREST",
-      "coordinator/coordinator_distance.c:DISTANCE_MAX"], 1),
+    ("docs/man/pangea-coordinator.8", r"measured: (\d+) between the farthest slices, others in "
+     r"proportion to their round trip in whole multiples of the least, at least (\d+)",
+     ["base/limits.h:NUMA_DISTANCE_MAX", "coordinator/coordinator_distance.c:DISTANCE_LEAST"], 1),
+    ("docs/man/pangea-run.1", r"from (\d+) to (\d+)\. The default is measured",
+     ["base/limits.h:NUMA_DISTANCE_MIN", "base/limits.h:NUMA_DISTANCE_MAX"], 1),
     ("docs/man/pangead.8", r"first after 0\.(\d) seconds",
      ["node/node.h:BACKOFF_FIRST_MS"], 100),
     ("docs/man/pangead.8", r"intervals up to (\d+) seconds", ["node/node.h:BACKOFF_LAST_MS"], 1000),

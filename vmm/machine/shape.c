@@ -5,8 +5,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define DISTANCE_LOCAL	10
-#define DISTANCE_REMOTE 20 /* until measured: Linux's own default for another node */
+#define DISTANCE_LOCAL 10
+/* Until measured: far, as coordinator_distance.c says. */
+#define DISTANCE_REMOTE NUMA_DISTANCE_MAX
 
 static int slices_check(unsigned slices, const unsigned *vcpus, const uint64_t *mem_bytes)
 {

@@ -21,7 +21,7 @@ Test(shape, two_even_slices)
 	cr_assert_eq(s.slice[1].ranges_count, 1);
 	cr_assert_eq(s.slice[1].ranges[0].start, 512 * MIB);
 	cr_assert_eq(s.distance[0][0], 10);
-	cr_assert_eq(s.distance[0][1], 20);
+	cr_assert_eq(s.distance[0][1], 254);
 	cr_assert_eq(shape_slice_of_vcpu(&s, 1), 0);
 	cr_assert_eq(shape_slice_of_vcpu(&s, 2), 1);
 	cr_assert_eq(shape_slice_of_vcpu(&s, 4), SLICES_MAX);

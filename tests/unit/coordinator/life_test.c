@@ -99,7 +99,7 @@ Test(life, happy_path)
 
 	world_slice(world, 0, "slice-connected");
 	world_slice(world, 1, "slice-connected");
-	cr_expect(run_has(world, 2, "[[10,20],[20,10]]"));
+	cr_expect(run_has(world, 2, "[[10,254],[254,10]]"));
 	world_slice(world, 0, "slice-started");
 	world_slice(world, 1, "slice-started");
 	cr_expect_str_eq(world_text(world, 10, "vm-state", "state"), "running");
@@ -150,7 +150,7 @@ Test(life, distances_follow_round_trips)
 	for (unsigned i = 0; i < 3; i++)
 		world_say(world, i + 1, "{s:s, s:s, s:i, s:[i,i,i]}", "type", "slice-connected",
 			  "vm", "vm1", "slice", (int)i, "rtt_ns", rtt[i][0], rtt[i][1], rtt[i][2]);
-	cr_expect(run_has(world, 3, "[[10,20,40],[20,10,20],[40,20,10]]"));
+	cr_expect(run_has(world, 3, "[[10,127,254],[127,10,127],[254,127,10]]"));
 	world_free(world);
 }
 
@@ -170,7 +170,30 @@ Test(life, distances_are_clipped)
 	for (unsigned i = 0; i < 3; i++)
 		world_say(world, i + 1, "{s:s, s:s, s:i, s:[I,I,I]}", "type", "slice-connected",
 			  "vm", "vm1", "slice", (int)i, "rtt_ns", rtt[i][0], rtt[i][1], rtt[i][2]);
-	cr_expect(run_has(world, 1, "[[10,20,254],[20,10,20],[254,20,10]]"));
+	cr_expect(run_has(world, 1, "[[10,40,254],[40,10,40],[254,40,10]]"));
+	world_free(world);
+}
+
+/* What the owner says counts, whatever was measured; what is no distance is refused. */
+Test(life, distances_as_the_owner_says)
+{
+	static const int values[] = {10, 255, -1, 15};
+	struct world *world = world_pair();
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		cr_expect_eq(world_count(world, 10, "error"), i);
+		cr_expect_eq(world_count(world, 10, "run-placed"), 0);
+		world_say(world, 10, "{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:i}", "type",
+			  "run", "slices", "append", "", "kernel_bytes", 5, "initrd_bytes", 0,
+			  "console", 1, "cpus", 4, "mem_bytes", (json_int_t)(512 * MIB), "nodes", 0,
+			  "distance", values[i]);
+	}
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+	for (unsigned i = 0; i < 2; i++)
+		world_slice(world, i, "slice-listening");
+	for (unsigned i = 0; i < 2; i++)
+		world_slice(world, i, "slice-connected");
+	cr_expect(run_has(world, 2, "[[10,15],[15,10]]"));
 	world_free(world);
 }
 
