@@ -3,15 +3,12 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/random.h"
 #include "sim/sim_parts.h"
 
 uint64_t random_next(struct sim_random *r)
 {
-	/* splitmix64 */
-	uint64_t z = r->state += UINT64_C(0x9e3779b97f4a7c15);
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
+	return random_splitmix(&r->state);
 }
 
 uint64_t random_below(struct sim_random *r, uint64_t limit)

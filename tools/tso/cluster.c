@@ -232,7 +232,7 @@ static void round_prepare(struct cluster *c, bool disturb)
 	if (disturb)
 		/* Rounds take from under a millisecond to a second; too late a time is as if not.
 		 */
-		c->disturb_ns = c->s->start_ns + (random_next(&c->random) %
+		c->disturb_ns = c->s->start_ns + (random_splitmix(&c->random) %
 						  (NS_PER_MS << random_below(&c->random, 8)));
 }
 

@@ -39,7 +39,7 @@ void program_make(struct program *p, const struct tso_options *o, unsigned threa
 	unsigned first = random_below(&of_round, o->words);
 
 	p->pause_ns = pauses_ns[random_below(&of_round, 4)];
-	p->random = random_next(&of_round) + thread * UINT64_C(0x632be59bd9b4e019);
+	p->random = random_splitmix(&of_round) + thread * UINT64_C(0x632be59bd9b4e019);
 	p->burst_max = 1 + random_below(&p->random, 6);
 	p->count = o->ops + 1;
 	for (unsigned i = 0; i < o->ops; i++) {
@@ -52,7 +52,7 @@ void program_make(struct program *p, const struct tso_options *o, unsigned threa
 			.value = (uint64_t)(round + 1) << 32 | (uint64_t)(thread + 1) << 20 | i};
 		/* Sums of numbers of 64 random bits do not meet either. */
 		if (kind == TSO_XADD)
-			ops[i].value = random_next(&p->random);
+			ops[i].value = random_splitmix(&p->random);
 	}
 	ops[o->ops] = (struct tso_op){.kind = TSO_FENCE};
 }

@@ -112,7 +112,7 @@ static int cluster_run(struct run *r)
 	int code;
 
 	r->cluster = (struct cluster){.o = r->o, .totals = &r->totals, .round = r->round};
-	r->cluster.random = random_next(&r->random);
+	r->cluster.random = random_splitmix(&r->random);
 	code = cluster_start(&r->cluster);
 	for (unsigned nth = 0; !code && !torn && !run_over(r); nth++)
 		code = round_run(r, nth, &torn);

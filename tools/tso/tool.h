@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "base/limits.h"
+#include "base/random.h"
 #include "tools/tso/check.h"
 
 /* 2 MiB a slice hold more, but more pages than words would stay unused. */
@@ -113,21 +114,10 @@ static inline uint64_t tso_word_gpa(const struct tso_options *o, unsigned word)
 	       (uint64_t)(page / o->slices) * PANGEA_PAGE_SIZE + word / o->pages * 8;
 }
 
-/* ---- random numbers: splitmix64 ---- */
-
-static inline uint64_t random_next(uint64_t *state)
-{
-	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
 /* Below n, which is not 0. */
 static inline unsigned random_below(uint64_t *state, unsigned n)
 {
-	return (unsigned)(random_next(state) % n);
+	return (unsigned)(random_splitmix(state) % n);
 }
 
 /* ---- program.c: what a thread does in a round ---- */

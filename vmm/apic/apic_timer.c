@@ -82,14 +82,19 @@ void apic_timer_initial_write(struct apic *a, uint32_t count)
 	pthread_mutex_unlock(&a->timer_lock);
 }
 
-uint32_t apic_timer_initial_read(struct apic *a)
+static uint32_t register_read(struct apic *a, const uint32_t *value_at)
 {
-	uint32_t count;
+	uint32_t value;
 
 	pthread_mutex_lock(&a->timer_lock);
-	count = a->timer_initial;
+	value = *value_at;
 	pthread_mutex_unlock(&a->timer_lock);
-	return count;
+	return value;
+}
+
+uint32_t apic_timer_initial_read(struct apic *a)
+{
+	return register_read(a, &a->timer_initial);
 }
 
 uint32_t apic_timer_current(struct apic *a)
@@ -119,12 +124,7 @@ void apic_timer_divide_write(struct apic *a, uint32_t divide)
 
 uint32_t apic_timer_divide_read(struct apic *a)
 {
-	uint32_t divide;
-
-	pthread_mutex_lock(&a->timer_lock);
-	divide = a->timer_divide;
-	pthread_mutex_unlock(&a->timer_lock);
-	return divide;
+	return register_read(a, &a->timer_divide);
 }
 
 void apic_timer_fire(struct apic *a)

@@ -221,6 +221,10 @@ void vcpu_state_reset(struct vcpu_state *state);
 /* The state after INIT and SIPI with this vector: CS = vector << 8, base vector << 12, RIP 0. */
 void vcpu_state_sipi(struct vcpu_state *state, uint8_t vector);
 
+/* False: registers (events aside) that no sequence of instructions could have left. Every engine refuses
+ * them, and what else it knows to be impossible. */
+bool vcpu_state_possible(const struct vcpu_state *state);
+
 /* The software CPU (vmm/cpu/soft/). */
 extern const struct vcpu_ops vcpu_soft_ops;
 

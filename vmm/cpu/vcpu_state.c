@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The states a vCPU starts in: after reset, and after INIT and SIPI. */
+/* The states a vCPU starts in, after reset and after INIT and SIPI; and which states can be at all. */
 #include <string.h>
 
 #include "vmm/cpu/vcpu.h"
@@ -11,6 +11,19 @@
 #define ATTR_TSS  0x8b
 
 #define REAL_LIMIT 0xffff
+
+#define FLAG_VM (1u << 17)
+#define CR0_PE	(1u << 0)
+#define CR0_NW	(1u << 29)
+#define CR0_CD	(1u << 30)
+#define CR0_PG	(1u << 31)
+/* PE MP EM TS ET NE WP AM NW CD PG. */
+#define CR0_VALID 0xe005003fu
+#define CR4_PAE	  (1u << 5)
+#define EFER_LME  (1u << 8)
+#define EFER_LMA  (1u << 10)
+/* SCE, LME, LMA, NXE. */
+#define EFER_VALID 0xd01u
 
 static void fxsave_reset(uint8_t image[512])
 {
@@ -51,4 +64,26 @@ void vcpu_state_sipi(struct vcpu_state *state, uint8_t vector)
 	state->rip = 0;
 	state->seg[SEG_CS].selector = (uint16_t)(vector << 8);
 	state->seg[SEG_CS].base = (uint64_t)vector << 12;
+}
+
+/* Linear addresses have 48 bits, sign-extended. */
+static bool canonical(uint64_t address)
+{
+	return (uint64_t)((int64_t)(address << 16) >> 16) == address;
+}
+
+bool vcpu_state_possible(const struct vcpu_state *s)
+{
+	bool paging = s->cr0 & CR0_PG, lme = s->efer & EFER_LME, lma = s->efer & EFER_LMA;
+
+	if ((s->cr0 & ~(uint64_t)CR0_VALID) || (paging && !(s->cr0 & CR0_PE)) ||
+	    ((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD)))
+		return false;
+	if ((s->efer & ~(uint64_t)EFER_VALID) || lma != (paging && lme) ||
+	    (lma && !(s->cr4 & CR4_PAE)))
+		return false;
+	if ((s->rflags & FLAG_VM) || s->dr6 >> 32 || s->dr7 >> 32)
+		return false;
+	return canonical(s->seg[SEG_FS].base) && canonical(s->seg[SEG_GS].base) &&
+	       canonical(s->kernel_gs_base);
 }

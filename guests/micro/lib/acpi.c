@@ -17,8 +17,6 @@
 #define SRAT_MEMORY	1
 #define SRAT_X2APIC	2
 #define ENTRY_ENABLED	1u
-#define MSR_X2APIC_ID	0x802
-#define MSR_APIC_BASE	0x1b
 #define APIC_X2_ENABLED 0xc00u
 
 struct machine machine PAGE_ALIGNED;

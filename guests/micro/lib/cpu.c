@@ -2,10 +2,6 @@
 /* One CPU's registers and tables, and how the others are started. Runs at CPL0. */
 #include "guests/micro/lib/kernel.h"
 
-#define MSR_APIC_SVR	  0x80f
-#define MSR_APIC_ICR	  0x830
-#define MSR_APIC_TIMER	  0x832
-#define MSR_APIC_DIVIDE	  0x83e
 #define APIC_ENABLE	  0x100
 #define APIC_DIVIDE_BY_1  0xb
 #define ICR_INIT	  0x4500ul /* INIT, assert */

@@ -38,6 +38,14 @@
 #define CR0_FLAGS 0x80000033 /* PG, NE, ET, MP, PE */
 #define CR4_FLAGS 0x620	     /* PAE, OSFXSR, OSXMMEXCPT */
 
-#define MSR_EFER 0xc0000080
+#define MSR_APIC_BASE	 0x1b
+#define MSR_X2APIC_ID	 0x802
+#define MSR_APIC_EOI	 0x80b
+#define MSR_APIC_SVR	 0x80f
+#define MSR_APIC_ICR	 0x830
+#define MSR_APIC_TIMER	 0x832
+#define MSR_APIC_INITIAL 0x838
+#define MSR_APIC_DIVIDE	 0x83e
+#define MSR_EFER	 0xc0000080
 
 #endif

@@ -2,14 +2,11 @@
 /* What happens at CPL0: interrupts are counted, exceptions end the program, system calls. */
 #include "guests/micro/lib/kernel.h"
 
-#define MSR_APIC_EOI	 0x80b
-#define MSR_APIC_ICR	 0x830
-#define MSR_APIC_INITIAL 0x838
-#define ICR_FIXED	 0x4000ul
-#define EXCEPTIONS	 32
-#define EXCEPTION_UD	 6
-#define UD2_SIZE	 2
-#define CRYSTAL_MHZ	 25u /* what the APIC timer counts; only naps depend on it */
+#define ICR_FIXED    0x4000ul
+#define EXCEPTIONS   32
+#define EXCEPTION_UD 6
+#define UD2_SIZE     2
+#define CRYSTAL_MHZ  25u /* what the APIC timer counts; only naps depend on it */
 
 #define COM1		0x3f8
 #define COM1_LSR	(COM1 + 5)

@@ -34,78 +34,13 @@ __attribute__((constructor)) static void skip_without_kvm(void)
 	close(fd);
 }
 
-/* ---- bus ---- */
-
-static void bus_log(struct guest *g, char kind, unsigned size, uint64_t address, uint64_t value)
-{
-	if (g->logged < BUS_LOG_MAX)
-		g->log[g->logged++] = (struct bus_access){kind, size, address, value};
-}
-
-static void pio_read(void *ctx, unsigned vcpu, uint16_t port, unsigned size, uint32_t *value)
-{
-	(void)vcpu;
-	*value = 0xa0b00000u + port;
-	if (size < 4)
-		*value &= (1u << size * 8) - 1;
-	bus_log(ctx, 'i', size, port, *value);
-}
-
-static void pio_write(void *ctx, unsigned vcpu, uint16_t port, unsigned size, uint32_t value)
-{
-	(void)vcpu;
-	bus_log(ctx, 'o', size, port, value);
-}
-
-static void mmio_read(void *ctx, unsigned vcpu, uint64_t gpa, unsigned size, uint64_t *value)
-{
-	(void)vcpu;
-	*value = 0x1122334455667788;
-	if (size < 8)
-		*value &= (UINT64_C(1) << (size * 8)) - 1;
-	bus_log(ctx, 'r', size, gpa, *value);
-}
-
-static void mmio_write(void *ctx, unsigned vcpu, uint64_t gpa, unsigned size, uint64_t value)
-{
-	(void)vcpu;
-	bus_log(ctx, 'w', size, gpa, value);
-}
-
-/* The APIC's MSRs: 0x80f refuses. APIC_BASE is what a machine's is. */
-static int msr_read(void *ctx, unsigned vcpu, uint32_t msr, uint64_t *value)
-{
-	(void)vcpu;
-	*value = msr == 0x1b ? 0xfee00d00 : 0xfee00000u + msr;
-	bus_log(ctx, 'm', 8, msr, *value);
-	return msr == 0x80f ? -EINVAL : 0;
-}
-
-static int msr_write(void *ctx, unsigned vcpu, uint32_t msr, uint64_t value)
-{
-	(void)vcpu;
-	bus_log(ctx, 'n', 8, msr, value);
-	return msr == 0x80f ? -EINVAL : 0;
-}
-
-static uint64_t cr8_read(void *ctx, unsigned vcpu)
-{
-	(void)vcpu;
-	return ((struct guest *)ctx)->cr8;
-}
-
-static void cr8_write(void *ctx, unsigned vcpu, uint64_t value)
-{
-	(void)vcpu;
-	((struct guest *)ctx)->cr8 = value;
-	bus_log(ctx, '8', 8, 0, value);
-}
+/* ---- what it did ---- */
 
 const struct bus_access *guest_access(const struct guest *g, char kind, unsigned n)
 {
-	for (unsigned i = 0; i < g->logged; i++)
-		if (g->log[i].kind == kind && n-- == 0)
-			return &g->log[i];
+	for (unsigned i = 0; i < g->bus.logged; i++)
+		if (g->bus.log[i].kind == kind && n-- == 0)
+			return &g->bus.log[i];
 	cr_assert(false, "too few accesses of kind %c", kind);
 	return NULL;
 }
@@ -114,8 +49,8 @@ unsigned guest_accesses(const struct guest *g, char kind)
 {
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < g->logged; i++)
-		count += g->log[i].kind == kind;
+	for (unsigned i = 0; i < g->bus.logged; i++)
+		count += g->bus.log[i].kind == kind;
 	return count;
 }
 
@@ -263,8 +198,7 @@ struct vcpu_config guest_config(struct guest *g)
 		.vcpus = 4,
 		.ram = g->ram,
 		.ram_end = g->ram_end,
-		.bus = {g, pio_read, pio_write, mmio_read, mmio_write, msr_read, msr_write,
-			cr8_read, cr8_write},
+		.bus = bus_record_bus(&g->bus),
 		.cpuid = guest_cpuid,
 		.tsc_hz = host_tsc_hz(),
 		.tsc_origin_ns = clock_now_ns(),
@@ -290,7 +224,7 @@ void guest_open(struct guest *g, const struct vcpu_ops *ops, uint8_t *ram, uint6
 	cr_assert_eq(ops->shared_create(g->ram, g->ram_end, &g->shared), 0);
 	config = guest_config(g);
 	cr_assert_eq(ops->create(&config, &g->v), 0);
-	g->logged = 0;
+	g->bus.logged = 0;
 }
 
 void guest_close(struct guest *g)

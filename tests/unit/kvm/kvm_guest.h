@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdint.h>
 
+#include "tests/unit/bus_record.h"
 #include "vmm/cpu/kvm/kvm.h"
 #include "vmm/cpu/vcpu.h"
 
@@ -45,14 +46,6 @@ GUEST_LABELS(X)
 #undef X
 #define LABEL(name) (CODE + (uint64_t)(kvm_guest_##name - kvm_guest_code))
 
-#define BUS_LOG_MAX 64
-
-struct bus_access {
-	char kind; /* r, w: MMIO; i, o: ports; m, n: MSR read, write; 8: CR8 write */
-	unsigned size;
-	uint64_t address, value;
-};
-
 struct guest {
 	uint8_t *ram;
 	uint64_t ram_end;
@@ -62,9 +55,7 @@ struct guest {
 	struct vcpu *v;
 	struct vcpu_state s;
 	struct vcpu_exit exit;
-	uint64_t cr8;
-	unsigned logged;
-	struct bus_access log[BUS_LOG_MAX];
+	struct bus_record bus;
 };
 
 /* A guest on GUEST_RAM bytes of its own if ram is NULL, or on ram with what it holds. */

@@ -6,71 +6,6 @@
 
 #include "tests/unit/softsystem/guest.h"
 
-/* ---- Bus ------------------------------------------------------------------------------------- */
-
-static void bus_log(struct guest *g, char kind, unsigned size, uint64_t address, uint64_t value)
-{
-	if (g->logged < BUS_LOG_MAX)
-		g->log[g->logged++] = (struct bus_access){kind, size, address, value};
-}
-
-static void pio_read(void *ctx, unsigned vcpu, uint16_t port, unsigned size, uint32_t *value)
-{
-	(void)vcpu;
-	*value = 0xa0000000u + port;
-	bus_log(ctx, 'i', size, port, *value);
-}
-
-static void pio_write(void *ctx, unsigned vcpu, uint16_t port, unsigned size, uint32_t value)
-{
-	(void)vcpu;
-	bus_log(ctx, 'o', size, port, value);
-}
-
-static void mmio_read(void *ctx, unsigned vcpu, uint64_t gpa, unsigned size, uint64_t *value)
-{
-	(void)vcpu;
-	*value = 0x1122334455667788;
-	if (size < 8)
-		*value &= (UINT64_C(1) << (size * 8)) - 1;
-	bus_log(ctx, 'r', size, gpa, *value);
-}
-
-static void mmio_write(void *ctx, unsigned vcpu, uint64_t gpa, unsigned size, uint64_t value)
-{
-	(void)vcpu;
-	bus_log(ctx, 'w', size, gpa, value);
-}
-
-/* The APIC's MSRs: 0x80f refuses. */
-static int msr_read(void *ctx, unsigned vcpu, uint32_t msr, uint64_t *value)
-{
-	(void)vcpu;
-	*value = 0xfee00000u + msr;
-	bus_log(ctx, 'm', 8, msr, *value);
-	return msr == 0x80f ? -1 : 0;
-}
-
-static int msr_write(void *ctx, unsigned vcpu, uint32_t msr, uint64_t value)
-{
-	(void)vcpu;
-	bus_log(ctx, 'n', 8, msr, value);
-	return msr == 0x80f ? -1 : 0;
-}
-
-static uint64_t cr8_read(void *ctx, unsigned vcpu)
-{
-	(void)vcpu;
-	return ((struct guest *)ctx)->cr8;
-}
-
-static void cr8_write(void *ctx, unsigned vcpu, uint64_t value)
-{
-	(void)vcpu;
-	((struct guest *)ctx)->cr8 = value;
-	bus_log(ctx, '8', 8, 0, value);
-}
-
 static void cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
 {
 	const struct guest *g = ctx;
@@ -254,8 +189,7 @@ static void open_as(struct guest *g, bool amd)
 		.id = 3,
 		.vcpus = 4,
 		.ram_end = GUEST_RAM,
-		.bus = {g, pio_read, pio_write, mmio_read, mmio_write, msr_read, msr_write,
-			cr8_read, cr8_write},
+		.bus = bus_record_bus(&g->bus),
 		.cpuid = cpuid,
 		.cpuid_ctx = g,
 		.tsc_hz = 1000000000,

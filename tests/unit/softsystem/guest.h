@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdint.h>
 
+#include "tests/unit/bus_record.h"
 #include "vmm/cpu/vcpu.h"
 
 /* Where things lie in guest memory. */
@@ -54,23 +55,13 @@
 #define NX  (UINT64_C(1) << 63)
 #define ALL (P | W | U)
 
-#define BUS_LOG_MAX 64
-
-struct bus_access {
-	char kind; /* r, w: MMIO; i, o: ports; 8: CR8 write; m, n: MSR read, write */
-	unsigned size;
-	uint64_t address, value;
-};
-
 struct guest {
 	uint8_t *ram;
 	void *shared;
 	struct vcpu *v;
 	struct vcpu_exit exit;
 	struct vcpu_state s;
-	struct bus_access log[BUS_LOG_MAX];
-	unsigned logged;
-	uint64_t cr8;
+	struct bus_record bus;
 	bool huge_pages; /* CPUID tells of 1 GiB pages */
 	bool amd;	 /* and of AMD */
 };

@@ -367,14 +367,14 @@ Test(softsystem_paging, mmio)
 	g.s.gpr[RBX] = MMIO_GPA + 0x40;
 	g.s.gpr[RCX] = 0xcafe;
 	for (unsigned round = 0; round < 2; round++) {
-		g.logged = 0;
+		g.bus.logged = 0;
 		cr_assert_eq(guest_run_at(&g, LABEL(mmio)), VCPU_EXIT_HLT);
-		cr_assert_eq(g.logged, 4);
+		cr_assert_eq(g.bus.logged, 4);
 		for (unsigned n = 0; n < 4; n++) {
-			cr_expect_eq(g.log[n].kind, expected[n].kind);
-			cr_expect_eq(g.log[n].size, expected[n].size);
-			cr_expect_eq(g.log[n].address, expected[n].address);
-			cr_expect_eq(g.log[n].value, expected[n].value);
+			cr_expect_eq(g.bus.log[n].kind, expected[n].kind);
+			cr_expect_eq(g.bus.log[n].size, expected[n].size);
+			cr_expect_eq(g.bus.log[n].address, expected[n].address);
+			cr_expect_eq(g.bus.log[n].value, expected[n].value);
 		}
 		cr_expect_eq(g.s.gpr[RAX], 0x55667788);
 		cr_expect_eq(g.s.gpr[RDX], 0x1122334455667788);

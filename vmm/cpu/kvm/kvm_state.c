@@ -10,21 +10,9 @@
 #include "vmm/cpu/kvm/kvm_parts.h"
 
 #define FLAG_IF	   (1u << 9)
-#define FLAG_VM	   (1u << 17)
 #define FLAG_FIXED (1u << 1)
 
-#define CR0_PE (1u << 0)
 #define CR0_ET (1u << 4)
-#define CR0_NW (1u << 29)
-#define CR0_CD (1u << 30)
-#define CR0_PG (1u << 31)
-/* PE MP EM TS ET NE WP AM NW CD PG. */
-#define CR0_VALID 0xe005003fu
-#define CR4_PAE	  (1u << 5)
-#define EFER_LME  (1u << 8)
-#define EFER_LMA  (1u << 10)
-/* SCE, LME, LMA, NXE. */
-#define EFER_VALID 0xd01u
 
 #define ATTR_DPL(attr) ((attr) >> 5 & 3)
 #define ATTR_P	       (1u << 7)
@@ -390,11 +378,6 @@ void kvm_state_get(const struct vcpu *v, struct vcpu_state *out)
 	out->halted = c->halted;
 }
 
-static bool canonical(uint64_t address)
-{
-	return (uint64_t)((int64_t)(address << 16) >> 16) == address;
-}
-
 static bool event_valid(const struct vcpu_state *s)
 {
 	switch (s->event) {
@@ -412,20 +395,8 @@ static bool event_valid(const struct vcpu_state *s)
 /* What no sequence of instructions could have made; the rest KVM checks. */
 static bool state_valid(const struct vcpu_state *s)
 {
-	bool paging = s->cr0 & CR0_PG, lme = s->efer & EFER_LME, lma = s->efer & EFER_LMA;
-
-	if ((s->cr0 & ~(uint64_t)CR0_VALID) || (paging && !(s->cr0 & CR0_PE)) ||
-	    ((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD)))
-		return false;
-	if ((s->efer & ~(uint64_t)EFER_VALID) || lma != (paging && lme) ||
-	    (lma && !(s->cr4 & CR4_PAE)))
-		return false;
-	if ((s->rflags & FLAG_VM) || s->dr6 >> 32 || s->dr7 >> 32)
-		return false;
-	if (image_u32(s->fxsave, MXCSR_AT) & ~MXCSR_MASK)
-		return false;
-	return event_valid(s) && canonical(s->seg[SEG_FS].base) && canonical(s->seg[SEG_GS].base) &&
-	       canonical(s->kernel_gs_base);
+	return vcpu_state_possible(s) && event_valid(s) &&
+	       !(image_u32(s->fxsave, MXCSR_AT) & ~MXCSR_MASK);
 }
 
 /* MSRs after EFER and CR4 (in sregs), events last: the others clear a shadow. */

@@ -77,20 +77,8 @@ void soft_state_get(const struct vcpu *v, struct vcpu_state *out)
 /* What no sequence of instructions could have made. */
 static bool state_valid(const struct soft_cpu *c, const struct vcpu_state *s)
 {
-	bool paging = s->cr0 & CR0_PG, lme = s->efer & EFER_LME, lma = s->efer & EFER_LMA;
-
-	if ((s->cr0 & ~(uint64_t)CR0_VALID) || (paging && !(s->cr0 & CR0_PE)) ||
-	    ((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD)))
-		return false;
-	if ((s->cr4 & ~soft_cr4_valid(c)) || (s->cr3 & ~SOFT_PHYS_MASK))
-		return false;
-	if ((s->efer & ~(uint64_t)EFER_VALID) || lma != (paging && lme) ||
-	    (lma && !(s->cr4 & CR4_PAE)))
-		return false;
-	if ((s->rflags & FLAG_VM) || !event_valid(s) || s->dr6 >> 32 || s->dr7 >> 32)
-		return false;
-	return soft_canonical(s->seg[SEG_FS].base) && soft_canonical(s->seg[SEG_GS].base) &&
-	       soft_canonical(s->kernel_gs_base);
+	return vcpu_state_possible(s) && event_valid(s) && !(s->cr4 & ~soft_cr4_valid(c)) &&
+	       !(s->cr3 & ~SOFT_PHYS_MASK);
 }
 
 static void state_take_system(struct soft_cpu *c, const struct vcpu_state *s)
