@@ -96,12 +96,15 @@ struct engine_stats {
 	uint64_t metadata_bytes; /* protocol state and counters of pages: resident bytes */
 	uint64_t fault_ns_total, fault_count_remote; /* service time of remote faults seen here */
 	uint64_t frame_bytes;			     /* memory of all frames, now */
-	/* With a limit on remote pages; else 0. In pages. */
+	/* With cache_bytes; else 0. In pages. No limit if all remote pages fit. */
 	uint64_t cache_limit, cache_pages, cache_pages_max;
 	uint64_t evictions_shared, evictions_owned;
 	uint64_t refetches;    /* evicted pages fetched again (as far as they are remembered) */
 	uint64_t cache_spared; /* pages that were used while on trial for eviction */
 	uint64_t cache_waits;  /* faults that were put off */
+	/* Of copies that were taken away: frames kept for their return, and those given back to the
+	 * host. 0 without cache_bytes. */
+	uint64_t frames_stale, frames_returned;
 	/* Of pages homed here (page_counts.h): faults that took another slice, and what they did.
 	 */
 	uint64_t home_faults;

@@ -68,7 +68,7 @@ static bool page_remote(const struct engine *e, uint64_t gfn)
 	return home != e->config.self && home != SLICE_NONE;
 }
 
-static struct cache_page *page_find(const struct engine *e, uint64_t gfn)
+struct cache_page *engine_cache_find(const struct engine *e, uint64_t gfn)
 {
 	return page_remote(e, gfn) ? cache_find(e->cache, gfn) : NULL;
 }
@@ -84,23 +84,25 @@ static uint64_t remote_bytes(const struct engine *e)
 
 int engine_cache_create(struct engine *e)
 {
-	uint64_t bytes = e->config.cache_bytes,
+	uint64_t bytes = e->config.cache_bytes, remote = remote_bytes(e),
 		 min = engine_cache_min_bytes(e->config.faulters_max);
+	/* What holds all there is limits nothing: a record for each page, and no eviction. */
+	bool limited = bytes < remote;
 
-	/* What holds all there is limits nothing. */
-	if (!bytes || bytes >= remote_bytes(e))
+	if (!bytes || !remote)
 		return 0;
-	if (bytes < min) {
+	if (limited && bytes < min) {
 		log_error("a cache of %llu KiB for remote pages is too small: %u faulting threads "
 			  "need %llu KiB",
 			  (unsigned long long)bytes >> 10, e->config.faulters_max,
 			  (unsigned long long)min >> 10);
 		return -EINVAL;
 	}
-	e->cache = cache_create((uint32_t)(bytes >> PAGE_SHIFT));
+	e->cache = cache_create((uint32_t)((limited ? bytes : remote) >> PAGE_SHIFT));
 	if (!e->cache)
 		return -ENOMEM;
-	e->cache_stats.limit = e->cache->limit;
+	e->cache->limited = limited;
+	e->cache_stats.limit = limited ? e->cache->limit : 0;
 	return 0;
 }
 
@@ -138,13 +140,16 @@ static void page_sync(struct engine *e, struct cache_page *page)
 {
 	enum cache_list list = list_of(e, page);
 
-	if (page->list != list)
-		cache_move(e->cache, page, list);
+	if (page->list == list)
+		return;
+	cache_move(e->cache, page, list);
+	if (list == CACHE_STALE)
+		engine_stale_note(e, page);
 }
 
 void engine_cache_sync(struct engine *e, uint64_t gfn)
 {
-	struct cache_page *page = page_find(e, gfn);
+	struct cache_page *page = engine_cache_find(e, gfn);
 
 	if (page)
 		page_sync(e, page);
@@ -159,20 +164,20 @@ void engine_cache_sync_all(struct engine *e)
 
 void engine_cache_mapped(struct engine *e, uint64_t gfn)
 {
-	struct cache_page *page = page_find(e, gfn);
+	struct cache_page *page = engine_cache_find(e, gfn);
 
 	if (!page)
 		return;
 	e->cache_stats.spared += page->list == CACHE_TRIAL && page->hidden;
 	page->hidden = false;
-	page->mapped = stamp_of(clock_now_ns());
+	page->stamp = stamp_of(clock_now_ns());
 	/* The end of the step finds out if it belongs elsewhere. */
 	cache_move(e->cache, page, CACHE_ACTIVE);
 }
 
 bool engine_cache_hidden(struct engine *e, uint64_t gfn)
 {
-	const struct cache_page *page = page_find(e, gfn);
+	const struct cache_page *page = engine_cache_find(e, gfn);
 
 	return page && page->hidden;
 }
@@ -185,12 +190,13 @@ static void page_forget(struct engine *e, struct cache_page *page)
 
 void engine_cache_dropped(struct engine *e, uint64_t gfn)
 {
-	struct cache_page *page = page_find(e, gfn);
+	struct cache_page *page = engine_cache_find(e, gfn);
 
 	if (!page)
 		return;
 	if (page->list == CACHE_EVICTING)
 		cache_ghost_add(e->cache, gfn);
+	e->cache_stats.returned += page->list == CACHE_STALE;
 	page_forget(e, page);
 }
 
@@ -198,7 +204,7 @@ void engine_cache_dropped(struct engine *e, uint64_t gfn)
 
 static bool page_spared(struct engine *e, const struct cache_page *page, uint64_t now_ns)
 {
-	uint64_t age_ns = (uint64_t)(uint32_t)(stamp_of(now_ns) - page->mapped) << 10;
+	uint64_t age_ns = (uint64_t)(uint32_t)(stamp_of(now_ns) - page->stamp) << 10;
 
 	if (age_ns < e->config.hold_ns)
 		return true;
@@ -275,7 +281,8 @@ void engine_cache_balance(struct engine *e)
 	uint32_t reserve = reserve_of(cache);
 	uint64_t now_ns;
 
-	if (cache->limit - cache->held + cache->queues[CACHE_EVICTING].count >= reserve)
+	if (!cache->limited ||
+	    cache->limit - cache->held + cache->queues[CACHE_EVICTING].count >= reserve)
 		return;
 	now_ns = clock_now_ns();
 	while (cache->limit - cache->held + cache->queues[CACHE_EVICTING].count < reserve) {
@@ -283,7 +290,7 @@ void engine_cache_balance(struct engine *e)
 
 		/* A copy that is gone needs no message. */
 		if (stale)
-			engine_frame_drop(e, stale->gfn);
+			engine_frames_drop(e, stale->gfn, 1);
 		else if (!evict_one(e, now_ns))
 			return;
 	}
@@ -298,7 +305,8 @@ static void trials_begin(struct engine *e)
 	uint32_t trial = cache->limit / TRIAL_PART;
 	uint64_t now_ns;
 
-	if (cache->held + trial < cache->limit || cache->queues[CACHE_TRIAL].count >= trial)
+	if (!cache->limited || cache->held + trial < cache->limit ||
+	    cache->queues[CACHE_TRIAL].count >= trial)
 		return;
 	now_ns = clock_now_ns();
 	for (unsigned i = 0; i < TRIALS_PER_PAGE; i++)

@@ -22,7 +22,9 @@ struct cache_page {
 	uint32_t gfn;
 	uint32_t next, prev; /* index + 1; 0: none */
 	uint32_t chain;	     /* hash chain: index + 1 */
-	uint32_t mapped;     /* when, in 1024 ns; it may wrap */
+	/* When it was mapped, in 1024 ns; in CACHE_STALE, when the copy went (engine_stale.c). It may
+	 * wrap. */
+	uint32_t stamp;
 	uint8_t list;
 	bool hidden; /* from vCPUs, though there is a copy */
 };
@@ -35,6 +37,7 @@ struct cache_queue {
 /* Memory: one lazily backed region for as many records as the limit allows. Threads: none. */
 struct cache {
 	uint32_t limit;	  /* records: frames of remote pages */
+	bool limited;	  /* fewer than there are such pages */
 	uint32_t held;	  /* records in use */
 	uint32_t fresh;	  /* records from here on were never used */
 	uint32_t buckets; /* a power of two, of ghosts too */

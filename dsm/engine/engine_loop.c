@@ -107,6 +107,7 @@ static void handles_close(struct engine *e)
 	uv_close((uv_handle_t *)&e->prepare, NULL);
 	uv_close((uv_handle_t *)&e->idle, NULL);
 	uv_close((uv_handle_t *)&e->cache_timer, NULL);
+	uv_close((uv_handle_t *)&e->stale_timer, NULL);
 }
 
 void engine_wake(struct engine *e)
@@ -174,6 +175,7 @@ static void handles_data(struct engine *e)
 	e->prepare.data = e;
 	e->idle.data = e;
 	e->cache_timer.data = e;
+	e->stale_timer.data = e;
 }
 
 int engine_loop_create(struct engine *e)
@@ -194,6 +196,7 @@ int engine_loop_create(struct engine *e)
 	invariant(uv_prepare_init(&e->loop, &e->prepare) == 0);
 	invariant(uv_idle_init(&e->loop, &e->idle) == 0);
 	invariant(uv_timer_init(&e->loop, &e->cache_timer) == 0);
+	invariant(uv_timer_init(&e->loop, &e->stale_timer) == 0);
 	handles_data(e);
 	invariant(uv_poll_start(&e->timer_poll, UV_READABLE, on_timer) == 0);
 	invariant(uv_poll_start(&e->wake_poll, UV_READABLE, on_wake) == 0);

@@ -78,10 +78,11 @@ struct post {
 struct cache_stats {
 	uint64_t limit, pages, pages_max;
 	uint64_t evictions_shared, evictions_owned;
-	uint64_t refetches, spared, waits;
+	uint64_t refetches, spared, waits, returned;
 };
 
 struct locked_request;
+struct cache_page;
 
 /* LOCKed accesses that wait for their pages, the oldest first (engine_locked.c). */
 struct locked_queue {
@@ -119,6 +120,8 @@ struct engine {
 	uv_prepare_t prepare;
 	uv_idle_t idle;
 	uv_timer_t cache_timer; /* runs while faults wait and there is a limit on frames */
+	uv_timer_t stale_timer; /* runs while there are frames without a copy */
+	uint32_t stale_now;	/* the clock, as that timer saw it last (engine_stale.c) */
 	struct transport *transport;
 	struct protocol *protocol;
 	struct protocol_actions actions;
@@ -211,8 +214,8 @@ void engine_page_changed(struct engine *e, uint64_t gfn);
 void engine_page_show(struct engine *e, uint64_t gfn);
 /* The page stays here once it is exclusive, or no longer. 0 or a negative errno. */
 int engine_pin(struct engine *e, uint64_t gfn, bool pinned);
-/* Gives the frame back to the host; the protocol needs it no longer. */
-void engine_frame_drop(struct engine *e, uint64_t gfn);
+/* Gives frames in a row back to the host; the protocol needs them no longer. */
+void engine_frames_drop(struct engine *e, uint64_t gfn, uint64_t count);
 
 /* engine_peers.c: the transport's callbacks. */
 int engine_transport_create(struct engine *e, unsigned *port_out);
@@ -254,8 +257,8 @@ uint64_t engine_use_recheck_ns(struct engine *e, uint64_t gfn, uint64_t now_ns);
 uint64_t engine_use_granted_ns(struct engine *e, uint64_t gfn);
 
 /*
- * engine_cache.c: the limit on the frames of remote pages. All but the first three only if there
- * is one (e->cache).
+ * engine_cache.c: the frames of remote pages and the limit on them. All but the first two only if
+ * they are counted (e->cache).
  */
 /* Checks cache_bytes; after the table of homes was made. */
 int engine_cache_create(struct engine *e);
@@ -272,10 +275,16 @@ void engine_cache_mapped(struct engine *e, uint64_t gfn);
 bool engine_cache_hidden(struct engine *e, uint64_t gfn);
 /* The frame has been given back after an eviction. */
 void engine_cache_dropped(struct engine *e, uint64_t gfn);
+/* The record of a remote page that has a frame; else NULL. */
+struct cache_page *engine_cache_find(const struct engine *e, uint64_t gfn);
 /* The protocol's state of gfn may have changed. */
 void engine_cache_sync(struct engine *e, uint64_t gfn);
 /* Every page's may have. */
 void engine_cache_sync_all(struct engine *e);
+
+/* engine_stale.c */
+/* The page has just lost its copy: its frame goes when it stays so. */
+void engine_stale_note(struct engine *e, struct cache_page *page);
 
 /* page_counts.c: what becomes of the pages that are homed here. */
 /* An event was stepped, and e->actions obeyed. */

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "dsm/engine/engine_cache.h"
 #include "dsm/engine/engine_parts.h"
 
 /* Every field with its source; all are uint64_t. */
@@ -35,6 +36,8 @@
 	X(refetches, e->cache_stats.refetches)                                                     \
 	X(cache_spared, e->cache_stats.spared)                                                     \
 	X(cache_waits, e->cache_stats.waits)                                                       \
+	X(frames_stale, e->cache ? e->cache->queues[CACHE_STALE].count : 0)                        \
+	X(frames_returned, e->cache_stats.returned)                                                \
 	X(home_faults, counts.faults)                                                              \
 	X(reads_replicated, counts.reads)                                                          \
 	X(ownership_moves, counts.moves)                                                           \

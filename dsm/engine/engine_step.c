@@ -112,17 +112,17 @@ void engine_page_show(struct engine *e, uint64_t gfn)
 	map_check(e, gfn, pages_map_exclusive(e->pages, gfn));
 }
 
-void engine_frame_drop(struct engine *e, uint64_t gfn)
+void engine_frames_drop(struct engine *e, uint64_t gfn, uint64_t count)
 {
-	int err = pages_drop_frame(e->pages, gfn);
+	int err = pages_drop_frames(e->pages, gfn, count);
 
 	/* With a limit it would be broken, without anyone noticing. */
 	if (err && e->cache)
 		page_operation_failed(e, "free the memory of", gfn, err);
 	else if (err)
 		log_debug("cannot free guest page's memory: %s", error_text(err));
-	if (e->cache)
-		engine_cache_dropped(e, gfn);
+	for (uint64_t i = 0; e->cache && i < count; i++)
+		engine_cache_dropped(e, gfn + i);
 }
 
 /*
@@ -236,7 +236,7 @@ static void action_execute(struct engine *e, const struct protocol_event *event,
 		engine_page_changed(e, gfn); /* before the actions that tell others */
 		break;
 	case ACTION_DROP_FRAME:
-		engine_frame_drop(e, gfn);
+		engine_frames_drop(e, gfn, 1);
 		break;
 	case ACTION_HOLD_TIMER:
 		engine_hold_add(e, gfn, action->deadline_ns);

@@ -72,8 +72,9 @@ void pages_touch_frame(const struct pages *pages, uint64_t gfn);
 void pages_zero_frame(struct pages *pages, uint64_t gfn);
 /* Is the frame all zeroes? */
 bool pages_frame_is_zero(const struct pages *pages, uint64_t gfn);
-/* Gives the frame's memory back to the host: it reads as zeroes then, and is invalid in G. */
-int pages_drop_frame(struct pages *pages, uint64_t gfn);
+/* Gives the memory of so many frames in a row back to the host: they read as zeroes then, and are invalid
+ * in G. */
+int pages_drop_frames(struct pages *pages, uint64_t gfn, uint64_t count);
 /* Bytes of frames that exist now; any thread. */
 uint64_t pages_frame_bytes(const struct pages *pages);
 

@@ -196,10 +196,10 @@ void pages_zero_frame(struct pages *pages, uint64_t gfn)
 		memset(pages_frame(pages, gfn), 0, PANGEA_PAGE_SIZE);
 }
 
-int pages_drop_frame(struct pages *pages, uint64_t gfn)
+int pages_drop_frames(struct pages *pages, uint64_t gfn, uint64_t count)
 {
 	if (fallocate(pages->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      (off_t)(gfn << PAGE_SHIFT), PANGEA_PAGE_SIZE) < 0)
+		      (off_t)(gfn << PAGE_SHIFT), (off_t)(count << PAGE_SHIFT)) < 0)
 		return -errno;
 	return 0;
 }

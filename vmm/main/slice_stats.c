@@ -40,6 +40,8 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "refetches", e->refetches);
 	put(msg, "cache_spared", e->cache_spared);
 	put(msg, "cache_waits", e->cache_waits);
+	put(msg, "frames_stale", e->frames_stale);
+	put(msg, "frames_returned", e->frames_returned);
 	put(msg, "home_faults", e->home_faults);
 	put(msg, "reads_replicated", e->reads_replicated);
 	put(msg, "ownership_moves", e->ownership_moves);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* march: every CPU writes a pattern into every free page of RAM, and other CPUs read it back.
  * Arguments: pages= of the free ones, evenly spread (all); words= of each page (8, at most 512);
- * passes= (one a CPU, so that each CPU writes and reads every page). */
+ * passes= (one a CPU, so that each CPU writes and reads every page); rest_ms= that CPU 0 waits then, the
+ * others asleep (0). */
 #include "guests/micro/lib/guest.h"
 
 const char guest_name[] = "march";
@@ -69,6 +70,16 @@ static void march(unsigned self, unsigned n, void *arg)
 	}
 }
 
+static void rest(uint64_t ms)
+{
+	uint64_t until = ticks_now() + ns_ticks(ms * 1000000);
+	struct wait w;
+
+	wait_init(&w, "the end of the rest", 0);
+	while (ticks_now() < until)
+		wait_more(&w);
+}
+
 int main(void)
 {
 	struct state *s = node_alloc(0, sizeof(*s));
@@ -87,5 +98,6 @@ int main(void)
 	us = ticks_ns(ticks_now() - start) / 1000;
 	print("%lu of %lu free pages, %lu words each, %lu passes, %u CPUs: %lu ms\n", s->pages,
 	      s->free_pages, s->words, s->passes, machine.cpus, us / 1000);
+	rest(arg_number("rest_ms", 0));
 	return 0;
 }

@@ -329,6 +329,76 @@ Test(cache, frames_without_a_copy_go_first)
 	rig_down(&rig);
 }
 
+/* Slice 0 has these pages of slice 1 for a moment. */
+static void pages_lend(unsigned first, unsigned end, unsigned step)
+{
+	for (unsigned page = first; page < end; page += step) {
+		rig_write(&rig, 0, rig_page(1, page), page + 1);
+		rig_write(&rig, 1, rig_page(1, page) + 8, page + 2);
+	}
+}
+
+/* Waits until slice 0 has given back so many frames, while one page goes to and fro. */
+static struct engine_stats frames_await(uint64_t returned, unsigned busy_page)
+{
+	struct engine_stats stats = rig_stats(&rig, 0);
+
+	for (unsigned i = 0; i < 1200 && stats.frames_returned < returned; i++) {
+		pages_lend(busy_page, busy_page + 1, 1);
+		usleep(50000);
+		stats = rig_stats(&rig, 0);
+	}
+	return stats;
+}
+
+/* Lends pages, in rows and single ones; their frames go, but not those of pages in use. */
+static void frames_return_check(void)
+{
+	const unsigned kept = 20, row = 100, single = 100, busy = 500;
+	struct engine_stats lent, stats;
+
+	for (unsigned page = 0; page < kept; page++)
+		rig_write(&rig, 0, rig_page(1, page), page);
+	pages_lend(kept, kept + row, 1);
+	pages_lend(kept + row + 1, kept + row + 1 + 2 * single, 2);
+	lent = rig_stats(&rig, 0);
+	cr_expect_eq(lent.frames_returned, 0);
+	cr_expect_eq(lent.frames_stale, row + single);
+	cr_expect_eq(lent.cache_pages, kept + row + single);
+	stats = frames_await(row + single, busy);
+	cr_expect_eq(stats.frames_returned, row + single);
+	cr_expect_eq(stats.cache_pages, kept + 1);
+	cr_expect_leq(stats.frames_stale, 1);
+	/* The busy page's frame came since. */
+	cr_expect_eq(lent.frame_bytes - stats.frame_bytes, (row + single - 1) * PANGEA_PAGE_SIZE);
+	cr_expect_eq(stats.evictions_owned + stats.evictions_shared, 0);
+	for (unsigned page = kept; page < kept + row; page++) {
+		cr_assert_eq(rig_read(&rig, 0, rig_page(1, page)), page + 1);
+		cr_assert_eq(rig_read(&rig, 0, rig_page(1, page) + 8), page + 2);
+	}
+	for (unsigned page = 0; page < kept; page++)
+		cr_assert_eq(rig_read(&rig, 0, rig_page(1, page)), page);
+	rig_down(&rig);
+}
+
+/* Frames without a copy go back to the host, though the limit is far. */
+Test(cache, frames_without_a_copy_go_back)
+{
+	cache_up(2, 1, 400);
+	frames_return_check();
+}
+
+/* The same where all remote pages fit. */
+Test(cache, frames_go_back_without_a_limit_that_binds)
+{
+	rig_init(&rig, 2);
+	rig.config.cache_bytes = RIG_SLICE_BYTES;
+	rig_up(&rig, 2);
+	for (unsigned page = 0; page < pages_all(); page++)
+		rig_write(&rig, page / RIG_PAGES, page_gpa(page) + PANGEA_PAGE_SIZE - 8, page);
+	frames_return_check();
+}
+
 /* Counters that all slices want, while everything else drives pages out. */
 static void *count_main(void *arg)
 {

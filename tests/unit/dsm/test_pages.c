@@ -221,9 +221,24 @@ Test(pages, zeroing_and_dropping_a_frame)
 	pages_frame(pages, 2)[4095] = 1;
 	cr_assert(!pages_frame_is_zero(pages, 2));
 	before = pages_frame_bytes(pages);
-	cr_assert_eq(pages_drop_frame(pages, 2), 0);
+	cr_assert_eq(pages_drop_frames(pages, 2, 1), 0);
 	cr_assert_eq(pages_frame_bytes(pages), before - 4096);
 	cr_assert(pages_frame_is_zero(pages, 2));
+	pages_destroy(pages);
+}
+
+Test(pages, dropping_frames_in_a_row)
+{
+	struct pages *pages = pages_new(RAM_END);
+	uint64_t before;
+
+	for (unsigned gfn = 3; gfn < 9; gfn++)
+		memset(pages_frame(pages, gfn), 0xaa, 4096);
+	before = pages_frame_bytes(pages);
+	cr_assert_eq(pages_drop_frames(pages, 4, 4), 0);
+	cr_assert_eq(pages_frame_bytes(pages), before - 4 * 4096);
+	for (unsigned gfn = 3; gfn < 9; gfn++)
+		cr_assert_eq(pages_frame_is_zero(pages, gfn), gfn >= 4 && gfn < 8, "%u", gfn);
 	pages_destroy(pages);
 }
 
