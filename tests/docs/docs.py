@@ -48,12 +48,39 @@ CLAIMS = [
     ("docs/man/pangead.8", r"intervals up to (\d+) seconds", ["node/node.h:BACKOFF_LAST_MS"], 1000),
     ("docs/man/pangea-console.1", r"last (\d+) KiB",
      ["coordinator/coordinator_internal.h:CONSOLE_RING_BYTES"], 1024),
+    ("docs/design.md", r"grace time \((\d+) s, `--grace`\)", ["control/control.h:CONTROL_GRACE_MS"], 1000),
+    ("docs/design.md", r"it was silent for (\d+) s", ["coordinator/coordinator_internal.h:NODE_SILENCE_MS"],
+     1000),
+    ("docs/design.md", r"with waits of 0\.(\d) s", ["node/node.h:BACKOFF_FIRST_MS"], 100),
+    ("docs/design.md", r"up to (\d+) s \((\d+) s if it has no slices\)",
+     ["node/node.h:BACKOFF_SLICES_MS", "node/node.h:BACKOFF_LAST_MS"], 1000),
+    ("docs/design.md", r"keeps the last (\d+) KiB", ["node/node.h:CONSOLE_KEPT_BYTES"], 1024),
+    ("docs/design.md", r"first is not heard for (\d+) s", ["coordinator/coordinator_internal.h:RIVAL_WAIT_MS"],
+     1000),
+    ("docs/design.md", r"closed without a word, after (\d+) s",
+     ["coordinator/coordinator_internal.h:OWNER_RETURN_MS"], 1000),
+    ("docs/design.md", r"(\d+) s, a slice \(`--deadline`\)", ["control/control.h:CONTROL_DEADLINE_S"], 1),
+    ("docs/design.md", r"below (\d+) pages for each thread", ["dsm/engine/engine_cache.c:PAGES_PER_FAULTER"],
+     1),
+    ("docs/design.md", r"at least (\d+) MiB, and", ["coordinator/coordinator_cache.c:FLOOR_MIN"], 1 << 20),
+    ("docs/design.md", r"at least (\d+) KiB for each of its CPUs",
+     ["coordinator/coordinator_cache.c:FLOOR_PER_VCPU"], 1024),
+    ("docs/design.md", r"at most (\d+) in a turn of its loop, and only for slices with fewer than (\d+)",
+     ["dsm/engine/engine_parts.h:NEXT_POSTS_BATCH", "dsm/engine/engine_parts.h:PEER_BACKLOG_MAX"], 1),
+    ("docs/pages.md", r"every (\d+) ms up to (\d+) holes of up to (\d+) pages",
+     [f"dsm/engine/engine_stale.c:BATCH_{s}" for s in ("MS", "HOLES", "PAGES")], 1),
+    ("docs/pages.md", r"The table is (\d+) sets of (\d+) ways",
+     ["dsm/engine/page_counts.h:PAGE_COUNTS_SETS", "dsm/engine/page_counts.h:PAGE_COUNTS_WAYS"], 1),
+    ("docs/pages.md", r"and at least (\d+)\.\*\*", ["dsm/engine/page_counts.h:PAGE_COUNTS_HOT_LEAST"], 1),
+    ("docs/protocol.md", r"table of (\d+) entries", ["dsm/protocol/protocol_parts.h:PROTOCOL_HOLDS_MAX"], 1),
+    ("docs/protocol.md", r"level from 0 to (\d+)", ["dsm/protocol/protocol_parts.h:HOLD_LEVEL_MAX"], 1),
+    ("docs/protocol.md", r"page is held for (\d+) `hold_ns`", ["dsm/engine/engine_turns.c:LONG_HOLD_TIMES"], 1),
+    ("docs/protocol.md", r"at least (\d+) times the quickest of the last (\d+) remote faults",
+     ["dsm/engine/engine_turns.c:TURN_FAULTS", "dsm/engine/engine_turns.c:LEARN_FAULTS"], 1),
 ]
 
-# Pages whose back-quoted paths and links must lead to something.
-PAGES = ["README.md"] + [f"docs/{n}.md" for n in (
-    "bench", "design", "lab", "microguests", "models", "pages", "protocol", "simulation", "softcpu",
-    "testing", "time")]
+# Options of other programs that the pages name.
+FOREIGN_OPTIONS = {"--filter", "--reuse-cmdline"}
 
 
 def text_of(top, path):
@@ -149,21 +176,78 @@ def check_constants(top, _bindir, claims=None):
                 yield f"{page} says {said} in '{found.group(0)}', but {where} is {value}"
 
 
+def pages_of(top):
+    """The pages whose back-quoted words and links must lead to something."""
+    return ["README.md"] + sorted(f"docs/{n}" for n in os.listdir(os.path.join(top, "docs"))
+                                  if n.endswith(".md"))
+
+
+def tree_files(top):
+    """Every file of the tree that is no page."""
+    for folder, folders, names in os.walk(top):
+        folders[:] = [f for f in folders if f not in ("build", ".git", ".cache") and
+                      os.path.join(folder, f) != os.path.join(top, "docs")]
+        yield from (os.path.join(folder, n) for n in names if not n.endswith(".md"))
+
+
 def is_path(word):
     return re.fullmatch(r"[a-z0-9_.-]+(/[A-Za-z0-9_.-]+)+/?", word) is not None
 
 
+def is_file(word):
+    return re.fullmatch(r"\w[\w-]*\.(c|h|md|py|sh|m)", word) is not None
+
+
 def check_paths(top, _bindir):
     tops = {n for n in os.listdir(top) if os.path.isdir(os.path.join(top, n))} - {"build"}
-    for page in PAGES:
+    names = {os.path.basename(path) for path in tree_files(top)} | \
+        {os.path.basename(page) for page in pages_of(top)}
+    for page in pages_of(top):
         text = text_of(top, page)
         for word in re.findall(r"`([^`\s]+)`", text):
+            if is_file(word) and word not in names:
+                yield f"{page}: there is no file of the name {word}"
             if is_path(word) and word.split("/")[0] in tops and \
                     not os.path.exists(os.path.join(top, word)):
                 yield f"{page}: there is no {word}"
         for link in re.findall(r"\]\(([^)#:]+)\)", text):
             if not os.path.exists(os.path.join(top, os.path.dirname(page), link)):
                 yield f"{page}: the link {link} leads nowhere"
+
+
+def code_of(top):
+    """All text of the tree but its pages."""
+    texts = []
+    for path in tree_files(top):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            texts.append(file.read())
+    return "\n".join(texts)
+
+
+def names_missing(page, text, code):
+    """Options and unit tests that a page names and the code does not have."""
+    for option in sorted(options_of(text) - options_of(code) - FOREIGN_OPTIONS):
+        yield f"{page}: nothing in the tree knows {option}"
+    for test in sorted(set(re.findall(r"`unit\.(\w+)`", text))):
+        if not re.search(rf"pangea_unit_test\({test}\b|NAME unit\.{test}\b", code):
+            yield f"{page}: there is no test unit.{test}"
+
+
+def check_names(top, _bindir):
+    code = code_of(top)
+    for page in pages_of(top):
+        yield from names_missing(page, text_of(top, page), code)
+
+
+def check_folders(top, _bindir):
+    """The table of folders in design.md has all of the tree's, and no other."""
+    table = text_of(top, "docs/design.md").split("## Folders")[1].split("\n## ")[0]
+    told = set(re.findall(r"`(\w+)/", "\n".join(
+        line.split("|")[1] for line in table.split("\n") if line.startswith("| `"))))
+    there = {n for n in os.listdir(top) if os.path.isdir(os.path.join(top, n))
+             and not n.startswith(".") and n != "build"}
+    for folder in sorted(told ^ there):
+        yield f"docs/design.md's table of folders and the tree differ in {folder}/"
 
 
 def check_self(top, bindir):
@@ -180,6 +264,11 @@ def check_self(top, bindir):
         yield "docs.options reads helps wrongly"
     if not is_path("dsm/no.c") or is_path("no") or is_path("a*b/c"):
         yield "docs.paths takes words wrongly for paths"
+    if not is_file("no_such.c") or is_file("unit.cache") or is_file("e.g"):
+        yield "docs.paths takes words wrongly for files"
+    if len(list(names_missing("a page", "`--no-such` `unit.none` `unit.one` `--one`",
+                              "pangea_unit_test(one SOURCES) --one"))) != 2:
+        yield "docs.names does not see what is missing"
 
 
 CHECKS = {
@@ -188,6 +277,8 @@ CHECKS = {
     "states": check_states,
     "constants": check_constants,
     "paths": check_paths,
+    "names": check_names,
+    "folders": check_folders,
     "self": check_self,
 }
 
