@@ -258,9 +258,13 @@ void terminal_attach(struct terminal *terminal)
 	bool tty = isatty(STDIN_FILENO);
 
 	/* A terminal that belongs to another job is neither to be read nor to be changed. */
-	if (terminal->attached || (tty && tcgetpgrp(STDIN_FILENO) != getpgrp()))
+	if (terminal->attached)
 		return;
 	terminal->attached = true;
+	if (tty && tcgetpgrp(STDIN_FILENO) != getpgrp()) {
+		cli_say("what is typed is not read: the terminal is another job's");
+		return;
+	}
 	if (tty)
 		raw_set(terminal);
 	pthread_attr_init(&attr);

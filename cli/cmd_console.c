@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pangea console: the console of a virtual machine that runs already. */
-#include "cli/cli.h"
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/console.h"
 
 static const char usage[] =
 	"Usage: pangea console [OPTION]... VM\n"
@@ -8,138 +12,150 @@ static const char usage[] =
 	"Ctrl-] d or Ctrl-] q leaves it; the VM goes on.\n"
 	"\n" CLI_COMMON_USAGE;
 
-struct console {
-	struct client client;
-	struct terminal *terminal;
+struct watch {
+	struct console console;
 	const char *vm;
-	bool attached;
 };
 
-static void console_end(struct console *console, int code, const char *sentence)
+static void watch_open(struct client *client)
 {
-	if (console->client.finished)
+	struct watch *watch = client->user;
+
+	if (watch->console.known) {
+		console_ask_again(&watch->console);
 		return;
-	client_finish(&console->client, code);
-	cli_say("%s", sentence);
-}
-
-static void console_open(struct client *client)
-{
-	struct console *console = client->user;
-
-	control_sendf(client->conn, "{s:s, s:s}", "type", "console", "vm", console->vm);
+	}
+	control_sendf(client->conn, "{s:s, s:s}", "type", "console", "vm", watch->vm);
 	client_deadline(client, CLI_REPLY_MS);
 }
 
-static void ended_take(struct console *console, const json_t *msg)
+static void output_take(struct watch *watch, const json_t *msg, const uint8_t *data, size_t len)
 {
-	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX + 128];
-	const char *reason;
-	unsigned code;
+	if (console_output(&watch->console, msg, data, len) < 0)
+		console_end(&watch->console, EXIT_ERROR, "the output is closed");
+}
 
-	if (control_get_string(msg, "reason", &reason, why) < 0 ||
-	    control_get_uint(msg, "code", 0, 255, &code, why) < 0) {
+/* The past, whole; for a terminal without what it would answer. */
+static void past_take(struct watch *watch, const json_t *msg, const uint8_t *data, size_t len)
+{
+	uint8_t *past = len ? malloc(len) : NULL;
+
+	if (past && isatty(STDOUT_FILENO)) {
+		memcpy(past, data, len);
+		output_take(watch, msg, past, console_past_quiet(past, len));
+	} else {
+		output_take(watch, msg, data, len);
+	}
+	free(past);
+}
+
+/* The past comes with it. */
+static void watched_take(struct watch *watch, const json_t *msg, const uint8_t *data, size_t len)
+{
+	struct console *console = &watch->console;
+	char why[CONTROL_WHY_MAX];
+	uint64_t bytes;
+
+	if (console_known(console, msg, why) ||
+	    control_get_u64(msg, "console_bytes", 0, INT64_MAX, &bytes, why)) {
 		console_end(console, EXIT_ERROR, why);
 		return;
 	}
-	snprintf(text, sizeof(text), "VM %s ended: %s", console->vm, reason);
-	control_text_clean(text);
-	console_end(console, (int)code, text);
+	terminal_attach(console->terminal);
+	past_take(watch, msg, data, len);
+	console->bytes = bytes;
 }
 
-static void credit_take(struct console *console, const json_t *msg)
+static void ended_take(struct watch *watch, const json_t *msg)
 {
-	char why[CONTROL_WHY_MAX];
-	unsigned bytes;
+	char text[2 * CONTROL_WHY_MAX];
 
-	if (control_get_uint(msg, "bytes", 1, CONTROL_INPUT_WINDOW, &bytes, why) == 0)
-		terminal_credit(console->terminal, bytes);
+	console_ended(&watch->console, msg, text);
+	cli_say("%s", text);
 }
 
-static void console_msg(struct client *client, json_t *msg, const uint8_t *blob, size_t len)
+static void watch_msg(struct client *client, json_t *msg, const uint8_t *blob, size_t len)
 {
-	struct console *console = client->user;
+	struct watch *watch = client->user;
 
-	if (control_is(msg, "console-attached")) {
-		control_deadline_cancel(&client->deadline);
-		console->attached = true;
-		terminal_attach(console->terminal);
-	}
-	if (control_is(msg, "console-attached") || control_is(msg, "console-output")) {
-		if (terminal_output(console->terminal, msg, blob, len) < 0)
-			console_end(console, EXIT_ERROR, "the output is closed");
-	} else if (control_is(msg, "console-credit")) {
-		credit_take(console, msg);
-	} else if (control_is(msg, "vm-ended")) {
-		ended_take(console, msg);
-	}
+	if (console_msg(&watch->console, msg))
+		return;
+	if (control_is(msg, "console-attached"))
+		watched_take(watch, msg, blob, len);
+	else if (control_is(msg, "console-output"))
+		output_take(watch, msg, blob, len);
+	else if (control_is(msg, "vm-ended"))
+		ended_take(watch, msg);
 }
 
-static int console_lost(struct client *client, const char *why)
+static bool watch_retry(struct client *client, const char *why)
 {
-	struct console *console = client->user;
+	struct watch *watch = client->user;
+
+	if (watch->console.known)
+		console_retry(&watch->console, why);
+	return watch->console.known;
+}
+
+static int watch_lost(struct client *client, const char *why)
+{
+	struct watch *watch = client->user;
 
 	cli_say("%s: %s",
-		console->attached ? "lost the coordinator" : "the coordinator cannot be reached",
+		watch->console.known ? "lost the coordinator" : "the coordinator cannot be reached",
 		why);
 	return EXIT_UNREACHABLE;
 }
 
-static void console_over(struct client *client)
+static void watch_over(struct client *client)
 {
-	struct console *console = client->user;
+	struct watch *watch = client->user;
 
-	terminal_close(console->terminal);
+	terminal_close(watch->console.terminal);
 }
 
-static void console_input(void *arg, const uint8_t *data, size_t len)
+static void watch_input(void *arg, const uint8_t *data, size_t len)
 {
-	struct console *console = arg;
-	json_t *msg = json_pack("{s:s}", "type", "console-input");
+	struct watch *watch = arg;
 
-	if (console->client.conn)
-		control_send(console->client.conn, msg, data, len);
-	json_decref(msg);
+	console_input(&watch->console, data, len);
 }
 
-static void console_key(void *arg, enum terminal_key key)
+static void watch_leave(struct watch *watch)
+{
+	console_end(&watch->console, EXIT_OK, "detached; the VM goes on");
+}
+
+static void watch_key(void *arg, enum terminal_key key)
 {
 	(void)key;
-	console_end(arg, EXIT_OK, "detached; the VM goes on");
+	watch_leave(arg);
 }
 
-static void console_signal(void *arg, int signum)
+static void watch_signal(void *arg, int signum)
 {
 	(void)signum;
-	console_end(arg, EXIT_OK, "detached; the VM goes on");
+	watch_leave(arg);
 }
 
 int cmd_console(int argc, char **argv)
 {
-	static const struct client_ops client_ops = {.on_open = console_open,
-						     .on_msg = console_msg,
-						     .on_lost = console_lost,
-						     .on_over = console_over};
-	static const struct terminal_ops terminal_ops = {console_input, console_key,
-							 console_signal};
+	static const struct client_ops client_ops = {.on_open = watch_open,
+						     .on_msg = watch_msg,
+						     .on_lost = watch_lost,
+						     .on_retry = watch_retry,
+						     .on_over = watch_over};
+	static const struct terminal_ops terminal_ops = {watch_input, watch_key, watch_signal};
 	struct cli_target target = {0};
-	struct console console = {.client = {.ops = &client_ops}};
+	struct watch watch = {0};
 	int code = cli_simple_options(argc, argv, usage, &target, NULL, 1);
 
 	if (code >= 0)
 		return code;
-	console.vm = argv[optind];
-	if (!control_name_valid(console.vm))
-		return cli_usage(argv[0], "\"%.70s\" is no name of a VM", console.vm);
+	watch.vm = argv[optind];
+	if (!control_name_valid(watch.vm))
+		return cli_usage(argv[0], "\"%.70s\" is no name of a VM", watch.vm);
 	code = cli_target_resolve(&target);
-	if (code)
-		return code;
-	console.client.user = &console;
-	uv_loop_init(&console.client.loop);
-	console.terminal = terminal_new(&console.client.loop, &terminal_ops, &console);
-	if (!console.terminal)
-		return EXIT_ERROR;
-	code = client_run(&console.client, &target);
-	uv_loop_close(&console.client.loop);
-	return code;
+	return code ? code
+		    : console_run(&watch.console, &client_ops, &terminal_ops, &watch, &target);
 }

@@ -5,53 +5,30 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cli/console.h"
 #include "cli/run.h"
 
 /* After asking for the end: slices have 5 s, daemons 5 more. */
 #define STOP_MS 20000
 
 struct run {
-	struct client client;
+	struct console console;
 	struct run_options opts;
 	struct run_upload upload;
-	struct terminal *terminal;
-	FILE *stats_json;  /* or null */
-	FILE *console_log; /* or null */
-	char vm[NAME_MAX_LEN + 1];
-	char incarnation[20], owner[20]; /* what shows that it is ours, if we must come back */
-	uint64_t console_bytes;		 /* of its output seen so far */
-	bool placed;			 /* the coordinator took it */
-	bool sent;			 /* its kernel has arrived */
-	bool stopped;			 /* we asked for its end */
+	FILE *stats_json; /* or null */
+	bool sent;	  /* its kernel has arrived */
+	bool stopped;	  /* we asked for its end */
 };
-
-static void run_end(struct run *run, int code, const char *sentence)
-{
-	if (run->client.finished)
-		return;
-	client_finish(&run->client, code);
-	cli_say("%s", sentence);
-}
 
 static void run_over(struct client *client)
 {
 	struct run *run = client->user;
 
 	/* A coordinator that hears nothing would wait for us. */
-	if (run->placed && client->conn)
+	if (run->console.known && client->conn)
 		control_sendf(client->conn, "{s:s}", "type", "leaving");
-	terminal_close(run->terminal);
+	terminal_close(run->console.terminal);
 	run_upload_close(&run->upload);
-}
-
-/* The connection was lost, and is there again. */
-static void attach_ask(struct run *run)
-{
-	control_sendf(run->client.conn, "{s:s, s:s, s:s, s:s, s:b, s:I}", "type", "attach", "vm",
-		      run->vm, "incarnation", run->incarnation, "owner", run->owner, "console",
-		      !run->opts.no_console || run->console_log, "console_bytes",
-		      (json_int_t)run->console_bytes);
-	client_deadline(&run->client, CLI_REPLY_MS);
 }
 
 static void run_ask(struct client *client)
@@ -62,7 +39,7 @@ static void run_ask(struct client *client)
 		"slices", run->opts.slices, "append", run->opts.append ? run->opts.append : "",
 		"kernel_bytes", (json_int_t)run->upload.bytes[RUN_KERNEL], "initrd_bytes",
 		(json_int_t)run->upload.bytes[RUN_INITRD], "console",
-		!run->opts.no_console || run->console_log, "cpus", (int)run->opts.cpus, "mem_bytes",
+		!run->opts.no_console || run->console.log, "cpus", (int)run->opts.cpus, "mem_bytes",
 		(json_int_t)run->opts.mem_bytes, "nodes", (int)run->opts.nodes, "cpu",
 		run->opts.cpu, "force", (int)run->opts.force, "micro", run->opts.guest != NULL);
 
@@ -89,8 +66,8 @@ static void run_open(struct client *client)
 {
 	struct run *run = client->user;
 
-	if (run->placed)
-		attach_ask(run);
+	if (run->console.known)
+		console_ask_again(&run->console);
 	else
 		run_ask(client);
 }
@@ -114,37 +91,30 @@ static void placed_say(const struct run *run, const json_t *slices)
 		snprintf(text + used, sizeof(text) - used, "%s %s (%llu CPU%s, %s)", i ? "," : "",
 			 node, (unsigned long long)vcpus, vcpus == 1 ? "" : "s", mem);
 	}
-	cli_say("VM %s on%s", run->vm, text);
+	cli_say("VM %s on%s", run->console.vm, text);
 }
 
 static void upload_go_on(struct run *run)
 {
-	int code = run_upload_continue(&run->upload, run->client.conn);
+	int code = run_upload_continue(&run->upload, run->console.client.conn);
 
 	if (code)
-		client_finish(&run->client, code);
+		client_finish(&run->console.client, code);
 }
 
 static void placed_take(struct run *run, const json_t *msg)
 {
 	char why[CONTROL_WHY_MAX];
-	const char *vm, *incarnation, *owner;
+	const char *owner;
 	json_t *slices;
 
-	if (control_get_name(msg, "vm", &vm, why) ||
-	    control_get_string(msg, "incarnation", &incarnation, why) ||
-	    control_get_string(msg, "owner", &owner, why) ||
-	    control_get_u64(msg, "grace_ms", 0, INT64_MAX / NS_PER_MS, &run->client.grace_ms,
-			    why) ||
-	    control_get_array(msg, "slices", SLICES_MAX, &slices, why)) {
-		run_end(run, EXIT_ERROR, why);
+	if (control_get_string(msg, "owner", &owner, why) ||
+	    control_get_array(msg, "slices", SLICES_MAX, &slices, why) ||
+	    console_known(&run->console, msg, why)) {
+		console_end(&run->console, EXIT_ERROR, why);
 		return;
 	}
-	control_deadline_cancel(&run->client.deadline);
-	run->placed = true;
-	snprintf(run->vm, sizeof(run->vm), "%s", vm);
-	snprintf(run->incarnation, sizeof(run->incarnation), "%s", incarnation);
-	snprintf(run->owner, sizeof(run->owner), "%s", owner);
+	snprintf(run->console.owner, sizeof(run->console.owner), "%s", owner);
 	placed_say(run, slices);
 	upload_go_on(run);
 }
@@ -158,20 +128,21 @@ static void state_take(struct run *run, const json_t *msg)
 		return;
 	run->sent = strcmp(state, "placing") != 0;
 	if (strcmp(state, "running") == 0 && !run->opts.no_console)
-		terminal_attach(run->terminal);
+		terminal_attach(run->console.terminal);
+}
+
+static void stop_ask(struct run *run)
+{
+	control_sendf(run->console.client.conn, "{s:s, s:s}", "type", "stop", "vm",
+		      run->console.vm);
+	client_deadline(&run->console.client, STOP_MS);
 }
 
 static void attached_take(struct run *run, const json_t *msg)
 {
-	control_deadline_cancel(&run->client.deadline);
-	client_back(&run->client);
-	cli_say_raw("the coordinator is there again; VM %s goes on", run->vm);
 	state_take(run, msg);
-	if (!run->stopped)
-		return;
-	/* It may not have heard it. */
-	control_sendf(run->client.conn, "{s:s, s:s}", "type", "stop", "vm", run->vm);
-	client_deadline(&run->client, STOP_MS);
+	if (run->stopped) /* It may not have heard it. */
+		stop_ask(run);
 }
 
 /* One line for each slice: what runs its CPUs, and why. */
@@ -195,33 +166,11 @@ static void engines_take(const json_t *msg)
 	}
 }
 
-/* Who does not answer, or answers again. */
-static void waiting_take(const struct run *run, const json_t *msg)
-{
-	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX];
-	const char *sentence;
-
-	if (control_get_string(msg, "sentence", &sentence, why))
-		return;
-	snprintf(text, sizeof(text), "%.255s", sentence);
-	control_text_clean(text);
-	cli_say_raw("VM %s: %s", run->vm, text);
-}
-
 static void ended_take(struct run *run, const json_t *msg)
 {
-	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX + 128];
-	const char *reason;
-	unsigned code;
+	char text[2 * CONTROL_WHY_MAX];
 
-	if (control_get_string(msg, "reason", &reason, why) ||
-	    control_get_uint(msg, "code", 0, 255, &code, why)) {
-		run_end(run, EXIT_ERROR, why);
-		return;
-	}
-	snprintf(text, sizeof(text), "VM %s ended: %s", run->vm, reason);
-	control_text_clean(text);
-	client_finish(&run->client, (int)code);
+	console_ended(&run->console, msg, text);
 	if (run->opts.stats)
 		run_stats_print(msg);
 	if (run->stats_json && run_stats_write(run->stats_json, msg))
@@ -231,103 +180,53 @@ static void ended_take(struct run *run, const json_t *msg)
 
 static void run_stop(struct run *run)
 {
-	if (run->stopped || !run->placed) {
+	if (run->stopped || !run->console.known) {
 		/* The coordinator stops a VM whose terminal goes away. */
-		run_end(run, EXIT_STOPPED, "interrupted");
+		console_end(&run->console, EXIT_STOPPED, "interrupted");
 		return;
 	}
 	run->stopped = true;
-	if (!run->client.conn)
-		cli_say_raw("VM %s is stopped as soon as the coordinator is there again; once more "
-			    "quits",
-			    run->vm);
-	else
-		control_sendf(run->client.conn, "{s:s, s:s}", "type", "stop", "vm", run->vm);
-	client_deadline(&run->client, STOP_MS);
-}
-
-static void credit_take(struct run *run, const json_t *msg)
-{
-	char why[CONTROL_WHY_MAX];
-	unsigned bytes;
-
-	if (control_get_uint(msg, "bytes", 1, CONTROL_INPUT_WINDOW, &bytes, why) == 0)
-		terminal_credit(run->terminal, bytes);
-}
-
-static void log_write(struct run *run, const void *data, size_t len)
-{
-	if (!run->console_log || fwrite(data, 1, len, run->console_log) == len)
+	if (run->console.client.conn) {
+		stop_ask(run);
 		return;
-	cli_say("cannot write all of %s: %s", run->opts.console_log, strerror(errno));
-	fclose(run->console_log);
-	run->console_log = NULL;
-}
-
-/* Bytes that we know already, because the connection was made again; and in *lost those that never
- * came. */
-static size_t output_known(struct run *run, const json_t *msg, size_t len, uint64_t *lost)
-{
-	uint64_t offset, known = 0;
-	char why[CONTROL_WHY_MAX];
-
-	*lost = output_lost_of(msg);
-	if (len && json_object_get(msg, "offset") &&
-	    control_get_u64(msg, "offset", 0, INT64_MAX, &offset, why) == 0) {
-		known = offset < run->console_bytes ? run->console_bytes - offset : 0;
-		*lost = offset > run->console_bytes ? offset - run->console_bytes : 0;
 	}
-	known = known < len ? known : len;
-	run->console_bytes += *lost + (len - known);
-	return (size_t)known;
+	cli_say_raw("VM %s is stopped as soon as the coordinator is there again; once more quits",
+		    run->console.vm);
+	client_deadline(&run->console.client, STOP_MS);
 }
 
-/* Console output: all of it into the log, and what the reader of our output has room for there. */
-static void output_take(struct run *run, const json_t *msg, const uint8_t *data, size_t len)
+static void detached_take(struct run *run)
 {
-	char mark[CONTROL_MARK_MAX];
-	uint64_t lost;
-	size_t known = output_known(run, msg, len, &lost);
-	json_t *news = json_pack("{s:s, s:I}", "type", "console-output", "lost", (json_int_t)lost);
+	char text[256];
 
-	if (lost)
-		log_write(run, mark, control_console_mark(lost, mark));
-	log_write(run, data + known, len - known);
-	if (!run->opts.no_console && (lost || len > known) &&
-	    terminal_output(run->terminal, news, data + known, len - known) < 0)
-		run_stop(run);
-	json_decref(news);
+	snprintf(text, sizeof(text), "detached; VM %s goes on: 'pangea console %s' comes back",
+		 run->console.vm, run->console.vm);
+	console_end(&run->console, EXIT_OK, text);
 }
 
 static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, size_t len)
 {
 	struct run *run = client->user;
-	char text[256];
 
-	if (control_is(msg, "run-placed")) {
+	if (console_msg(&run->console, msg)) {
+		if (control_is(msg, "attached"))
+			attached_take(run, msg);
+	} else if (control_is(msg, "run-placed")) {
 		placed_take(run, msg);
 	} else if (control_is(msg, "file-ack")) {
 		run_upload_answered(&run->upload);
 		upload_go_on(run);
 	} else if (control_is(msg, "vm-engines")) {
 		engines_take(msg);
-	} else if (control_is(msg, "vm-waiting")) {
-		waiting_take(run, msg);
 	} else if (control_is(msg, "vm-state")) {
 		state_take(run, msg);
-	} else if (control_is(msg, "attached")) {
-		attached_take(run, msg);
 	} else if (control_is(msg, "console-output")) {
-		output_take(run, msg, blob, len);
-	} else if (control_is(msg, "console-credit")) {
-		credit_take(run, msg);
+		if (console_output(&run->console, msg, blob, len) < 0)
+			run_stop(run);
 	} else if (control_is(msg, "vm-ended")) {
 		ended_take(run, msg);
 	} else if (control_is(msg, "detached")) {
-		snprintf(text, sizeof(text),
-			 "detached; VM %s goes on: 'pangea console %s' comes back", run->vm,
-			 run->vm);
-		run_end(run, EXIT_OK, text);
+		detached_take(run);
 	}
 }
 
@@ -336,12 +235,9 @@ static bool run_retry(struct client *client, const char *why)
 {
 	struct run *run = client->user;
 
-	if (!run->placed || !run->sent)
+	if (!run->console.known || !run->sent)
 		return false;
-	terminal_credit_none(run->terminal); /* it comes anew */
-	if (!client->lost_ns)
-		cli_say_raw("lost the coordinator: %s; trying for %llu s to come back to VM %s",
-			    why, (unsigned long long)client->grace_ms / 1000, run->vm);
+	console_retry(&run->console, why);
 	return true;
 }
 
@@ -349,30 +245,27 @@ static int run_lost(struct client *client, const char *why)
 {
 	struct run *run = client->user;
 
-	if (!run->placed) {
+	if (!run->console.known) {
 		cli_say("the coordinator cannot be reached: %s", why);
 		return EXIT_UNREACHABLE;
 	}
-	cli_say("VM %s ended: lost the coordinator: %s", run->vm, why);
+	cli_say("VM %s ended: lost the coordinator: %s", run->console.vm, why);
 	return EXIT_UNREACHABLE;
 }
 
 static void run_input(void *arg, const uint8_t *data, size_t len)
 {
 	struct run *run = arg;
-	json_t *msg = json_pack("{s:s}", "type", "console-input");
 
-	if (run->client.conn)
-		control_send(run->client.conn, msg, data, len);
-	json_decref(msg);
+	console_input(&run->console, data, len);
 }
 
 static void run_key(void *arg, enum terminal_key key)
 {
 	struct run *run = arg;
 
-	if (key == TERMINAL_DETACH && run->client.conn)
-		control_sendf(run->client.conn, "{s:s}", "type", "detach");
+	if (key == TERMINAL_DETACH && run->console.client.conn)
+		control_sendf(run->console.client.conn, "{s:s}", "type", "detach");
 	else if (key == TERMINAL_QUIT)
 		run_stop(run);
 }
@@ -405,10 +298,10 @@ static int files_open(struct run *run)
 	int code = file_open(run->opts.stats_json, &run->stats_json);
 
 	if (!code)
-		code = file_open(run->opts.console_log, &run->console_log);
+		code = file_open(run->opts.console_log, &run->console.log);
 	/* The log is for those who look while the guest runs, too. */
-	if (run->console_log)
-		setvbuf(run->console_log, NULL, _IONBF, 0);
+	if (run->console.log)
+		setvbuf(run->console.log, NULL, _IONBF, 0);
 	return code;
 }
 
@@ -428,15 +321,9 @@ static int run_main(struct run *run, int argc, char **argv)
 	code = files_open(run);
 	if (code)
 		return code;
-	run->client.ops = &client_ops;
-	run->client.user = run;
-	uv_loop_init(&run->client.loop);
-	run->terminal = terminal_new(&run->client.loop, &terminal_ops, run);
-	if (!run->terminal)
-		return EXIT_ERROR;
-	code = client_run(&run->client, &target);
-	uv_loop_close(&run->client.loop);
-	return code;
+	run->console.log_path = run->opts.console_log;
+	run->console.hidden = run->opts.no_console;
+	return console_run(&run->console, &client_ops, &terminal_ops, run, &target);
 }
 
 int cmd_run(int argc, char **argv)
@@ -446,8 +333,8 @@ int cmd_run(int argc, char **argv)
 
 	if (run && run->stats_json)
 		fclose(run->stats_json);
-	if (run && run->console_log)
-		fclose(run->console_log);
+	if (run && run->console.log)
+		fclose(run->console.log);
 	if (run)
 		json_decref(run->opts.slices);
 	free(run);

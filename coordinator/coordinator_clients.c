@@ -391,8 +391,11 @@ static void console_attach(struct coordinator *co, struct peer *peer,
 	peer->console = true;
 	past = vm_console_past(vm, SIZE_MAX, &len);
 	action_send(co, peer->id,
-		    message_make("{s:s, s:s}", "type", "console-attached", "vm", vm->name), past,
-		    len);
+		    message_make("{s:s, s:s, s:o, s:I, s:I}", "type", "console-attached", "vm",
+				 vm->name, "incarnation", control_id_json(vm->incarnation),
+				 "grace_ms", (json_int_t)co->grace_ms, "console_bytes",
+				 (json_int_t)vm->console_bytes),
+		    past, len);
 	free(past);
 	if (vm->state == VM_RUNNING)
 		console_input_allow(co, peer);

@@ -19,7 +19,9 @@
 #define RIVAL_WAIT_MS 3000
 /* An owner whose connection was closed without a word has this long to come back. */
 #define OWNER_RETURN_MS 5000
-/* VMs that have ended are remembered: for owners that come back, and slices that come too late. */
+/* After the coordinator's start: by then the daemons that have slices have connected again. */
+#define DAEMONS_RETURN_MS 10000
+/* VMs that have ended are remembered: for clients that come back, and slices that come too late. */
 #define ENDED_MAX 64
 /* Slices that a daemon's inventory may name: those that run, and ends that were not acknowledged. */
 #define INVENTORY_MAX 512
@@ -166,7 +168,7 @@ struct peer {
 /* A VM that is no more. */
 struct ended {
 	uint64_t incarnation, owner;
-	json_t *msg; /* its vm-ended, if its owner was away; or null */
+	json_t *msg; /* its vm-ended; null: a free slot */
 };
 
 struct coordinator {
@@ -180,6 +182,7 @@ struct coordinator {
 	unsigned deadline_s; /* of a slice that does not answer */
 	unsigned vm_number;  /* of the last name we invented */
 	/* of the step under way */
+	uint64_t first_ms; /* when we began; 0: not yet */
 	uint64_t now_ms, fresh_key, fresh_incarnation, fresh_owner;
 	struct coordinator_actions *out;
 };
@@ -345,10 +348,10 @@ json_t *distances_make(const struct vm *vm);
 /* ---- coordinator_owner.c ---- */
 /* The owner of a VM has gone: it may come back. */
 void owner_away(struct coordinator *co, struct vm *vm, bool ended);
-/* attach: it is back. */
+/* attach: it is back, or somebody who watched. */
 void attach_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
 void owner_tick(struct coordinator *co, struct vm *vm);
-/* Remembers how the VM ended. */
+/* Remembers how the VM ended, for those who are away; takes the message. */
 void ended_note(struct coordinator *co, const struct vm *vm, json_t *msg);
 
 /* ---- coordinator_clients.c ---- */

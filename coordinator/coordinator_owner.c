@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The owner of a VM, `pangea run`: gone for a while, back with its token, or gone for good. */
+/* Clients of a VM that lost us and come back: its owner, `pangea run`, with its token, and those who watch. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,13 +36,14 @@ void ended_note(struct coordinator *co, const struct vm *vm, json_t *msg)
 	*slot = (struct ended){.incarnation = vm->incarnation, .owner = vm->owner, .msg = msg};
 }
 
-/* It ended while its owner was away. */
+/* It ended while its owner, or whoever watched, was away. */
 static bool ended_tell_late(struct coordinator *co, struct peer *peer, uint64_t incarnation,
-			    uint64_t owner)
+			    const uint64_t *owner)
 {
 	for (unsigned i = 0; i < ENDED_MAX; i++) {
 		struct ended *ended = &co->ended[i];
-		if (!ended->msg || ended->incarnation != incarnation || ended->owner != owner)
+		if (!ended->msg || ended->incarnation != incarnation ||
+		    (owner && ended->owner != *owner))
 			continue;
 		action_send(co, peer->id, json_incref(ended->msg), NULL, 0);
 		return true;
@@ -63,14 +64,19 @@ static void owner_replace(struct coordinator *co, struct vm *vm)
 	}
 }
 
-static void owner_back(struct coordinator *co, struct peer *peer, struct vm *vm, bool console,
-		       uint64_t seen)
+static void owner_back(struct coordinator *co, struct peer *peer, struct vm *vm)
 {
 	owner_replace(co, vm);
-	peer->vm = vm;
 	peer->owner = vm->owned = true;
-	peer->console = console;
 	vm->owner_until_ms = 0;
+}
+
+/* Goes on with the console from what it has seen. */
+static void client_back(struct coordinator *co, struct peer *peer, struct vm *vm, bool console,
+			uint64_t seen)
+{
+	peer->vm = vm;
+	peer->console = console;
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:s}", "type", "attached", "vm", vm->name, "state",
 				 vm_state_word(vm->state)),
@@ -90,24 +96,38 @@ static void owner_back(struct coordinator *co, struct peer *peer, struct vm *vm,
 	}
 }
 
+/* A VM that is not known: just after our own start the daemons may not have told of it yet. */
+static void unknown_tell(struct coordinator *co, struct peer *peer)
+{
+	if (co->now_ms - co->first_ms < DAEMONS_RETURN_MS)
+		peer_refuse(co, peer, "this VM is not known yet");
+	else
+		client_error(co, peer, EXIT_NODE_LOST,
+			     "the coordinator does not know this VM any more");
+}
+
 void attach_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event)
 {
 	uint64_t incarnation = 0, owner = 0, seen = 0;
+	bool owns = json_object_get(event->msg, "owner") != NULL, console = false;
 	char why[CONTROL_WHY_MAX];
-	bool console = false;
 	struct vm *vm = NULL;
 
 	if (vm_of_message(co, event->msg, &vm, why) < 0 ||
 	    control_get_id(event->msg, "incarnation", &incarnation, why) < 0 ||
-	    control_get_id(event->msg, "owner", &owner, why) < 0 ||
+	    (owns && control_get_id(event->msg, "owner", &owner, why) < 0) ||
 	    control_get_bool(event->msg, "console", &console, why) < 0 ||
-	    control_get_u64(event->msg, "console_bytes", 0, INT64_MAX, &seen, why) < 0)
+	    control_get_u64(event->msg, "console_bytes", 0, INT64_MAX, &seen, why) < 0) {
 		client_error(co, peer, EXIT_USAGE, why);
-	else if (peer->vm)
+	} else if (peer->vm) {
 		client_error(co, peer, EXIT_ERROR, "this connection has a VM already");
-	else if (vm && vm->owner == owner)
-		owner_back(co, peer, vm, console, seen);
-	else if (!ended_tell_late(co, peer, incarnation, owner))
-		client_error(co, peer, EXIT_NODE_LOST,
-			     "the coordinator does not know this VM any more");
+	} else if (vm && (!owns || vm->owner == owner)) {
+		if (owns)
+			owner_back(co, peer, vm);
+		client_back(co, peer, vm, console, seen);
+	} else if (vm) {
+		client_error(co, peer, EXIT_REFUSED, "this VM has another owner");
+	} else if (!ended_tell_late(co, peer, incarnation, owns ? &owner : NULL)) {
+		unknown_tell(co, peer);
+	}
 }

@@ -254,6 +254,8 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 	struct peer *peer = event->peer ? peer_find(co, event->peer) : NULL;
 
 	co->now_ms = event->now_ms;
+	if (!co->first_ms)
+		co->first_ms = co->now_ms;
 	co->fresh_key = event->fresh_key;
 	co->fresh_incarnation = event->fresh_incarnation;
 	co->fresh_owner = event->fresh_owner;

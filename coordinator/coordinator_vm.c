@@ -337,20 +337,17 @@ static void ended_tell(struct coordinator *co, struct vm *vm)
 	json_t *msg = message_make("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "vm-ended", "vm",
 				   vm->name, "code", vm->code, "reason", vm->reason, "lost",
 				   vm->lost, "slices", vm_slices_json(vm, true));
-	bool owner_knows = !vm->owned;
 
 	for (unsigned i = 0; i < PEERS_MAX; i++) {
 		struct peer *peer = &co->peer[i];
 		if (!peer->id || peer->vm != vm)
 			continue;
 		action_send(co, peer->id, json_incref(msg), NULL, 0);
-		owner_knows |= peer->owner;
 		peer->vm = NULL;
 		peer->owner = false;
 		console_leave(peer);
 	}
-	ended_note(co, vm, owner_knows ? NULL : json_incref(msg));
-	json_decref(msg);
+	ended_note(co, vm, msg);
 }
 
 void vm_finish_if_done(struct coordinator *co, struct vm *vm)

@@ -230,6 +230,44 @@ Test(away, an_owner_comes_back)
 	world_free(world);
 }
 
+static void watch_again(struct world *world, uint64_t peer, const char *incarnation,
+			json_int_t seen)
+{
+	world_open(world, peer, CONTROL_ROLE_CLI);
+	world_say(world, peer, "{s:s, s:s, s:s, s:b, s:I}", "type", "attach", "vm", "vm1",
+		  "incarnation", incarnation, "console", 1, "console_bytes", seen);
+}
+
+Test(away, a_watcher_comes_back)
+{
+	struct world *world = world_at(STEP_RUNNING);
+	const struct coordinator_action *past;
+	char *incarnation;
+
+	world_say_blob(world, 1, "console-output", "0123", 4);
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "console", "vm", "vm1");
+	incarnation = strdup(world_text(world, 11, "console-attached", "incarnation"));
+	cr_expect_eq(world_int(world, 11, "console-attached", "console_bytes"), 4);
+	world_close(world, 11, "connection reset");
+	world_say_blob(world, 1, "console-output", "456789", 6);
+	watch_again(world, 12, incarnation, 4);
+	cr_expect_str_eq(world_text(world, 12, "attached", "state"), "running");
+	past = world_last(world, 12, "console-output");
+	cr_expect_eq(past->blob_len, 6);
+	cr_expect_eq(memcmp(past->blob, "456789", 6), 0);
+	cr_expect_eq(world_int(world, 12, "console-output", "offset"), 4);
+	cr_expect_eq(world_count(world, 12, "console-credit"), 1);
+	/* It is no owner: neither its leaving nor its loss ends the VM, and the owner is in its place. */
+	world_say(world, 12, "{s:s}", "type", "leaving");
+	world_pass(world, 120000, 2);
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+	world_say(world, 10, "{s:s}", "type", "leaving");
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 2);
+	free(incarnation);
+	world_free(world);
+}
+
 Test(away, an_owner_that_does_not_come_back)
 {
 	struct world *world = world_at(STEP_RUNNING);
@@ -265,6 +303,8 @@ Test(away, an_owner_learns_an_end_that_it_missed)
 	cr_expect_eq(vms_count(world), 0);
 	attach(world, 11, owner, 0);
 	cr_expect_eq(world_int(world, 11, "vm-ended", "code"), EXIT_PANIC);
+	watch_again(world, 12, world_incarnation(world, "vm1"), 0);
+	cr_expect_eq(world_int(world, 12, "vm-ended", "code"), EXIT_PANIC);
 	free(owner);
 	world_free(world);
 }
@@ -330,6 +370,39 @@ static void is_taken_up(bool from_disk)
 	cr_expect_eq(world_count(world, 22, "slice-kill"), 1);
 	free(owner);
 	json_decref(record);
+	world_free(world);
+}
+
+Test(away, an_owner_who_is_back_before_the_daemons)
+{
+	struct world *old = world_at(STEP_RUNNING), *world;
+	json_t *record = record_kept(old);
+	char *owner = owner_token(old);
+
+	world = started_anew(old, record, false);
+	world_free(old);
+	attach(world, 10, owner, 0);
+	cr_expect(world_refused(world, 10), "it shall come again");
+	cr_expect_eq(world_count(world, 10, "error"), 0);
+	come_back(world, 2, 1, 2, entry(world, 1, running), json_pack("[O]", record));
+	attach(world, 11, owner, 0);
+	cr_expect_eq(world_count(world, 11, "attached"), 1);
+	free(owner);
+	json_decref(record);
+	world_free(world);
+}
+
+Test(away, an_owner_of_a_vm_that_nobody_knows)
+{
+	struct world *old = world_at(STEP_RUNNING), *world;
+	char *owner = owner_token(old);
+
+	world = started_anew(old, NULL, false);
+	world_free(old);
+	world_pass(world, 10400, 0);
+	attach(world, 10, owner, 0);
+	cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_NODE_LOST);
+	free(owner);
 	world_free(world);
 }
 
