@@ -4,6 +4,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 
@@ -77,6 +78,11 @@ CLAIMS = [
     ("docs/protocol.md", r"page is held for (\d+) `hold_ns`", ["dsm/engine/engine_turns.c:LONG_HOLD_TIMES"], 1),
     ("docs/protocol.md", r"at least (\d+) times the quickest of the last (\d+) remote faults",
      ["dsm/engine/engine_turns.c:TURN_FAULTS", "dsm/engine/engine_turns.c:LEARN_FAULTS"], 1),
+    ("docs/time.md", r"burst\* is (\d+) round trips", ["vmm/machine/machine_clock.c:BURST_PINGS"], 1),
+    ("docs/time.md", r"offsets of the last (\d+) ", ["vmm/clock/clock_sync.h:CLOCK_SYNC_HISTORY"], 1),
+    ("docs/time.md", r"answer for (\d+) s it gives up", ["vmm/main/slice_rtt.c:ALIGN_TIMEOUT_MS"], 1000),
+    ("docs/time.md", r"new piece begins (\d+) us", ["vmm/clock/clock.h:GUEST_CLOCK_LEAD_NS"], 1000),
+    ("docs/time.md", r"added at (\d+) ppm", ["vmm/clock/clock_sync.c:AWAY_PPM"], 1),
 ]
 
 # Options of other programs that the pages name.
@@ -239,15 +245,46 @@ def check_names(top, _bindir):
         yield from names_missing(page, text_of(top, page), code)
 
 
+def arrows_told(cell, arrows):
+    """The folders that a cell of the table says may be included."""
+    return {word for word in re.findall(r"[\w/]+", cell) if word in arrows}
+
+
 def check_folders(top, _bindir):
-    """The table of folders in design.md has all of the tree's, and no other."""
+    """The table of folders in design.md has all of the tree's, and the arrows that tidy.py checks."""
     table = text_of(top, "docs/design.md").split("## Folders")[1].split("\n## ")[0]
-    told = set(re.findall(r"`(\w+)/", "\n".join(
-        line.split("|")[1] for line in table.split("\n") if line.startswith("| `"))))
+    rows = [line.split("|")[1:4] for line in table.split("\n") if line.startswith("| `")]
+    told = set(re.findall(r"`(\w+)/", "\n".join(row[0] for row in rows)))
+    arrows = runpy.run_path(os.path.join(top, "tests/tidy/tidy.py"))["ARROWS"]
+    for folders, _, cell in rows:
+        for folder in re.findall(r"`([\w/]+)/`", folders):
+            if folder.startswith("vmm") or arrows.get(folder) is None:
+                continue  # those of vmm/ name headers, which the table sums up
+            for other in sorted(arrows_told(cell, arrows) ^ arrows[folder]):
+                yield f"docs/design.md and ARROWS (tests/tidy/tidy.py) differ in {folder}/ -> {other}"
     there = {n for n in os.listdir(top) if os.path.isdir(os.path.join(top, n))
              and not n.startswith(".") and n != "build"}
     for folder in sorted(told ^ there):
         yield f"docs/design.md's table of folders and the tree differ in {folder}/"
+
+
+def guest_arguments(top, name):
+    """The arguments that a micro-guest's own sources ask for."""
+    text = text_of(top, f"guests/micro/programs/{name}.c")
+    if '"guests/micro/programs/splash.h"' in text:
+        text += text_of(top, "guests/micro/programs/splash.c")
+    return set(re.findall(r"\barg_(?:number|text|flag)\(\"(\w+)\"", text))
+
+
+def check_guests(top, _bindir):
+    """The table of micro-guests has all of them, each with its arguments."""
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", text_of(top, "docs/microguests.md"), flags=re.M))
+    built = set(re.findall(r"^\s*micro_guest\((\w+)", text_of(top, "guests/micro/CMakeLists.txt"), flags=re.M))
+    for name in sorted(set(rows) ^ built):
+        yield f"docs/microguests.md and guests/micro/CMakeLists.txt differ in {name}"
+    for name in sorted(set(rows) & built):
+        for key in sorted(set(re.findall(r"`(\w+)=", rows[name])) ^ guest_arguments(top, name)):
+            yield f"docs/microguests.md and {name}.c differ in the argument {key}="
 
 
 def check_self(top, bindir):
@@ -279,6 +316,7 @@ CHECKS = {
     "paths": check_paths,
     "names": check_names,
     "folders": check_folders,
+    "guests": check_guests,
     "self": check_self,
 }
 
