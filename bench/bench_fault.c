@@ -55,6 +55,7 @@ enum placement {
 struct bench {
 	unsigned iterations; /* of each series */
 	bool poll;
+	enum transport_wish transport;
 	enum placement placement;
 	int raw_fd;	/* to the other process */
 	int control_fd; /* the same, for set-up */
@@ -216,6 +217,7 @@ static void engine_up(struct bench *b, unsigned self)
 				       .connect_timeout_ms = 10000,
 				       .faulters_max = 2,
 				       .poll = b->poll,
+				       .transport = b->transport,
 				       .callbacks = {.ctx = b,
 						     .on_ready = on_ready,
 						     .on_machine_msg = on_machine_msg,

@@ -275,10 +275,11 @@ static int entry_deliver(struct inproc *port, unsigned peer, const struct inproc
 	if (err)
 		return err;
 	if (msg.payload_len) {
-		payload = cb->payload_buffer(cb->ctx, peer, &msg);
+		payload = cb->payload_buffer(cb->ctx, peer, &msg, entry->payload);
 		if (!payload)
 			return -PANGEA_EPROTOCOL;
-		memcpy(payload, entry->payload, msg.payload_len);
+		if (payload != entry->payload)
+			memcpy(payload, entry->payload, msg.payload_len);
 	}
 	port->stats.msgs_received++;
 	port->stats.bytes_received += WIRE_HEADER_SIZE + msg.payload_len;
@@ -308,16 +309,28 @@ static void peer_receive(struct inproc *port, unsigned peer)
 		peer_lost(port, peer, -PANGEA_EPEERLOST);
 }
 
-static void on_wake(uv_async_t *async)
+static void peers_look(struct inproc *port)
 {
-	struct inproc *port = async->data;
-
 	for (unsigned i = 0; i < port->hub->slices && !port->closed; i++) {
 		if (port->peers[i] == INPROC_WAITING)
 			peer_meet(port, i);
 		if (!port->closed && port->peers[i] == INPROC_UP)
 			peer_receive(port, i);
 	}
+}
+
+static void on_wake(uv_async_t *async)
+{
+	peers_look(async->data);
+}
+
+static int inproc_poll(struct transport *t)
+{
+	struct inproc *port = (struct inproc *)t;
+	uint64_t before = port->stats.msgs_received;
+
+	peers_look(port);
+	return (int)(port->stats.msgs_received - before);
 }
 
 static void on_deadline(uv_timer_t *timer)
@@ -381,6 +394,7 @@ static const struct transport_ops inproc_ops = {
 	.send = inproc_send,
 	.backlog = inproc_backlog,
 	.refuse = inproc_refuse,
+	.poll = inproc_poll,
 	.stats = inproc_stats,
 	.close = inproc_close,
 };

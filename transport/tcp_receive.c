@@ -4,34 +4,15 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "transport/tcp_parts.h"
-
-static void message_refused(struct conn *conn, const struct wire_msg *msg, int err)
-{
-	conn_close(conn, err, "slice %u sent a message (%s) that was refused: %s", conn->peer,
-		   wire_type_name(msg->type), error_text(err));
-}
-
-/* Hands a whole message to the owner. */
-static void message_deliver(struct conn *conn, const struct wire_msg *msg, void *payload)
-{
-	struct tcp *tcp = conn->tcp;
-	int err;
-
-	tcp->stats.msgs_received++;
-	tcp->stats.bytes_received += WIRE_HEADER_SIZE + msg->payload_len;
-	err = tcp->config.callbacks.on_msg(tcp->config.callbacks.ctx, conn->peer, msg, payload);
-	if (err < 0)
-		message_refused(conn, msg, err);
-}
+#include "transport/net_parts.h"
 
 /* A header with a payload: asks where it goes. False: the connection closes. */
 static bool payload_begin(struct conn *conn)
 {
-	struct transport_callbacks *cb = &conn->tcp->config.callbacks;
+	struct transport_callbacks *cb = &conn->net->config.callbacks;
 	struct receiver *rx = &conn->rx;
 
-	rx->payload = cb->payload_buffer(cb->ctx, conn->peer, &rx->msg);
+	rx->payload = cb->payload_buffer(cb->ctx, conn->peer, &rx->msg, NULL);
 	rx->payload_got = 0;
 	if (!rx->payload)
 		message_refused(conn, &rx->msg, -PANGEA_EPROTOCOL);
@@ -66,13 +47,9 @@ static unsigned payload_from_stage(struct conn *conn, const uint8_t *bytes, unsi
 static bool header_take(struct conn *conn, const uint8_t *bytes)
 {
 	struct receiver *rx = &conn->rx;
-	int err = wire_msg_decode(bytes, WIRE_HEADER_SIZE, &rx->msg);
 
-	if (err) {
-		conn_close(conn, err, "slice %u sent nonsense: %s (type %u, length %u)", conn->peer,
-			   error_text(err), rx->msg.type, rx->msg.payload_len);
+	if (!header_decode(conn, bytes, &rx->msg))
 		return false;
-	}
 	if (rx->msg.payload_len > 0)
 		return payload_begin(conn);
 	struct wire_msg msg = rx->msg;
@@ -155,7 +132,7 @@ static void receive_ended(struct conn *conn, ssize_t n)
 			   error_text((int)n));
 }
 
-void conn_receive(struct conn *conn)
+void tcp_receive(struct conn *conn)
 {
 	for (int turn = 0; turn < TCP_READS_PER_TURN && conn->state == CONN_UP; turn++) {
 		size_t asked;

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sending over TCP: at once from the caller's memory, and a bounded queue for what does not fit. */
+/* Sending over TCP: from the caller's memory, as much as the socket takes. */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
-#include "transport/tcp_parts.h"
+#include "transport/net_parts.h"
 
 static ssize_t socket_write(int fd, struct iovec *iov, unsigned count)
 {
@@ -16,50 +14,6 @@ static ssize_t socket_write(int fd, struct iovec *iov, unsigned count)
 		n = sendmsg(fd, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
-}
-
-static void entry_free(struct send_entry *entry)
-{
-	free(entry->copy);
-	entry->copy = NULL;
-}
-
-void send_queue_free(struct send_queue *queue)
-{
-	for (unsigned i = 0; i < queue->count; i++)
-		entry_free(&queue->ring[(queue->head + i) % TCP_QUEUE_MAX]);
-	free(queue->ring);
-	queue->ring = NULL;
-	queue->count = 0;
-}
-
-/* Queues a message of which `sent` bytes are gone already. */
-static int queue_push(struct send_queue *queue, const uint8_t *header, const void *payload,
-		      uint32_t payload_len, bool copy_payload, uint32_t sent)
-{
-	struct send_entry *entry;
-
-	if (queue->count == TCP_QUEUE_MAX)
-		return -ENOBUFS;
-	if (!queue->ring)
-		queue->ring = calloc(TCP_QUEUE_MAX, sizeof(*queue->ring));
-	if (!queue->ring)
-		return -ENOMEM;
-	entry = &queue->ring[(queue->head + queue->count) % TCP_QUEUE_MAX];
-	entry->payload = payload;
-	entry->copy = NULL;
-	if (copy_payload && payload_len) {
-		entry->copy = malloc(payload_len);
-		if (!entry->copy)
-			return -ENOMEM;
-		memcpy(entry->copy, payload, payload_len);
-		entry->payload = entry->copy;
-	}
-	memcpy(entry->header, header, WIRE_HEADER_SIZE);
-	entry->payload_len = payload_len;
-	entry->sent = sent;
-	queue->count++;
-	return 0;
 }
 
 /* Adds what is left of an entry to iov; returns how many elements that took (1 or 2). */
@@ -90,9 +44,7 @@ static void queue_advance(struct send_queue *queue, size_t bytes)
 			return;
 		}
 		bytes -= left;
-		entry_free(entry);
-		queue->head = (queue->head + 1) % TCP_QUEUE_MAX;
-		queue->count--;
+		send_queue_pop(queue);
 	}
 }
 
@@ -102,7 +54,7 @@ static void write_failed(struct conn *conn, int err)
 		   error_text(err));
 }
 
-void conn_flush(struct conn *conn)
+void tcp_flush(struct conn *conn)
 {
 	struct send_queue *queue = &conn->tx;
 
@@ -112,7 +64,7 @@ void conn_flush(struct conn *conn)
 		ssize_t sent;
 
 		for (unsigned i = 0; i < queue->count && i < TCP_SEND_BATCH; i++)
-			n += entry_iov(&queue->ring[(queue->head + i) % TCP_QUEUE_MAX], iov + n);
+			n += entry_iov(&queue->ring[(queue->head + i) % NET_QUEUE_MAX], iov + n);
 		sent = socket_write(conn->fd, iov, n);
 		if (sent == -EAGAIN)
 			break;
@@ -125,43 +77,15 @@ void conn_flush(struct conn *conn)
 	conn_watch(conn, UV_READABLE | (queue->count ? UV_WRITABLE : 0));
 }
 
-static int send_rest_later(struct conn *conn, const uint8_t *header, const void *payload,
-			   uint32_t payload_len, bool copy_payload, uint32_t sent)
+ssize_t tcp_write(struct conn *conn, const uint8_t *header, const void *payload,
+		  uint32_t payload_len)
 {
-	int err = queue_push(&conn->tx, header, payload, payload_len, copy_payload, sent);
+	struct iovec iov[2] = {{(void *)header, WIRE_HEADER_SIZE}, {(void *)payload, payload_len}};
+	ssize_t sent = socket_write(conn->fd, iov, payload_len ? 2 : 1);
 
-	if (err) {
-		conn_close(conn, -ENOBUFS,
-			   "slice %u does not read: more than %u messages wait for it", conn->peer,
-			   conn->tx.count);
-		return -ENOBUFS;
-	}
-	conn->tcp->stats.sends_queued++;
-	conn_watch(conn, UV_READABLE | UV_WRITABLE);
-	return 0;
-}
-
-int conn_send(struct conn *conn, const struct wire_msg *msg, const void *payload, bool copy_payload)
-{
-	struct transport_stats *stats = &conn->tcp->stats;
-	uint8_t header[WIRE_HEADER_SIZE];
-	struct iovec iov[2] = {{header, sizeof(header)}, {(void *)payload, msg->payload_len}};
-	size_t total = WIRE_HEADER_SIZE + msg->payload_len;
-	ssize_t sent = 0;
-
-	wire_msg_encode(msg, header);
-	stats->msgs_sent++;
-	stats->bytes_sent += total;
-	if (conn->tx.count == 0)
-		sent = socket_write(conn->fd, iov, msg->payload_len ? 2 : 1);
 	if (sent == -EAGAIN)
-		sent = 0;
-	if (sent < 0) {
-		write_failed(conn, (int)sent);
-		return -ENOTCONN;
-	}
-	if ((size_t)sent == total)
 		return 0;
-	return send_rest_later(conn, header, payload, msg->payload_len, copy_payload,
-			       (uint32_t)sent);
+	if (sent < 0)
+		write_failed(conn, (int)sent);
+	return sent;
 }

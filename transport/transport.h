@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "transport/wire.h"
+#include "transport/wish.h"
 
 struct transport;
 
@@ -20,15 +21,23 @@ struct transport;
 struct transport_callbacks {
 	void *ctx;
 	/*
-	 * A header with a payload has arrived: where do its payload_len bytes go? Returns a buffer
-	 * of at least msg->payload_len bytes that stays valid until on_msg or on_lost for this
-	 * peer: the frame in the alias mapping if the page is awaited, else a scratch buffer. NULL
-	 * refuses the message; the connection is then closed with -PANGEA_EPROTOCOL.
+	 * A header with a payload has arrived: where do its payload_len bytes go? lies is where
+	 * they are, in memory that came with them (a slot of a shared ring, a registered buffer),
+	 * or NULL: they are still to come. Returns
+	 * - a buffer of at least msg->payload_len bytes that stays valid until on_msg or on_lost
+	 *   for this peer: the frame in the alias mapping if the page is awaited, else a scratch
+	 *   buffer. The transport puts the bytes there before on_msg;
+	 * - or lies itself: on_msg gets it, reads there what it wants, and keeps no pointer, for
+	 *   the peer has the place again when on_msg returns. The peer may also write there
+	 *   meanwhile, so this is for bytes that nobody checks (pages), never for what is parsed;
+	 * - or NULL, which refuses the message; the connection is then closed with
+	 *   -PANGEA_EPROTOCOL.
 	 */
-	void *(*payload_buffer)(void *ctx, unsigned peer, const struct wire_msg *msg);
+	void *(*payload_buffer)(void *ctx, unsigned peer, const struct wire_msg *msg, void *lies);
 	/*
 	 * A whole message has arrived; payload is what payload_buffer returned, or NULL. Returns 0,
-	 * or a negative code that closes the connection (on_lost follows with that code).
+	 * or a negative code that closes the connection (on_lost follows with that code). The
+	 * header is a copy of the owner's own, checked by wire_msg_decode, whatever carried it.
 	 */
 	int (*on_msg)(void *ctx, unsigned peer, const struct wire_msg *msg, void *payload);
 	/* Hellos were exchanged with this peer; messages may be sent to it. */
@@ -44,7 +53,9 @@ struct transport_callbacks {
 struct transport_stats {
 	uint64_t msgs_sent, msgs_received;
 	uint64_t bytes_sent, bytes_received; /* headers and payloads */
-	uint64_t sends_queued;		     /* the socket was full: the rest waited in the queue */
+	uint64_t sends_queued; /* the socket or ring was full: the rest waited in the queue */
+	uint64_t bells_sent;   /* system calls that woke a peer which slept beside its ring */
+	uint64_t links_tcp, links_shm; /* peers that are up now, by what carries their messages */
 };
 
 struct transport_config {
@@ -52,8 +63,10 @@ struct transport_config {
 	struct wire_hello hello; /* ours; slice and slices say who we are among how many */
 	struct transport_callbacks callbacks;
 	unsigned connect_timeout_ms; /* from transport_connect to on_up, for all peers */
-	/* A peer whose host acknowledges nothing for so long is lost; 0: TRANSPORT_SILENCE_MS. */
+	/* A peer whose host acknowledges nothing for so long (TCP), or that takes nothing from a
+	 * full ring (shared memory), is lost; 0: TRANSPORT_SILENCE_MS. */
 	unsigned silence_ms;
+	enum transport_wish wish; /* of transport_net_create */
 };
 
 struct transport_ops {
@@ -75,13 +88,21 @@ struct transport_ops {
 	 */
 	int (*send)(struct transport *t, unsigned peer, const struct wire_msg *msg,
 		    const void *payload, bool copy_payload);
-	/* Messages that wait for the peer's socket; 0 too if it is not up. */
+	/* Messages that wait for the peer's socket or ring; 0 too if it is not up. */
 	unsigned (*backlog)(const struct transport *t, unsigned peer);
 	/*
 	 * Closes the connection to a peer that did what it must not; why is a sentence. on_lost
 	 * follows from the loop, never from within, with err. Nothing if it is not up.
 	 */
 	void (*refuse)(struct transport *t, unsigned peer, int err, const char *why);
+	/*
+	 * Hands on what has arrived in memory, by on_msg, without a system call: a bounded number of
+	 * messages. Returns how many; -ENOTSUP if no peer's messages come that way. Nobody needs to
+	 * call it, for the loop does the same whenever it goes round: it is for an owner that would
+	 * rather look again for a while than sleep. How long that pays, the owner knows. Not from
+	 * within a callback of the transport.
+	 */
+	int (*poll)(struct transport *t);
 	const struct transport_stats *(*stats)(const struct transport *t);
 	/* Closes every connection; the memory is freed when the loop has run the close callbacks.
 	 * No callback after this returns. */
@@ -94,10 +115,12 @@ struct transport {
 };
 
 /*
- * TCP (tcp.c). Listens on bind_host at port (0: any free); *port_out gets the port. Errors:
- * -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL (host is not a numeric address), -ENOMEM.
+ * Between processes (net.c): TCP, and shared memory with peers of this host as config->wish says
+ * (docs/transport.md). Listens on bind_host at port (0: any free), and on a local socket of that
+ * name; *port_out gets the port. Errors: -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL (host is not a numeric
+ * address), -ENOMEM.
  */
-int transport_tcp_create(const struct transport_config *config, const char *bind_host,
+int transport_net_create(const struct transport_config *config, const char *bind_host,
 			 unsigned port, unsigned *port_out, struct transport **out);
 
 /*

@@ -11,6 +11,7 @@
 #include "base/locked.h"
 #include "dsm/engine/page_counts.h"
 #include "transport/wire.h"
+#include "transport/wish.h"
 
 struct engine;
 
@@ -62,7 +63,8 @@ struct engine_config {
 	const char *bind_host; /* numeric address to listen on */
 	unsigned bind_port;    /* 0: any */
 	unsigned connect_timeout_ms;
-	unsigned silence_ms;   /* as transport_config's */
+	unsigned silence_ms; /* as transport_config's */
+	enum transport_wish transport;
 	unsigned faulters_max; /* threads of this process that touch guest memory */
 	uint64_t hold_ns;      /* the protocol's hold time, to begin with */
 	/*

@@ -17,11 +17,14 @@ static uint8_t *scratch_of(struct engine *e, unsigned peer)
  * message has come. That holds for DATA and WB. A PUT_M may be overtaken by a FWD while it trickles
  * in, and then the frame must not change: it is taken through the scratch page.
  */
-static void *on_payload(void *ctx, unsigned peer, const struct wire_msg *msg)
+static void *on_payload(void *ctx, unsigned peer, const struct wire_msg *msg, void *lies)
 {
 	struct engine *e = ctx;
 	bool steady = msg->type == MSG_DATA || msg->type == MSG_WB;
 
+	/* A page that is here already is copied once it is known to be taken. */
+	if (lies && msg->type < MSG_MACHINE_FIRST)
+		return lies;
 	if (steady && protocol_awaits_page(e->protocol, peer, msg))
 		return pages_frame(e->pages, msg->gfn);
 	return scratch_of(e, peer);
@@ -30,8 +33,12 @@ static void *on_payload(void *ctx, unsigned peer, const struct wire_msg *msg)
 static int coherence_msg(struct engine *e, unsigned peer, const struct wire_msg *msg, void *payload)
 {
 	/* Awaited now: either it is in the frame already, or it goes there. */
-	if (payload == scratch_of(e, peer) && protocol_awaits_page(e->protocol, peer, msg))
-		memcpy(pages_frame(e->pages, msg->gfn), payload, PANGEA_PAGE_SIZE);
+	if (payload && protocol_awaits_page(e->protocol, peer, msg)) {
+		uint8_t *frame = pages_frame(e->pages, msg->gfn);
+
+		if (payload != frame)
+			memcpy(frame, payload, PANGEA_PAGE_SIZE);
+	}
 	return engine_message(e, peer, msg);
 }
 
@@ -90,8 +97,9 @@ int engine_transport_create(struct engine *e, unsigned *port_out)
 			      .on_lost = on_lost},
 		.connect_timeout_ms = e->config.connect_timeout_ms,
 		.silence_ms = e->config.silence_ms,
+		.wish = e->config.transport,
 	};
-	int err = transport_tcp_create(&config, e->config.bind_host, e->config.bind_port, port_out,
+	int err = transport_net_create(&config, e->config.bind_host, e->config.bind_port, port_out,
 				       &e->transport);
 
 	if (err)

@@ -73,6 +73,8 @@ CLAIMS = [
     ("docs/pages.md", r"The table is (\d+) sets of (\d+) ways",
      ["dsm/engine/page_counts.h:PAGE_COUNTS_SETS", "dsm/engine/page_counts.h:PAGE_COUNTS_WAYS"], 1),
     ("docs/pages.md", r"and at least (\d+)\.\*\*", ["dsm/engine/page_counts.h:PAGE_COUNTS_HOT_LEAST"], 1),
+    ("docs/transport.md", r"(\d+) entries of a cache line, header and slot number, and (\d+)\s+slots of a page",
+     ["transport/shm_ring.h:SHM_ENTRIES", "transport/shm_ring.h:SHM_SLOTS"], 1),
     ("docs/protocol.md", r"table of (\d+) entries", ["dsm/protocol/protocol_parts.h:PROTOCOL_HOLDS_MAX"], 1),
     ("docs/protocol.md", r"level from 0 to (\d+)", ["dsm/protocol/protocol_parts.h:HOLD_LEVEL_MAX"], 1),
     ("docs/protocol.md", r"page is held for (\d+) `hold_ns`", ["dsm/engine/engine_turns.c:LONG_HOLD_TIMES"], 1),

@@ -80,6 +80,7 @@ static int engine_make(struct slice *slice)
 		.ranges_count = o->slices,
 		.bind_host = "127.0.0.1",
 		.connect_timeout_ms = 15000,
+		.transport = TRANSPORT_TCP,
 		.faulters_max = o->threads,
 		.hold_ns = slice->s->hold_ns,
 		.callbacks = {.ctx = slice,

@@ -39,11 +39,12 @@ static void say(struct talker *t, unsigned to, uint64_t number)
 		t->bad++;
 }
 
-static void *on_payload(void *ctx, unsigned peer, const struct wire_msg *msg)
+static void *on_payload(void *ctx, unsigned peer, const struct wire_msg *msg, void *lies)
 {
 	struct talker *t = ctx;
 
 	(void)msg;
+	(void)lies;
 	return t->payload[peer];
 }
 

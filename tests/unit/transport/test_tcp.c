@@ -19,7 +19,7 @@ static int listener_rig(struct rig *rig, unsigned timeout_ms)
 {
 	int fd;
 
-	rig_init(rig, 2, false);
+	rig_init(rig, 2, RIG_TCP);
 	rig->timeout_ms = timeout_ms;
 	fd = raw_listen(&rig->slice[0].port);
 	rig_create(rig, 1, NULL);
@@ -34,7 +34,7 @@ static int raw_peer_up(struct rig *rig)
 	uint8_t answer[WIRE_HELLO_SIZE];
 	int fd;
 
-	rig_init(rig, 2, false);
+	rig_init(rig, 2, RIG_TCP);
 	rig_create(rig, 0, NULL);
 	rig_connect(rig, 0);
 	fd = raw_connect(rig->slice[0].port);
@@ -163,7 +163,7 @@ Test(tcp, a_peer_that_listens_late_is_found)
 	unsigned port;
 	int listener, fd;
 
-	rig_init(&rig, 2, false);
+	rig_init(&rig, 2, RIG_TCP);
 	listener = raw_bound(&port); /* bound, not listening: connecting is refused */
 	rig.slice[0].port = port;
 	rig_create(&rig, 1, NULL);
@@ -187,7 +187,7 @@ Test(tcp, strangers_do_not_disturb)
 	struct wire_hello hello;
 	struct rig rig;
 
-	rig_init(&rig, 2, false);
+	rig_init(&rig, 2, RIG_TCP);
 	rig_create(&rig, 0, NULL);
 	rig_connect(&rig, 0);
 	for (; count < 90; count++) { /* more than may wait; they stay silent */
@@ -232,7 +232,7 @@ Test(tcp, a_refused_stranger_does_not_learn_the_key)
 	struct rig rig;
 	int fd;
 
-	rig_init(&rig, 2, false);
+	rig_init(&rig, 2, RIG_TCP);
 	rig_create(&rig, 0, NULL);
 	rig_connect(&rig, 0);
 	fd = raw_connect(rig.slice[0].port);
@@ -252,7 +252,7 @@ Test(tcp, a_slice_with_the_key_but_another_epoch_is_lost_at_once)
 	struct wire_hello hello;
 	struct rig rig;
 
-	rig_init(&rig, 2, false);
+	rig_init(&rig, 2, RIG_TCP);
 	rig_create(&rig, 0, NULL);
 	hello = rig_hello(&rig, 1);
 	hello.epoch = 3;
@@ -274,15 +274,15 @@ Test(tcp, a_port_in_use_is_said)
 	struct transport *t;
 	unsigned port;
 
-	rig_init(&rig, 1, false);
+	rig_init(&rig, 1, RIG_TCP);
 	rig_create(&rig, 0, NULL);
 	config = (struct transport_config){.loop = &rig.loop, .hello = rig_hello(&rig, 0)};
-	cr_assert_eq(transport_tcp_create(&config, "127.0.0.1", rig.slice[0].port, &port, &t),
+	cr_assert_eq(transport_net_create(&config, "127.0.0.1", rig.slice[0].port, &port, &t),
 		     -EADDRINUSE);
-	cr_assert_eq(transport_tcp_create(&config, "192.0.2.1", 0, &port, &t), -EADDRNOTAVAIL);
-	cr_assert_eq(transport_tcp_create(&config, "localhost", 0, &port, &t), -EINVAL);
-	cr_assert_eq(transport_tcp_create(&config, "127.0.0.1", 65536, &port, &t), -EINVAL);
-	cr_assert_eq(transport_tcp_create(&config, NULL, 0, &port, &t), -EINVAL);
+	cr_assert_eq(transport_net_create(&config, "192.0.2.1", 0, &port, &t), -EADDRNOTAVAIL);
+	cr_assert_eq(transport_net_create(&config, "localhost", 0, &port, &t), -EINVAL);
+	cr_assert_eq(transport_net_create(&config, "127.0.0.1", 65536, &port, &t), -EINVAL);
+	cr_assert_eq(transport_net_create(&config, NULL, 0, &port, &t), -EINVAL);
 	rig_destroy(&rig);
 }
 
@@ -292,7 +292,7 @@ Test(tcp, an_address_that_does_not_parse_is_refused)
 		"", ":1", "127.0.0.1", "127.0.0.1:", "host:1", "127.0.0.1:x", NULL};
 	struct rig rig;
 
-	rig_init(&rig, 2, false);
+	rig_init(&rig, 2, RIG_TCP);
 	rig_create(&rig, 1, NULL);
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		const char *addresses[2] = {bad[i], NULL};
@@ -410,7 +410,7 @@ Test(tcp, nobody_is_accepted_once_all_have_come)
 {
 	struct rig rig;
 
-	rig_init(&rig, 2, false);
+	rig_init(&rig, 2, RIG_TCP);
 	rig_up(&rig);
 	rig_run_ms(&rig, 5);
 	struct transport_config config = {.loop = &rig.loop, .hello = rig_hello(&rig, 0)};
@@ -418,7 +418,7 @@ Test(tcp, nobody_is_accepted_once_all_have_come)
 	unsigned port;
 
 	/* The port is free again. */
-	cr_assert_eq(transport_tcp_create(&config, "127.0.0.1", rig.slice[0].port, &port, &t), 0);
+	cr_assert_eq(transport_net_create(&config, "127.0.0.1", rig.slice[0].port, &port, &t), 0);
 	t->ops->close(t);
 	rig_destroy(&rig);
 }

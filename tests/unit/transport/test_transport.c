@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Both transports between well-behaved slices: connections, order, payloads, backpressure, ends. */
+/* Every transport between well-behaved slices: connections, order, payloads, backpressure, ends. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <errno.h>
@@ -9,20 +9,20 @@
 #include "base/error.h"
 #include "tests/unit/transport/transport_rig.h"
 
-static bool kinds[] = {false, true}; /* in-process? */
+static enum rig_kind kinds[] = {RIG_INPROC, RIG_TCP, RIG_SHM};
 
-#define BOTH(name)                                                                                 \
+#define EACH(name)                                                                                 \
 	ParameterizedTestParameters(transport, name)                                               \
 	{                                                                                          \
-		return cr_make_param_array(bool, kinds, 2);                                        \
+		return cr_make_param_array(enum rig_kind, kinds, 3);                               \
 	}                                                                                          \
-	ParameterizedTest(bool *inproc, transport, name)
+	ParameterizedTest(enum rig_kind *kind, transport, name)
 
-BOTH(four_slices_meet)
+EACH(four_slices_meet)
 {
 	struct rig rig;
 
-	rig_init(&rig, 4, *inproc);
+	rig_init(&rig, 4, *kind);
 	rig_up(&rig);
 	for (unsigned i = 0; i < 4; i++)
 		for (unsigned j = 0; j < 4; j++)
@@ -30,11 +30,11 @@ BOTH(four_slices_meet)
 	rig_destroy(&rig);
 }
 
-BOTH(a_slice_alone_has_nothing_to_wait_for)
+EACH(a_slice_alone_has_nothing_to_wait_for)
 {
 	struct rig rig;
 
-	rig_init(&rig, 1, *inproc);
+	rig_init(&rig, 1, *kind);
 	rig_create(&rig, 0, NULL);
 	rig_connect(&rig, 0);
 	rig_run_ms(&rig, 20);
@@ -42,20 +42,20 @@ BOTH(a_slice_alone_has_nothing_to_wait_for)
 	rig_destroy(&rig);
 }
 
-BOTH(order_and_payloads_are_kept)
+EACH(order_and_payloads_are_kept)
 {
 	unsigned seed = 77, sent[3][3] = {0}, total[3] = {0};
 	struct rig rig;
 
 	cr_log_info("seed %u", seed);
 	srand(seed);
-	rig_init(&rig, 3, *inproc);
+	rig_init(&rig, 3, *kind);
 	rig_up(&rig);
 	for (unsigned i = 0; i < 6000; i++) {
 		unsigned from = (unsigned)rand() % 3, to = (from + 1 + (unsigned)rand() % 2) % 3;
-		unsigned kind = (unsigned)rand() % 4;
-		unsigned len = kind == 0   ? WIRE_PAYLOAD_MAX
-			       : kind == 1 ? (unsigned)rand() % 600
+		unsigned size = (unsigned)rand() % 4;
+		unsigned len = size == 0   ? WIRE_PAYLOAD_MAX
+			       : size == 1 ? (unsigned)rand() % 600
 					   : 0;
 
 		cr_assert_eq(rig_send(&rig, from, to, sent[from][to]++, len), 0);
@@ -71,12 +71,12 @@ BOTH(order_and_payloads_are_kept)
 	rig_destroy(&rig);
 }
 
-BOTH(counters_count)
+EACH(counters_count)
 {
 	const struct transport_stats *a, *b;
 	struct rig rig;
 
-	rig_init(&rig, 2, *inproc);
+	rig_init(&rig, 2, *kind);
 	rig_up(&rig);
 	rig_send(&rig, 0, 1, 0, 0);
 	rig_send(&rig, 0, 1, 1, 4096);
@@ -91,11 +91,11 @@ BOTH(counters_count)
 	rig_destroy(&rig);
 }
 
-BOTH(a_peer_that_leaves_is_lost_once_and_its_last_words_arrive)
+EACH(a_peer_that_leaves_is_lost_once_and_its_last_words_arrive)
 {
 	struct rig rig;
 
-	rig_init(&rig, 2, *inproc);
+	rig_init(&rig, 2, *kind);
 	rig_up(&rig);
 	for (unsigned i = 0; i < 100; i++)
 		cr_assert_eq(rig_send(&rig, 1, 0, i, i % 3 ? 0 : 4096), 0);
@@ -110,13 +110,13 @@ BOTH(a_peer_that_leaves_is_lost_once_and_its_last_words_arrive)
 	rig_destroy(&rig);
 }
 
-BOTH(a_peer_that_does_not_read_hits_the_limit)
+EACH(a_peer_that_does_not_read_hits_the_limit)
 {
 	unsigned sent = 0;
 	struct rig rig;
 	int err = 0;
 
-	rig_init(&rig, 2, *inproc);
+	rig_init(&rig, 2, *kind);
 	rig_up(&rig);
 	/* The loop does not run, so nobody reads: buffers and queue are finite. */
 	while (sent < 100000 && err == 0)
@@ -131,15 +131,15 @@ BOTH(a_peer_that_does_not_read_hits_the_limit)
 	rig_destroy(&rig);
 }
 
-BOTH(a_full_socket_delays_but_loses_nothing)
+EACH(a_full_socket_delays_but_loses_nothing)
 {
 	struct rig rig;
 
-	rig_init(&rig, 2, *inproc);
+	rig_init(&rig, 2, *kind);
 	rig_up(&rig);
 	for (unsigned i = 0; i < 4000; i++)
 		cr_assert_eq(rig_send(&rig, 0, 1, i, 4096), 0);
-	if (!*inproc)
+	if (*kind != RIG_INPROC)
 		cr_assert_gt(
 			rig.slice[0].transport->ops->stats(rig.slice[0].transport)->sends_queued,
 			0);
@@ -148,11 +148,11 @@ BOTH(a_full_socket_delays_but_loses_nothing)
 	rig_destroy(&rig);
 }
 
-BOTH(refusing_a_message_closes_the_connection)
+EACH(refusing_a_message_closes_the_connection)
 {
 	struct rig rig;
 
-	rig_init(&rig, 3, *inproc);
+	rig_init(&rig, 3, *kind);
 	rig_up(&rig);
 	rig.slice[0].on_msg_answer = -PANGEA_EPROTOCOL;
 	rig_send(&rig, 1, 0, 0, 0);
@@ -170,11 +170,11 @@ BOTH(refusing_a_message_closes_the_connection)
 	rig_destroy(&rig);
 }
 
-BOTH(a_peer_that_never_comes_is_lost_at_the_deadline)
+EACH(a_peer_that_never_comes_is_lost_at_the_deadline)
 {
 	struct rig rig;
 
-	rig_init(&rig, 3, *inproc);
+	rig_init(&rig, 3, *kind);
 	rig.timeout_ms = 100;
 	rig_create(&rig, 1, NULL);
 	rig.slice[0].port = 1; /* nobody listens there */
@@ -185,12 +185,12 @@ BOTH(a_peer_that_never_comes_is_lost_at_the_deadline)
 	rig_destroy(&rig);
 }
 
-BOTH(a_slice_of_another_vm_is_refused)
+EACH(a_slice_of_another_vm_is_refused)
 {
 	struct wire_hello hello;
 	struct rig rig;
 
-	rig_init(&rig, 2, *inproc);
+	rig_init(&rig, 2, *kind);
 	rig.timeout_ms = 200;
 	rig_create(&rig, 0, NULL);
 	hello = rig_hello(&rig, 1);
@@ -205,11 +205,11 @@ BOTH(a_slice_of_another_vm_is_refused)
 	rig_destroy(&rig);
 }
 
-BOTH(closing_ends_the_callbacks)
+EACH(closing_ends_the_callbacks)
 {
 	struct rig rig;
 
-	rig_init(&rig, 2, *inproc);
+	rig_init(&rig, 2, *kind);
 	rig_up(&rig);
 	for (unsigned i = 0; i < 10; i++)
 		cr_assert_eq(rig_send(&rig, 1, 0, i, 0), 0);
@@ -221,11 +221,11 @@ BOTH(closing_ends_the_callbacks)
 	rig_destroy(&rig);
 }
 
-BOTH(closing_from_a_callback_ends_the_callbacks)
+EACH(closing_from_a_callback_ends_the_callbacks)
 {
 	struct rig rig;
 
-	rig_init(&rig, 3, *inproc);
+	rig_init(&rig, 3, *kind);
 	rig_up(&rig);
 	rig.slice[0].close_in_msg = true;
 	for (unsigned i = 0; i < 10; i++) {

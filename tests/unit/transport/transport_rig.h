@@ -13,6 +13,13 @@
 
 struct rig;
 
+/* What carries the messages. */
+enum rig_kind {
+	RIG_INPROC,
+	RIG_TCP,
+	RIG_SHM
+};
+
 /* One slice in the rig, with what its callbacks saw. */
 struct rig_slice {
 	struct rig *rig;
@@ -34,13 +41,14 @@ struct rig_slice {
 
 struct rig {
 	uv_loop_t loop;
-	struct inproc_hub *hub; /* NULL: TCP */
-	unsigned timeout_ms;
+	struct inproc_hub *hub; /* NULL: between processes */
+	enum transport_wish wish;
+	unsigned timeout_ms, silence_ms;
 	unsigned slices;
 	struct rig_slice slice[RIG_SLICES];
 };
 
-void rig_init(struct rig *rig, unsigned slices, bool inproc);
+void rig_init(struct rig *rig, unsigned slices, enum rig_kind kind);
 /* The hello of slice i of this rig. */
 struct wire_hello rig_hello(const struct rig *rig, unsigned i);
 /* Creates slice i's transport with this hello (NULL: the right one). */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The hello on a TCP connection: who is there, does it belong to this VM, and may it stay. */
+/* The hello on a connection: who is there, does it belong to this VM, and may it stay. */
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
 #include "base/error.h"
 #include "base/log.h"
-#include "transport/tcp_parts.h"
+#include "transport/net_parts.h"
 
 /* A fresh socket's buffer holds far more than a hello: less than all of it is a failure. */
 static int hello_send(struct conn *conn, const struct wire_hello *hello)
@@ -21,7 +21,7 @@ static int hello_send(struct conn *conn, const struct wire_hello *hello)
 
 void hello_begin(struct conn *conn)
 {
-	if (hello_send(conn, &conn->tcp->config.hello) < 0) {
+	if (hello_send(conn, &conn->net->config.hello) < 0) {
 		conn_close_transient(conn, -PANGEA_EPEERLOST, "slice %u at %s hung up", conn->peer,
 				     conn->from);
 		return;
@@ -37,12 +37,12 @@ void hello_begin(struct conn *conn)
  */
 static void hello_refuse(struct conn *conn, int err, const char *why)
 {
-	struct tcp *tcp = conn->tcp;
-	struct wire_hello answer = tcp->config.hello;
+	struct net *net = conn->net;
+	struct wire_hello answer = net->config.hello;
 
 	if (conn->accepted) {
 		log_warn("refused a connection from %s: %s", conn->from, why);
-		snprintf(tcp->refused, sizeof(tcp->refused), "%s: %s", conn->from, why);
+		snprintf(net->refused, sizeof(net->refused), "%s: %s", conn->from, why);
 		if (conn->peer == SLICES_MAX)
 			answer.vm_key = 0;
 		if (err != -PANGEA_EPEERMAGIC)
@@ -54,16 +54,16 @@ static void hello_refuse(struct conn *conn, int err, const char *why)
 /* A caller with the VM's key is the slice that it says; false if that slice is not awaited. */
 static bool caller_adopt(struct conn *conn, const struct wire_hello *hello)
 {
-	struct tcp *tcp = conn->tcp;
-	const struct wire_hello *ours = &tcp->config.hello;
+	struct net *net = conn->net;
+	const struct wire_hello *ours = &net->config.hello;
 
 	if (hello->vm_key != ours->vm_key || hello->slice <= ours->slice ||
-	    hello->slice >= ours->slices || tcp->peers[hello->slice].state != PEER_WAITING)
+	    hello->slice >= ours->slices || net->peers[hello->slice].state != PEER_WAITING)
 		return false;
 	conn->peer = hello->slice;
-	tcp->strangers--;
-	tcp->peers[conn->peer].conn = conn;
-	tcp->peers[conn->peer].state = PEER_OPENING;
+	net->strangers--;
+	net->peers[conn->peer].conn = conn;
+	net->peers[conn->peer].state = PEER_OPENING;
 	return true;
 }
 
@@ -82,10 +82,10 @@ static void codec_refusal(int err, const struct wire_hello *hello, char *why, si
 }
 
 /* Does the hello fit this VM? Returns 0 or a code with its sentence. */
-static int hello_check(const struct tcp *tcp, const struct wire_hello *hello, char *why,
+static int hello_check(const struct net *net, const struct wire_hello *hello, char *why,
 		       size_t size)
 {
-	const struct wire_hello *ours = &tcp->config.hello;
+	const struct wire_hello *ours = &net->config.hello;
 
 	if (hello->vm_key != ours->vm_key)
 		snprintf(why, size, "%s", error_text(-PANGEA_EPEERVM));
@@ -108,15 +108,17 @@ static void caller_identified(struct conn *conn, const struct wire_hello *hello,
 			      const char *why)
 {
 	bool adopted = caller_adopt(conn, hello);
-	char text[TCP_WHY_MAX];
+	char text[NET_WHY_MAX];
 
 	if (err) {
 		hello_refuse(conn, err, why);
 	} else if (!adopted) {
 		snprintf(text, sizeof(text), "slice %u is not expected to call slice %u (again)",
-			 hello->slice, conn->tcp->config.hello.slice);
+			 hello->slice, conn->net->config.hello.slice);
 		hello_refuse(conn, -PANGEA_EPEERVM, text);
-	} else if (hello_send(conn, &conn->tcp->config.hello) < 0) {
+	} else if (conn->local) {
+		local_offer(conn);
+	} else if (hello_send(conn, &conn->net->config.hello) < 0) {
 		conn_close_transient(conn, -PANGEA_EPEERLOST, "slice %u hung up", conn->peer);
 	} else {
 		peer_up(conn);
@@ -126,8 +128,8 @@ static void caller_identified(struct conn *conn, const struct wire_hello *hello,
 /* The one that we called answers. */
 static void callee_identified(struct conn *conn, const struct wire_hello *hello)
 {
-	unsigned self = conn->tcp->config.hello.slice;
-	char why[TCP_WHY_MAX];
+	unsigned self = conn->net->config.hello.slice;
+	char why[NET_WHY_MAX];
 
 	if (hello->slice == self) {
 		/* TCP can connect a port to itself while nobody listens there yet. */
@@ -137,6 +139,8 @@ static void callee_identified(struct conn *conn, const struct wire_hello *hello)
 		snprintf(why, sizeof(why), "slice %u answers there instead of slice %u",
 			 hello->slice, conn->peer);
 		hello_refuse(conn, -PANGEA_EPEERVM, why);
+	} else if (conn->local) {
+		local_take(conn);
 	} else {
 		peer_up(conn);
 	}
@@ -145,7 +149,7 @@ static void callee_identified(struct conn *conn, const struct wire_hello *hello)
 static void hello_complete(struct conn *conn)
 {
 	struct wire_hello hello = {0};
-	char why[TCP_WHY_MAX];
+	char why[NET_WHY_MAX];
 	int err = wire_hello_decode(conn->hello, conn->hello_have, &hello);
 
 	if (err == -EAGAIN)
@@ -155,7 +159,7 @@ static void hello_complete(struct conn *conn)
 		hello_refuse(conn, err, why);
 		return;
 	}
-	err = hello_check(conn->tcp, &hello, why, sizeof(why));
+	err = hello_check(conn->net, &hello, why, sizeof(why));
 	if (conn->accepted)
 		caller_identified(conn, &hello, err, why);
 	else if (err)
@@ -167,8 +171,10 @@ static void hello_complete(struct conn *conn)
 void hello_receive(struct conn *conn)
 {
 	/* Never beyond the hello: what follows belongs to the receiver. */
-	ssize_t n = recv(conn->fd, conn->hello + conn->hello_have,
-			 WIRE_HELLO_SIZE - conn->hello_have, MSG_DONTWAIT);
+	uint8_t *to = conn->hello + conn->hello_have;
+	size_t room = WIRE_HELLO_SIZE - conn->hello_have;
+	ssize_t n = conn->local ? local_receive(conn, to, room)
+				: recv(conn->fd, to, room, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;

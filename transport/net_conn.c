@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One TCP connection: its handle, its events, its end. */
+/* One connection: its handle, its events, its end. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "transport/tcp_parts.h"
+#include "transport/net_parts.h"
 
 void address_print(const struct sockaddr_storage *address, char *out, size_t size)
 {
@@ -49,15 +49,15 @@ static void socket_tune(int fd, unsigned silence_ms)
 		log_debug("congestion control stays as it is: %s", error_text(-errno));
 }
 
-void tcp_handle_closed(struct tcp *tcp)
+void net_handle_closed(struct net *net)
 {
-	if (--tcp->handles == 0)
-		free(tcp);
+	if (--net->handles == 0)
+		free(net);
 }
 
 static void conn_unlink(struct conn *conn)
 {
-	struct conn **at = &conn->tcp->conns;
+	struct conn **at = &conn->net->conns;
 
 	while (*at != conn)
 		at = &(*at)->next;
@@ -67,23 +67,46 @@ static void conn_unlink(struct conn *conn)
 static void on_conn_closed(uv_handle_t *handle)
 {
 	struct conn *conn = handle->data;
-	struct tcp *tcp = conn->tcp;
+	struct net *net = conn->net;
 
 	close(conn->fd);
 	conn_unlink(conn);
 	if (conn->accepted && conn->peer == SLICES_MAX)
-		tcp->strangers--;
-	if (!tcp->closed && conn->peer < SLICES_MAX)
+		net->strangers--;
+	if (!net->closed && conn->peer < SLICES_MAX)
 		peer_conn_closed(conn);
 	send_queue_free(&conn->tx);
+	shm_link_destroy(conn);
+	if (conn->memory_fd >= 0)
+		close(conn->memory_fd);
 	free(conn);
-	tcp_handle_closed(tcp);
+	net_handle_closed(net);
+}
+
+/* By what the peers are up. */
+static void links_count(struct conn *conn, int change)
+{
+	struct transport_stats *stats = &conn->net->stats;
+
+	*(conn->shm ? &stats->links_shm : &stats->links_tcp) += (uint64_t)(int64_t)change;
+}
+
+void conn_up(struct conn *conn)
+{
+	conn->state = CONN_UP;
+	links_count(conn, 1);
+	if (conn->shm)
+		shm_loop_start(conn->net);
 }
 
 static void close_begin(struct conn *conn, int err, bool transient, const char *fmt, va_list ap)
 {
 	if (conn->state == CONN_CLOSING)
 		return;
+	if (conn->state == CONN_UP) {
+		links_count(conn, -1);
+		conn->was_up = true;
+	}
 	conn->state = CONN_CLOSING;
 	conn->err = err;
 	conn->transient = transient;
@@ -126,10 +149,12 @@ static void connect_event(struct conn *conn)
 
 static void up_event(struct conn *conn, int status, int events)
 {
-	if (status == 0 && (events & UV_WRITABLE))
-		conn_flush(conn);
-	if (status < 0 || (events & UV_READABLE))
-		conn_receive(conn);
+	if (conn->shm)
+		shm_link_event(conn);
+	else if (status == 0 && (events & UV_WRITABLE))
+		tcp_flush(conn);
+	if (!conn->shm && (status < 0 || (events & UV_READABLE)))
+		tcp_receive(conn);
 	/* After an error the handle is stopped: what the socket still held has been read. */
 	if (status < 0 && conn->state == CONN_UP)
 		conn_close(conn, -PANGEA_EPEERLOST, "connection to slice %u lost", conn->peer);
@@ -149,6 +174,9 @@ static void on_conn_event(uv_poll_t *poll, int status, int events)
 			conn_close_transient(conn, -PANGEA_EPEERLOST,
 					     "%s closed the connection during its hello",
 					     conn->from);
+		break;
+	case CONN_MAPPING:
+		local_mapped(conn);
 		break;
 	case CONN_UP:
 		up_event(conn, status, events);
@@ -171,34 +199,40 @@ static void peer_name(struct conn *conn)
 	struct sockaddr_storage address = {0};
 	socklen_t len = sizeof(address);
 
-	if (!conn->accepted)
-		snprintf(conn->from, sizeof(conn->from), "%s", conn->tcp->peers[conn->peer].name);
+	if (conn->local)
+		snprintf(conn->from, sizeof(conn->from), "%.80s on this host",
+			 conn->accepted ? "a process" : conn->net->peers[conn->peer].name);
+	else if (!conn->accepted)
+		snprintf(conn->from, sizeof(conn->from), "%s", conn->net->peers[conn->peer].name);
 	else if (getpeername(conn->fd, (struct sockaddr *)&address, &len) == 0)
 		address_print(&address, conn->from, sizeof(conn->from));
 	else
 		snprintf(conn->from, sizeof(conn->from), "a peer that went away");
 }
 
-struct conn *conn_create(struct tcp *tcp, int fd, bool accepted, unsigned peer)
+struct conn *conn_create(struct net *net, int fd, bool local, bool accepted, unsigned peer)
 {
 	struct conn *conn = calloc(1, sizeof(*conn));
 
-	if (!conn || uv_poll_init(tcp->config.loop, &conn->poll, fd) < 0) {
+	if (!conn || uv_poll_init(net->config.loop, &conn->poll, fd) < 0) {
 		free(conn);
 		close(fd);
 		return NULL;
 	}
-	conn->tcp = tcp;
+	conn->net = net;
 	conn->poll.data = conn;
 	conn->fd = fd;
 	conn->state = accepted ? CONN_HELLO : CONN_CONNECTING;
+	conn->local = local;
+	conn->memory_fd = -1;
 	conn->accepted = accepted;
 	conn->peer = peer;
-	conn->next = tcp->conns;
-	tcp->conns = conn;
-	tcp->handles++;
-	tcp->strangers += accepted;
-	socket_tune(fd, tcp->config.silence_ms);
+	conn->next = net->conns;
+	net->conns = conn;
+	net->handles++;
+	net->strangers += accepted;
+	if (!local)
+		socket_tune(fd, net->config.silence_ms);
 	peer_name(conn);
 	conn_watch(conn, accepted ? UV_READABLE : UV_WRITABLE);
 	return conn;

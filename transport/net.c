@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The transport between processes, by TCP or shared memory: creation, the ops table, the end. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "transport/net_parts.h"
+
+/* The connection to a peer that is up, or NULL. */
+static struct conn *peer_conn(const struct net *net, unsigned peer)
+{
+	struct conn *conn;
+
+	if (peer >= net->config.hello.slices || net->closed)
+		return NULL;
+	conn = net->peers[peer].conn;
+	return conn && conn->state == CONN_UP ? conn : NULL;
+}
+
+static int net_send(struct transport *t, unsigned peer, const struct wire_msg *msg,
+		    const void *payload, bool copy_payload)
+{
+	struct conn *conn = peer_conn((struct net *)t, peer);
+
+	return conn ? conn_send(conn, msg, payload, copy_payload) : -ENOTCONN;
+}
+
+static unsigned net_backlog(const struct transport *t, unsigned peer)
+{
+	const struct conn *conn = peer_conn((const struct net *)t, peer);
+
+	return conn ? conn->tx.count : 0;
+}
+
+static void net_refuse(struct transport *t, unsigned peer, int err, const char *why)
+{
+	struct conn *conn = peer_conn((struct net *)t, peer);
+
+	if (conn)
+		conn_close(conn, err, "slice %u was refused: %s", peer, why);
+}
+
+static int net_poll(struct transport *t)
+{
+	return shm_loop_poll((struct net *)t);
+}
+
+static const struct transport_stats *net_stats(const struct transport *t)
+{
+	return &((const struct net *)t)->stats;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+	net_handle_closed(handle->data);
+}
+
+static void timers_close(struct net *net)
+{
+	uv_close((uv_handle_t *)&net->retry_timer, on_timer_closed);
+	uv_close((uv_handle_t *)&net->deadline_timer, on_timer_closed);
+}
+
+static void net_close(struct transport *t)
+{
+	struct net *net = (struct net *)t;
+
+	if (net->closed)
+		return;
+	net->closed = true;
+	for (struct conn *conn = net->conns; conn; conn = conn->next)
+		conn_close(conn, -ECANCELED, "this slice closed the connection");
+	net_listeners_close(net);
+	timers_close(net);
+	shm_loop_close(net);
+}
+
+static const struct transport_ops net_ops = {
+	.name = "net",
+	.connect = net_connect,
+	.send = net_send,
+	.backlog = net_backlog,
+	.refuse = net_refuse,
+	.poll = net_poll,
+	.stats = net_stats,
+	.close = net_close,
+};
+
+static bool config_valid(const struct transport_config *config)
+{
+	const struct wire_hello *hello = &config->hello;
+
+	return hello->slices >= 1 && hello->slices <= SLICES_MAX && hello->slice < hello->slices;
+}
+
+int transport_net_create(const struct transport_config *config, const char *bind_host,
+			 unsigned port, unsigned *port_out, struct transport **out)
+{
+	struct net *net;
+	int err;
+
+	if (!config_valid(config))
+		return -EINVAL;
+	net = calloc(1, sizeof(*net));
+	if (!net)
+		return -ENOMEM;
+	net->transport.ops = &net_ops;
+	net->config = *config;
+	if (!net->config.silence_ms)
+		net->config.silence_ms = TRANSPORT_SILENCE_MS;
+	err = net_listen(net, bind_host, port, port_out);
+	if (err) {
+		free(net);
+		return err;
+	}
+	invariant(uv_timer_init(config->loop, &net->retry_timer) == 0);
+	invariant(uv_timer_init(config->loop, &net->deadline_timer) == 0);
+	net->retry_timer.data = net;
+	net->deadline_timer.data = net;
+	net->handles += 2;
+	*out = &net->transport;
+	return 0;
+}

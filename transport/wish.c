@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The words for what may carry messages. */
+#include "transport/wish.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+int transport_wish_parse(const char *word, enum transport_wish *out)
+{
+	static const char *const words[] = {
+		[TRANSPORT_AUTO] = "auto", [TRANSPORT_SHM] = "shm", [TRANSPORT_TCP] = "tcp"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(word, words[i]) != 0)
+			continue;
+		*out = (enum transport_wish)i;
+		return 0;
+	}
+	return -EINVAL;
+}
