@@ -196,11 +196,9 @@ static void check(void *problem)
 
 int main(void)
 {
-	char size[24] = "points ";
-	const struct splash_kernel kernel = {size, make, fill, solve, checksum, check};
+	const struct splash_kernel kernel = {"points", 1ul << m_get(), make, fill,
+					     solve,    checksum,       check};
 
-	milli_text(size + 7, 1000ul << m_get());
-	size[strlen(size) - 4] = '\0';
 	splash_run(&kernel);
 	return 0;
 }

@@ -171,11 +171,8 @@ static void check(void *problem)
 
 int main(void)
 {
-	char size[24] = "n ";
-	const struct splash_kernel kernel = {size, make, fill, solve, checksum, check};
+	const struct splash_kernel kernel = {"n", rows_count(), make, fill, solve, checksum, check};
 
-	milli_text(size + 2, rows_count() * 1000ul);
-	size[strlen(size) - 4] = '\0';
 	splash_run(&kernel);
 	return 0;
 }

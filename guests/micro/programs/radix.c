@@ -130,11 +130,8 @@ static void check(void *problem)
 
 int main(void)
 {
-	char size[24] = "n ";
-	const struct splash_kernel kernel = {size, make, fill, solve, checksum, check};
+	const struct splash_kernel kernel = {"n", keys_count(), make, fill, solve, checksum, check};
 
-	milli_text(size + 2, keys_count() * 1000);
-	size[strlen(size) - 4] = '\0';
 	splash_run(&kernel);
 	return 0;
 }

@@ -71,7 +71,9 @@ void splash_run(const struct splash_kernel *kernel)
 	if (sum != serial_sum)
 		fail("the checksum is %lx, that of the serial run %lx", sum, serial_sum);
 	kernel->check(r->problem);
-	print("%s %s: %u CPUs, %u nodes: serial %s ms, parallel %s ms, speed-up %s, checksum %lx\n",
-	      guest_name, kernel->size, n, machine.nodes, milli_text(a, serial_ns / 1000),
-	      milli_text(b, ns / 1000), milli_text(c, serial_ns * 1000 / (ns ? ns : 1)), sum);
+	print("%s %s %lu: %u CPUs, %u nodes: serial %s ms, parallel %s ms, speed-up %s, checksum "
+	      "%lx\n",
+	      guest_name, kernel->unit, kernel->size, n, machine.nodes,
+	      milli_text(a, serial_ns / 1000), milli_text(b, ns / 1000),
+	      milli_text(c, serial_ns * 1000 / (ns ? ns : 1)), sum);
 }

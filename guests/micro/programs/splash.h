@@ -41,7 +41,8 @@ static inline struct share share_of(uint64_t items, unsigned self, unsigned n)
  * code with n = 1 on CPU 0 and its node is the serial run, whose sum must come out the same.
  */
 struct splash_kernel {
-	const char *size; /* for the report */
+	const char *unit; /* for the report: what the size counts, and the size */
+	uint64_t size;
 	void *(*make)(unsigned n);
 	void (*fill)(void *problem, unsigned self, unsigned n);
 	void (*solve)(void *problem, unsigned self, unsigned n);

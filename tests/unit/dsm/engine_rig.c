@@ -2,11 +2,13 @@
 /* The rig for engine tests. */
 #include "tests/unit/dsm/engine_rig.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -156,4 +158,28 @@ struct engine_stats rig_stats(struct rig *rig, unsigned i)
 		engine_stats(rig->slice[i].engine, &now);
 	} while (memcmp(&last, &now, sizeof(now)) != 0);
 	return now;
+}
+
+int rig_raw_join(const struct rig *rig, unsigned self)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)rig->slice[0].port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct wire_hello hello = {.magic = WIRE_MAGIC,
+				   .version = WIRE_VERSION,
+				   .vm_key = rig->config.vm_key,
+				   .epoch = 1,
+				   .slice = (uint16_t)self,
+				   .slices = (uint16_t)rig->slices,
+				   .ram_end = rig->config.ram_end};
+	struct timeval limit = {.tv_sec = 20};
+	uint8_t buf[WIRE_HELLO_SIZE];
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+	wire_hello_encode(&hello, buf);
+	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
+	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
+	return fd;
 }

@@ -55,6 +55,8 @@ uint64_t rig_read(struct rig *rig, unsigned i, uint64_t gpa);
 void rig_write(struct rig *rig, unsigned i, uint64_t gpa, uint64_t value);
 /* The page number n of those homed at slice `home`, as an address. */
 uint64_t rig_page(unsigned home, unsigned n);
+/* The socket, blocking for 20 s at most, of a peer that is no engine and has said its hello to slice 0. */
+int rig_raw_join(const struct rig *rig, unsigned self);
 /* Statistics once they are at rest. */
 struct engine_stats rig_stats(struct rig *rig, unsigned i);
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Engines of several slices: what each path costs in messages, and how they come and go. */
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <signal.h>
@@ -435,33 +434,10 @@ Test(engine, a_killed_peer_is_reported_and_what_is_here_stays)
 /* What the engine's page 0 holds while a raw peer sends. */
 #define RAW_VALUE 7
 
-/* The connection of a raw peer that has said a right hello. */
-static int raw_join(void)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET,
-				 .sin_port = htons((uint16_t)rig.slice[0].port),
-				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct wire_hello hello = {.magic = WIRE_MAGIC,
-				   .version = WIRE_VERSION,
-				   .vm_key = rig.config.vm_key,
-				   .epoch = 1,
-				   .slice = 1,
-				   .slices = 2,
-				   .ram_end = rig.config.ram_end};
-	uint8_t buf[WIRE_HELLO_SIZE];
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
-	wire_hello_encode(&hello, buf);
-	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
-	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
-	return fd;
-}
-
 /* A raw peer that says a right hello, then `bytes`. */
 static void raw_peer(const void *bytes, size_t len)
 {
-	int fd = raw_join();
+	int fd = rig_raw_join(&rig, 1);
 	uint8_t buf[WIRE_HEADER_SIZE];
 
 	/* While the peer is there pages are served. */
@@ -582,7 +558,7 @@ Test(engine, more_threads_than_requests_wait)
 	rig.config.faulters_max = 1;
 	rig_create(&rig, 0);
 	rig_connect(&rig, 0);
-	fd = raw_join();
+	fd = rig_raw_join(&rig, 1);
 	cr_assert(rig_until(&rig.slice[0].ready, 1));
 	for (unsigned i = 0; i < READERS; i++) {
 		readers[i].page = i;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One engine among peers that are bare sockets, which say what no engine would, or nothing. */
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -12,37 +11,12 @@
 
 static struct rig rig; /* each test runs in a process of its own */
 
-/* Slice 0 is an engine; the others are to be raw_join'ed. */
+/* Slice 0 is an engine; the others are to be rig_raw_join'ed. */
 static void raw_up(unsigned slices)
 {
 	rig_init(&rig, slices);
 	rig_create(&rig, 0);
 	rig_connect(&rig, 0);
-}
-
-/* The socket of a peer that has said its hello. */
-static int raw_join(unsigned self)
-{
-	struct sockaddr_in to = {.sin_family = AF_INET,
-				 .sin_port = htons((uint16_t)rig.slice[0].port),
-				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct wire_hello hello = {.magic = WIRE_MAGIC,
-				   .version = WIRE_VERSION,
-				   .vm_key = rig.config.vm_key,
-				   .epoch = 1,
-				   .slice = (uint16_t)self,
-				   .slices = (uint16_t)rig.slices,
-				   .ram_end = rig.config.ram_end};
-	struct timeval limit = {.tv_sec = 20};
-	uint8_t buf[WIRE_HELLO_SIZE];
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
-	cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
-	wire_hello_encode(&hello, buf);
-	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
-	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
-	return fd;
 }
 
 static void raw_send(int fd, struct wire_msg msg)
@@ -75,7 +49,7 @@ Test(engine_raw, machine_messages_of_another_epoch_are_dropped)
 	int fd;
 
 	raw_up(2);
-	fd = raw_join(1);
+	fd = rig_raw_join(&rig, 1);
 	raw_send(fd, (struct wire_msg){.type = MSG_MACHINE_FIRST, .epoch = 7, .arg = 1});
 	raw_send(fd, (struct wire_msg){.type = MSG_MACHINE_FIRST, .epoch = 1, .arg = 2});
 	raw_send(fd, (struct wire_msg){.type = MSG_MACHINE_FIRST, .epoch = 2, .arg = 3});
@@ -99,8 +73,8 @@ Test(engine_raw, a_wrong_request_that_waited_costs_its_sender_the_connection)
 	int one, two;
 
 	raw_up(3);
-	one = raw_join(1);
-	two = raw_join(2);
+	one = rig_raw_join(&rig, 1);
+	two = rig_raw_join(&rig, 2);
 	cr_assert(rig_until(&rig.slice[0].ready, 1));
 	raw_send(two, (struct wire_msg){.type = MSG_GET_M, .requester = 2, .gfn = 5});
 	raw_expect(two, MSG_DATA);
@@ -180,8 +154,8 @@ Test(engine_raw, a_peer_that_does_not_read_is_not_sent_what_can_wait)
 	rig.config.callbacks.next_post = bell_next;
 	rig_create(&rig, 0);
 	rig_connect(&rig, 0);
-	one = raw_join(1);
-	two = raw_join(2);
+	one = rig_raw_join(&rig, 1);
+	two = rig_raw_join(&rig, 2);
 	cr_assert(rig_until(&rig.slice[0].ready, 1));
 	bell_ring(1, MANY);
 	for (unsigned n = 0; n < 50; n++) /* while they go out */
@@ -223,7 +197,7 @@ Test(engine_raw, a_bell_without_end_starves_nobody)
 	rig.config.callbacks.next_post = bell_next;
 	rig_create(&rig, 0);
 	rig_connect(&rig, 0);
-	one = raw_join(1);
+	one = rig_raw_join(&rig, 1);
 	cr_assert(rig_until(&rig.slice[0].ready, 1));
 	bell_ring(1, MANY);
 	cr_assert_eq(pthread_create(&thread, NULL, pages_write, NULL), 0);
