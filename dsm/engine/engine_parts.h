@@ -143,6 +143,7 @@ struct engine {
 	struct grant grants[GRANTS];
 	struct prediction predictions[PREDICTIONS];
 	uint64_t pages_sent, pages_home, pages_lost;
+	bool run_under_way; /* ACTION_MAP_EXCLUSIVE waits for the end of the run (engine_touch.c) */
 	struct cache_stats cache_stats;
 	uint64_t fault_ns_total, fault_count_remote;
 	struct locked_queue locked;
@@ -216,6 +217,21 @@ void engine_page_show(struct engine *e, uint64_t gfn);
 int engine_pin(struct engine *e, uint64_t gfn, bool pinned);
 /* Gives frames in a row back to the host; the protocol needs them no longer. */
 void engine_frames_drop(struct engine *e, uint64_t gfn, uint64_t count);
+
+/* engine_step.c, for engine_touch.c */
+/* Steps one event and does what it asks for. */
+int engine_step(struct engine *e, const struct protocol_event *event);
+/* A page homed here has a frame now. */
+void engine_home_frame_used(struct engine *e, uint64_t gfn);
+/* The faults on a page that was mapped are over. */
+void engine_faults_served(struct engine *e, uint64_t gfn);
+void engine_page_operation_failed(struct engine *e, const char *what, uint64_t gfn, int err);
+
+/*
+ * engine_touch.c: nobody has touched the page, which is homed here. Maps it and, where many of its
+ * neighbours were touched, all of them that were not. True: done. False: step the fault.
+ */
+bool engine_touch(struct engine *e, uint64_t gfn, uint64_t now_ns);
 
 /* engine_peers.c: the transport's callbacks. */
 int engine_transport_create(struct engine *e, unsigned *port_out);

@@ -91,4 +91,7 @@ void engine_stats(struct engine *e, struct engine_stats *out)
 	out->metadata_bytes = resident_bytes(e->protocol_mem, e->protocol_bytes) +
 			      resident_bytes(records, records_bytes);
 	out->frame_bytes = pages_frame_bytes(e->pages);
+	/* Alone nobody tells the engine of first touches. */
+	if (e->config.slices == 1)
+		out->pages_home = out->frame_bytes / PANGEA_PAGE_SIZE;
 }

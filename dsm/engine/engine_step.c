@@ -21,7 +21,7 @@ void engine_host_failed(struct engine *e, const char *what, int err)
 	e->config.callbacks.on_peer_lost(e->config.callbacks.ctx, e->config.self, err, why);
 }
 
-static void page_operation_failed(struct engine *e, const char *what, uint64_t gfn, int err)
+void engine_page_operation_failed(struct engine *e, const char *what, uint64_t gfn, int err)
 {
 	char text[96];
 
@@ -31,7 +31,7 @@ static void page_operation_failed(struct engine *e, const char *what, uint64_t g
 }
 
 /* A page was mapped: the faults on it that were under way are over. */
-static void faults_served(struct engine *e, uint64_t gfn)
+void engine_faults_served(struct engine *e, uint64_t gfn)
 {
 	struct fault_list *timing = &e->timing;
 	unsigned i = 0;
@@ -55,7 +55,7 @@ static void faults_served(struct engine *e, uint64_t gfn)
 	}
 }
 
-static void home_frame_used(struct engine *e, uint64_t gfn)
+void engine_home_frame_used(struct engine *e, uint64_t gfn)
 {
 	uint64_t bit = UINT64_C(1) << (gfn % 64);
 
@@ -75,11 +75,11 @@ static void frame_prepare(struct engine *e, uint64_t gfn)
 static void map_check(struct engine *e, uint64_t gfn, int err)
 {
 	if (err)
-		page_operation_failed(e, "map", gfn, err);
-	home_frame_used(e, gfn);
+		engine_page_operation_failed(e, "map", gfn, err);
+	engine_home_frame_used(e, gfn);
 	if (e->cache)
 		engine_cache_mapped(e, gfn);
-	faults_served(e, gfn);
+	engine_faults_served(e, gfn);
 	engine_locked_notice(e, gfn);
 }
 
@@ -96,7 +96,7 @@ void engine_page_hide(struct engine *e, uint64_t gfn)
 	int err = pages_unmap(e->pages, gfn);
 
 	if (err)
-		page_operation_failed(e, "unmap", gfn, err);
+		engine_page_operation_failed(e, "unmap", gfn, err);
 }
 
 void engine_page_changed(struct engine *e, uint64_t gfn)
@@ -118,7 +118,7 @@ void engine_frames_drop(struct engine *e, uint64_t gfn, uint64_t count)
 
 	/* With a limit it would be broken, without anyone noticing. */
 	if (err && e->cache)
-		page_operation_failed(e, "free the memory of", gfn, err);
+		engine_page_operation_failed(e, "free the memory of", gfn, err);
 	else if (err)
 		log_debug("cannot free guest page's memory: %s", error_text(err));
 	for (uint64_t i = 0; e->cache && i < count; i++)
@@ -217,6 +217,8 @@ static void action_execute(struct engine *e, const struct protocol_event *event,
 		map_check(e, gfn, pages_map_shared(e->pages, gfn));
 		break;
 	case ACTION_MAP_EXCLUSIVE:
+		if (e->run_under_way)
+			break;
 		frame_prepare(e, gfn);
 		map_check(e, gfn, pages_map_exclusive(e->pages, gfn));
 		break;
@@ -229,7 +231,7 @@ static void action_execute(struct engine *e, const struct protocol_event *event,
 	case ACTION_PROTECT:
 		err = pages_protect(e->pages, gfn);
 		if (err)
-			page_operation_failed(e, "protect", gfn, err);
+			engine_page_operation_failed(e, "protect", gfn, err);
 		break;
 	case ACTION_UNMAP:
 		engine_page_hide(e, gfn);
@@ -250,8 +252,7 @@ static void action_execute(struct engine *e, const struct protocol_event *event,
 	}
 }
 
-/* Steps one event and does what it asks for. */
-static int engine_step(struct engine *e, const struct protocol_event *event)
+int engine_step(struct engine *e, const struct protocol_event *event)
 {
 	int err;
 
@@ -361,6 +362,8 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 	};
 	int err;
 
+	if (engine_home_is_self(e, fault->gfn) && engine_touch(e, fault->gfn, now_ns))
+		return;
 	/* A full list only costs the statistics a sample. */
 	(void)list_add(&e->timing, &pending);
 	/* Who waits for room comes first. */
@@ -406,7 +409,7 @@ int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
 		return -PANGEA_EPROTOCOL;
 	/* A dropped message's gfn was never checked: protocol_home does. */
 	if (msg->payload_len && protocol_home(e->protocol, msg->gfn) == e->config.self)
-		home_frame_used(e, msg->gfn);
+		engine_home_frame_used(e, msg->gfn);
 	if (e->waiting.count > 0)
 		engine_retry(e);
 	return 0;

@@ -29,14 +29,26 @@ struct page_fault {
 /* Faults that one read takes at most. */
 #define PAGE_FAULTS_MAX 16
 
+/* Whose faults on G are told, and whether all of them are. */
+enum pages_use {
+	/* Those of threads that run user code: needs no privilege. */
+	PAGES_USER = 0,
+	/* Those that the kernel takes for a thread, as KVM does, too: needs one (pages_create). */
+	PAGES_KERNEL = 1,
+	/* Added to either: nobody else has this memory. Every page is mapped from the start, by the
+	 * host, and no fault is told but on pages between pages_unmap and pages_map_exclusive. */
+	PAGES_ALONE = 2,
+};
+/* Pages that may be unmapped at a time with PAGES_ALONE. */
+#define PAGES_ALONE_MAX 2u
+
 /*
  * Reserves the address space for guest memory up to ram_end (a multiple of the page size; not
- * inside the hole) and registers it. kernel_faults: faults that the kernel takes on G for a thread,
- * as KVM does, are resolved too; that takes a privilege (/dev/userfaultfd, CAP_SYS_PTRACE, or
- * vm.unprivileged_userfaultfd=1). The reason for a refusal is logged as a sentence. Errors:
+ * inside the hole) and, but for PAGES_ALONE, registers it. PAGES_KERNEL takes a privilege
+ * (/dev/userfaultfd, CAP_SYS_PTRACE, or vm.unprivileged_userfaultfd=1). The reason for a refusal is logged as a sentence. Errors:
  * -EINVAL, -ENOMEM, -EPERM (userfaultfd refused), -ENOSYS (kernel too old), others of the calls.
  */
-int pages_create(uint64_t ram_end, bool kernel_faults, struct pages **out);
+int pages_create(uint64_t ram_end, enum pages_use use, struct pages **out);
 /* Unregisters and unmaps. Threads that still wait in a fault run into unmapped memory. */
 void pages_destroy(struct pages *pages);
 
@@ -63,11 +75,15 @@ int pages_upgrade(struct pages *pages, uint64_t gfn);	    /* readable -> writabl
 int pages_protect(struct pages *pages, uint64_t gfn);	    /* writable -> readable */
 /* Any state -> invalid: when it returns no CPU can read or write the page through G. */
 int pages_unmap(struct pages *pages, uint64_t gfn);
+/* invalid -> writable for count pages from gfn on, all invalid and RAM without a gap; at once. */
+int pages_map_run(struct pages *pages, uint64_t gfn, uint64_t count);
 /* Lets waiting threads try again. */
 int pages_wake(struct pages *pages, uint64_t gfn);
 
 /* Makes the frame exist, which mapping it needs and else does itself (slower). */
 void pages_touch_frame(const struct pages *pages, uint64_t gfn);
+/* The same for count frames from gfn on, all RAM without a gap; only a hint. */
+void pages_touch_run(const struct pages *pages, uint64_t gfn, uint64_t count);
 /* Makes the frame all zeroes; gfn must be invalid in G. */
 void pages_zero_frame(struct pages *pages, uint64_t gfn);
 /* Is the frame all zeroes? */

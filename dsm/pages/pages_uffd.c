@@ -25,6 +25,9 @@
 #define UFFDIO_CONTINUE_MODE_WP ((uint64_t)1 << 1) /* Linux 6.4 */
 #endif
 
+#define REGISTER_MODE                                                                              \
+	(UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR)
+
 #define FEATURES_NEEDED                                                                            \
 	(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_THREAD_ID | UFFD_FEATURE_MISSING_SHMEM |    \
 	 UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
@@ -42,6 +45,9 @@ struct pages {
 	uint64_t map_size; /* of each mapping, guard included */
 	int memfd;
 	int uffd;
+	bool alone;
+	/* alone: the pages that are unmapped, gfn + 1 each; 0: free */
+	uint64_t unmapped[PAGES_ALONE_MAX];
 };
 
 uint8_t *pages_ram(const struct pages *pages)
@@ -108,6 +114,14 @@ void pages_touch_frame(const struct pages *pages, uint64_t gfn)
 	(void)*(volatile const uint8_t *)pages_frame(pages, gfn);
 }
 
+/* Without the fault in A that touching costs. Zeroed when they are mapped. */
+void pages_touch_run(const struct pages *pages, uint64_t gfn, uint64_t count)
+{
+	if (fallocate(pages->memfd, FALLOC_FL_KEEP_SIZE, (off_t)(gfn << PAGE_SHIFT),
+		      (off_t)(count << PAGE_SHIFT)) < 0)
+		log_debug("guest memory cannot be had ahead: %s", error_text(-errno));
+}
+
 static int page_continue(struct pages *pages, uint64_t gfn, uint64_t mode)
 {
 	for (int i = 0; i < ATTEMPTS_MAX; i++) {
@@ -138,9 +152,66 @@ static int page_writeprotect(struct pages *pages, uint64_t gfn, uint64_t mode)
 	return -EAGAIN;
 }
 
+/* ---- alone: registered only while it is unmapped ---- */
+
+static int page_register(struct pages *pages, uint64_t gfn)
+{
+	struct uffdio_register arg = {.range = {g_address(pages, gfn), PANGEA_PAGE_SIZE},
+				      .mode = REGISTER_MODE};
+
+	return ioctl(pages->uffd, UFFDIO_REGISTER, &arg) < 0 ? -errno : 0;
+}
+
+/* Wakes who waits for it, too. */
+static int page_unregister(struct pages *pages, uint64_t gfn)
+{
+	struct uffdio_range range = {g_address(pages, gfn), PANGEA_PAGE_SIZE};
+
+	return ioctl(pages->uffd, UFFDIO_UNREGISTER, &range) < 0 ? -errno : 0;
+}
+
+static uint64_t *unmapped_slot(struct pages *pages, uint64_t tag)
+{
+	for (unsigned i = 0; i < PAGES_ALONE_MAX; i++)
+		if (pages->unmapped[i] == tag)
+			return &pages->unmapped[i];
+	return NULL;
+}
+
+static int alone_unmap(struct pages *pages, uint64_t gfn)
+{
+	uint64_t *slot = unmapped_slot(pages, gfn + 1);
+	int err;
+
+	if (slot)
+		return 0;
+	slot = unmapped_slot(pages, 0);
+	invariant(slot);
+	err = page_register(pages, gfn);
+	if (!err)
+		*slot = gfn + 1;
+	return err;
+}
+
+static int alone_map(struct pages *pages, uint64_t gfn)
+{
+	uint64_t *slot = unmapped_slot(pages, gfn + 1);
+
+	if (!slot)
+		return 0;
+	*slot = 0;
+	return page_unregister(pages, gfn);
+}
+
+/* ---- transitions ---- */
+
 int pages_map_shared(struct pages *pages, uint64_t gfn)
 {
-	int err = page_continue(pages, gfn, UFFDIO_CONTINUE_MODE_WP);
+	int err;
+
+	if (pages->alone)
+		return alone_map(pages, gfn);
+	err = page_continue(pages, gfn, UFFDIO_CONTINUE_MODE_WP);
 
 	/* Mapped already; a CONTINUE that maps nothing wakes nobody. */
 	return err == -EEXIST ? pages_wake(pages, gfn) : err;
@@ -148,15 +219,44 @@ int pages_map_shared(struct pages *pages, uint64_t gfn)
 
 int pages_map_exclusive(struct pages *pages, uint64_t gfn)
 {
-	int err = page_continue(pages, gfn, 0);
+	int err;
 
+	if (pages->alone)
+		return alone_map(pages, gfn);
+	err = page_continue(pages, gfn, 0);
 	/* Mapped already, perhaps read-only. */
 	return err == -EEXIST ? pages_upgrade(pages, gfn) : err;
 }
 
+int pages_map_run(struct pages *pages, uint64_t gfn, uint64_t count)
+{
+	uint64_t done = 0;
+
+	for (int i = 0; i < ATTEMPTS_MAX && done < count; i++) {
+		struct uffdio_continue arg = {
+			.range = {g_address(pages, gfn + done), (count - done) << PAGE_SHIFT}};
+		int err;
+
+		if (ioctl(pages->uffd, UFFDIO_CONTINUE, &arg) == 0)
+			return 0;
+		if (errno == EAGAIN && arg.mapped > 0) {
+			done += (uint64_t)arg.mapped >> PAGE_SHIFT;
+			continue;
+		}
+		if (errno == EAGAIN)
+			continue;
+		/* A page without a frame, or mapped already: this one alone, as ever. */
+		err = pages_map_exclusive(pages, gfn + done);
+		if (err)
+			return err;
+		done++;
+	}
+	return done == count ? 0 : -EAGAIN;
+}
+
 int pages_upgrade(struct pages *pages, uint64_t gfn)
 {
-	return page_writeprotect(pages, gfn, 0);
+	return pages->alone ? alone_map(pages, gfn) : page_writeprotect(pages, gfn, 0);
 }
 
 int pages_protect(struct pages *pages, uint64_t gfn)
@@ -167,7 +267,10 @@ int pages_protect(struct pages *pages, uint64_t gfn)
 int pages_unmap(struct pages *pages, uint64_t gfn)
 {
 	void *at = pages->g + (gfn << PAGE_SHIFT);
+	int err = pages->alone ? alone_unmap(pages, gfn) : 0;
 
+	if (err)
+		return err;
 	for (int i = 0; i < ATTEMPTS_MAX; i++) {
 		if (madvise(at, PANGEA_PAGE_SIZE, MADV_DONTNEED) == 0)
 			return 0;
@@ -248,8 +351,8 @@ static int part_map(const struct pages *pages, uint8_t *base, uint64_t start, ui
 
 	if (at == MAP_FAILED)
 		return -errno;
-	/* A huge page would be taken away and brought back whole. */
-	madvise(at, end - start, MADV_NOHUGEPAGE);
+	/* A huge page would be taken away and brought back whole; alone, nothing is. */
+	madvise(at, end - start, pages->alone ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 	/* What the guest holds is nobody's affair, and would make a core dump as large as the VM. */
 	return madvise(at, end - start, MADV_DONTDUMP) < 0 ? -errno : 0;
 }
@@ -286,8 +389,7 @@ static int view_map(const struct pages *pages, uint8_t **view)
 static int part_register(const struct pages *pages, uint8_t *base, uint64_t start, uint64_t end)
 {
 	struct uffdio_register arg = {.range = {(uint64_t)(uintptr_t)base + start, end - start},
-				      .mode = UFFDIO_REGISTER_MODE_MISSING |
-					      UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR};
+				      .mode = REGISTER_MODE};
 
 	return ioctl(pages->uffd, UFFDIO_REGISTER, &arg) < 0 ? -errno : 0;
 }
@@ -315,7 +417,7 @@ static int memory_open(struct pages *pages)
 	return 0;
 }
 
-static int pages_setup(struct pages *pages, bool kernel_faults)
+static int pages_setup(struct pages *pages, enum pages_use use)
 {
 	int err = memory_open(pages);
 
@@ -327,9 +429,11 @@ static int pages_setup(struct pages *pages, bool kernel_faults)
 		log_error("cannot map guest memory: %s", error_text(err));
 		return err;
 	}
-	pages->uffd = faults_open(kernel_faults);
+	pages->uffd = faults_open(use & PAGES_KERNEL);
 	if (pages->uffd < 0)
 		return pages->uffd;
+	if (pages->alone)
+		return 0;
 	err = each_part(pages, pages->g, part_register);
 	if (err) {
 		log_error("userfaultfd refuses guest memory: %s", error_text(err));
@@ -345,7 +449,7 @@ static bool ram_end_valid(uint64_t ram_end)
 	return ram_end <= GPA_HOLE_START || ram_end > GPA_HOLE_END;
 }
 
-int pages_create(uint64_t ram_end, bool kernel_faults, struct pages **out)
+int pages_create(uint64_t ram_end, enum pages_use use, struct pages **out)
 {
 	struct pages *pages;
 	int err;
@@ -359,7 +463,8 @@ int pages_create(uint64_t ram_end, bool kernel_faults, struct pages **out)
 	pages->uffd = -1;
 	pages->ram_end = ram_end;
 	pages->map_size = ram_end + GUARD_SIZE;
-	err = pages_setup(pages, kernel_faults);
+	pages->alone = use & PAGES_ALONE;
+	err = pages_setup(pages, use);
 	if (err)
 		pages_destroy(pages);
 	else

@@ -247,6 +247,11 @@ enum page_state protocol_state(const struct protocol *p, uint64_t gfn)
 	return gfn < p->config.gfns ? page_state(p, gfn) : PAGE_I;
 }
 
+bool protocol_untouched(const struct protocol *p, uint64_t gfn)
+{
+	return entry_find(p, gfn)->state == HOME_U && page_state(p, gfn) == PAGE_I;
+}
+
 const char *protocol_page_state(const struct protocol *p, uint64_t gfn)
 {
 	return gfn < p->config.gfns ? page_state_name(page_state(p, gfn)) : "?";

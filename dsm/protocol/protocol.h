@@ -75,6 +75,7 @@ struct protocol_event {
 	unsigned from;	 /* EVENT_MESSAGE, EVENT_PEER_LOST */
 	uint64_t gfn;	 /* faults, hold end, evict */
 	uint64_t now_ns; /* the caller's monotonic clock */
+	bool ahead;	 /* EVENT_FAULT_...: no vCPU has asked yet; it is not counted as a fault */
 	/* EVENT_MESSAGE: if gfn is contended it stays, past its hold time too: who waited for it
 	 * could not use it yet. The caller answers for an end of this. */
 	bool unused;
@@ -201,6 +202,8 @@ const struct protocol_stats *protocol_stats(const struct protocol *p);
 unsigned protocol_home(const struct protocol *p, uint64_t gfn);
 /* Slice-side state of gfn; a gfn that is beyond the last one is invalid. */
 enum page_state protocol_state(const struct protocol *p, uint64_t gfn);
+/* Is gfn, which is homed here, in the directory's state U: nobody has had it, no request is out? */
+bool protocol_untouched(const struct protocol *p, uint64_t gfn);
 /* The same as text ("I", "S", "M", "IS", ...), for traces. */
 const char *protocol_page_state(const struct protocol *p, uint64_t gfn);
 

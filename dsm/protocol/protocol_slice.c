@@ -135,14 +135,15 @@ int slice_fault(struct step *s, uint64_t gfn, bool write)
 	const struct protocol_rule *rule = slice_rule(state, event);
 	if ((rule->actions & (DO_GET_S | DO_GET_M)) && !request_add(p, gfn))
 		return -EAGAIN;
-	if (!fault_satisfied(state, write)) {
+	if (!fault_satisfied(state, write) && !s->event->ahead) {
 		p->stats.faults_read += !write;
 		p->stats.faults_write += write;
 	}
 	slice_apply(s, rule, gfn, p->config.self, NULL);
 	/* A home's own request may be served at once, by messages to ourselves. */
 	step_drain(s);
-	if ((rule->actions & (DO_GET_S | DO_GET_M)) && fault_satisfied(page_state(p, gfn), write))
+	if ((rule->actions & (DO_GET_S | DO_GET_M)) && !s->event->ahead &&
+	    fault_satisfied(page_state(p, gfn), write))
 		p->stats.faults_local++;
 	return 0;
 }

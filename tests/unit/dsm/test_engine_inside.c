@@ -141,7 +141,7 @@ Test(engine_inside, an_engine_that_stands_still_makes_no_turns)
 	uint64_t turns = 0;
 	pthread_t thread;
 
-	rig_up(&rig, 1);
+	rig_up(&rig, 2); /* alone it would be told of no fault */
 	/* Nothing happens, but each call has it go round. */
 	for (unsigned i = 0; i < 5; i++)
 		cr_assert(turned(&turns), "an idle engine does not turn");

@@ -68,7 +68,7 @@ static uint8_t touch_end(struct toucher *t)
 static struct pages *pages_new(uint64_t ram_end)
 {
 	struct pages *pages = NULL;
-	int err = pages_create(ram_end, false, &pages);
+	int err = pages_create(ram_end, PAGES_USER, &pages);
 
 	if (err == -EPERM || err == -ENOSYS)
 		cr_skip_test("userfaultfd is not available here");
@@ -85,6 +85,58 @@ static uint8_t touch_free(struct pages *pages, uint64_t gpa, bool write, uint8_t
 	value = touch_end(&t);
 	cr_assert(!fault_waits(pages, 0), "an unexpected fault");
 	return value;
+}
+
+/* Alone, a page is told of only while it is unmapped; what was written stays. */
+Test(pages, alone)
+{
+	struct pages *pages = NULL;
+	struct page_fault fault;
+	struct toucher t;
+	int err = pages_create(RAM_END, PAGES_USER | PAGES_ALONE, &pages);
+
+	if (err == -EPERM || err == -ENOSYS)
+		cr_skip_test("userfaultfd is not available here");
+	cr_assert_eq(err, 0);
+	touch_free(pages, 9 * 4096, true, 0x42);
+	cr_assert_eq(pages_frame(pages, 9)[0], 0x42);
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert_eq(pages_unmap(pages, 9), 0);
+		cr_assert_eq(pages_unmap(pages, 10), 0);
+		cr_assert_eq(pages_unmap(pages, 9), 0, "once more changes nothing");
+		touch_start(&t, pages, 9 * 4096, true, 0x50);
+		fault = fault_next(pages);
+		cr_assert_eq(fault.gfn, 9);
+		cr_assert_eq(pages_frame(pages, 9)[0], 0x42 + i);
+		pages_frame(pages, 9)[1] = (uint8_t)i;
+		cr_assert_eq(pages_map_exclusive(pages, 9), 0);
+		touch_end(&t);
+		cr_assert_eq(touch_free(pages, 9 * 4096, false, 0), 0x50);
+		cr_assert_eq(touch_free(pages, 9 * 4096 + 1, false, 0), i);
+		touch_free(pages, 9 * 4096, true, (uint8_t)(0x43 + i));
+		cr_assert_eq(pages_map_exclusive(pages, 9), 0, "mapped already");
+		cr_assert_eq(pages_map_exclusive(pages, 10), 0);
+		touch_free(pages, 10 * 4096, true, 1);
+	}
+	pages_destroy(pages);
+}
+
+/* A run is mapped whole, with and without frames, and where one of its pages is mapped already. */
+Test(pages, runs)
+{
+	struct pages *pages = pages_new(RAM_END);
+
+	pages_frame(pages, 3)[0] = 0x33;
+	cr_assert_eq(pages_map_run(pages, 2, 5), 0, "without frames");
+	pages_touch_run(pages, 8, 20);
+	cr_assert_eq(pages_map_shared(pages, 15), 0);
+	cr_assert_eq(pages_map_run(pages, 8, 20), 0);
+	for (unsigned gfn = 2; gfn < 28; gfn++)
+		if (gfn != 7)
+			touch_free(pages, gfn * 4096 + 1, true, (uint8_t)gfn);
+	cr_assert_eq(pages_frame(pages, 3)[0], 0x33);
+	cr_assert_eq(pages_frame(pages, 27)[1], 27);
+	pages_destroy(pages);
 }
 
 Test(pages, a_read_of_a_hole_waits_and_gets_zeroes)
@@ -354,7 +406,7 @@ Test(pages, sizes_out_of_limits_are_refused)
 	struct pages *pages;
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		cr_assert_eq(pages_create(bad[i], false, &pages), -EINVAL, "%u", i);
+		cr_assert_eq(pages_create(bad[i], PAGES_USER, &pages), -EINVAL, "%u", i);
 }
 
 /* No write is seen after unmap has returned: what an invalidation's acknowledgement rests on. */
