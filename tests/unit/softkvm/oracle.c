@@ -63,7 +63,8 @@ struct lack {
 #define NO_EVENT   "the emulator delivers software interrupts in real mode only"
 #define NO_DROP	   "IRET to CPL 3 leaves segments of CPL 0 in DS, ES, FS, GS"
 #define NO_UPPER   "in compatibility mode system descriptors are taken for 8 bytes"
-#define SHORT_IP   "the software CPU's instruction pointer has 16 bits in 16-bit segments"
+#define NO_ALIGN   "32-bit CPL 3 is emulated, without alignment checks"
+#define NO_RESUME  "the fault of DR7.GD pushes RFLAGS without RF"
 #define NO_CHECK   "a gate's type, target and code segment are not checked"
 #define NO_PAGING  "there is no paging without long mode"
 #define HOST_GDT   "64-bit CPL 3 runs natively: the processor looks into the host's descriptor table"
@@ -356,13 +357,6 @@ static bool crosses_page(const struct difference *d)
 	       ((d->soft_out->s.cr2 & 0xfff) > 0xff8 || (d->kvm_out->s.cr2 & 0xfff) == 0);
 }
 
-static bool short_ip(const struct difference *d)
-{
-	uint64_t other = d->soft ^ d->kvm;
-
-	return other == 0x10000 || other == UINT64_C(0x1000000000000);
-}
-
 static bool msr_is(const struct difference *d, uint32_t first, uint32_t last)
 {
 	return d->soft_out->s.gpr[RCX] >= first && d->soft_out->s.gpr[RCX] <= last;
@@ -411,7 +405,13 @@ static bool upper_address(const struct difference *d)
 
 static bool misaligned(const struct difference *d)
 {
-	return d->kvm_out->s.rip == GPA_HALT + 18;
+	return d->soft_out->s.rip == GPA_HALT + 18;
+}
+
+static bool leaves_half(const struct difference *d)
+{
+	return d->soft_out->s.rip == GPA_HALT + 14 && d->kvm_out->s.rip == GPA_HALT + 15 &&
+	       d->kvm_out->s.cr2 >> 47 == 0 && d->kvm_out->s.cr2 >= UINT64_C(0x7ffffffffff1);
 }
 
 static bool iret_narrow(const struct difference *d)
@@ -457,7 +457,8 @@ static bool resume_flag(const struct difference *d)
 {
 	uint64_t other = d->soft ^ d->kvm;
 
-	return other == 0x10000 && (d->soft & 0x10000);
+	/* In 32-bit code two words of the frame are one field. */
+	return (other == 0x10000 || other == UINT64_C(0x1000000000000)) && (d->soft & other);
 }
 
 static const struct rule rules[] = {
@@ -498,9 +499,13 @@ static const struct rule rules[] = {
 	{EMULATED, "page_", IN(MODE_LONG3), NULL, upper_address, HOST_HALF},
 	{EMULATED, "sys", IN_LONG, "[197d0]", upper_address, HOST_HALF},
 	{EMULATED, "iret", IN_LONG, "[197d0]", upper_address, HOST_HALF},
-	{BY_ALL & ~EMULATED, "misaligned", IN_CPL3, NULL, misaligned,
-	 "the software CPU has no alignment checks"},
+	{EMULATED, NULL, IN_NARROW3, NULL, misaligned, NO_ALIGN},
+	{BY_ALL, NULL, IN_LONG, NULL, leaves_half,
+	 "whether an access that begins on an absent page and leaves its half is #GP or #PF is not "
+	 "defined"},
 	{TCG, NULL, IN_PROT, "[", resume_flag, "faults push RFLAGS without RF"},
+	{EMULATED, "mov_to_dr", IN_PROT, "[", resume_flag, NO_RESUME},
+	{EMULATED, "mov_from_dr", IN_PROT, "[", resume_flag, NO_RESUME},
 	{EMULATED, "lldt", IN_PROT, NULL, from_ldt, "LLDT takes a descriptor of the LDT"},
 	{EMULATED, "gate_", IN_PROT, NULL, benign_absent,
 	 "an absent gate of a benign exception is #DF, not #NP"},
@@ -521,11 +526,6 @@ static const struct rule rules[] = {
 	 "CPUID leaves 1 and 7 have the host's features"},
 	{BY_ALL, NULL, IN_PROT, NULL, crosses_page,
 	 "which of two pages' faults an access across them raises is not defined"},
-	{BY_ALL, NULL, IN_ALL, "rip", short_ip, SHORT_IP},
-	{BY_ALL, "call_far", IN_ALL, "[", short_ip, SHORT_IP},
-	{BY_ALL, "jmp_far", IN_ALL, "[", short_ip, SHORT_IP},
-	{BY_ALL, "retf", IN_ALL, "[", short_ip, SHORT_IP},
-	{BY_ALL, "iret", IN_ALL, "[", short_ip, SHORT_IP},
 	{EMULATED, "wrmsr", IN_ALL, NULL, msr_pat, "PAT: memory types are not checked"},
 	{EMULATED, "wrmsr", IN_ALL, NULL, msr_sysenter,
 	 "SYSENTER's MSRs: made canonical instead of refused"},
