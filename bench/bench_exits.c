@@ -481,7 +481,7 @@ static void engine_lost(struct engine_run *e, const char *what, int err)
 static void cpuid_get(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
 		      struct vcpu_cpuid *out)
 {
-	struct cpuid_model model = {.vcpus = 1, .tsc_hz = ((struct engine_run *)ctx)->tsc_hz};
+	struct cpuid_model model = {.tsc_hz = ((struct engine_run *)ctx)->tsc_hz};
 
 	cpuid_read(&model, vcpu, leaf, subleaf, out);
 }

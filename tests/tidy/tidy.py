@@ -28,7 +28,8 @@ ARROWS = {
     "vmm/clock": {"base"},
     "vmm/cpu/soft": {"vmm/cpu/vcpu.h", "vmm/cpu/msr.h", "vmm/clock", "vmm/boot/layout.h", "base"},
     "vmm/cpu/kvm": {"vmm/cpu/vcpu.h", "vmm/cpu/msr.h", "vmm/clock", "vmm/boot/layout.h", "base"},
-    "vmm/cpu": {"vmm/cpu/vcpu.h", "vmm/cpu/soft", "vmm/cpu/kvm", "vmm/boot/layout.h", "host", "base"},
+    "vmm/cpu": {"vmm/cpu/vcpu.h", "vmm/cpu/soft", "vmm/cpu/kvm", "vmm/boot/layout.h",
+                "vmm/machine/shape.h", "host", "base"},
     "vmm/apic": {"vmm/boot/layout.h", "vmm/cpu/msr.h", "vmm/machine/machine_msg.h", "base"},
     "vmm/devices": {"vmm/boot/layout.h", "vmm/machine/bus.h", "base"},
     "vmm/boot": {"vmm/boot/layout.h", "vmm/machine/shape.h", "vmm/cpu/vcpu.h", "base"},
@@ -245,7 +246,7 @@ def check_scripts(top):
     for path in tree_files(top):
         if not is_script(top, path):
             continue
-        if path.endswith(".py"):
+        if path.endswith(".py") or text_of(top, path).startswith("#!/usr/bin/env python3"):
             try:
                 compile(text_of(top, path), path, "exec")
             except SyntaxError as error:
@@ -298,6 +299,7 @@ SEEDS = [
      + "\tif (a) { /* } */ g('}', \"}\"); }\n" * 70 + "}\n", "f() has 72 lines"),
     ("format", "base/a.c", GOOD + "int   a;\n", "error"),
     ("scripts", "deploy/a", "#!/usr/bin/env bash\nif true\n", "syntax error"),
+    ("scripts", "bench/a", "#!/usr/bin/env python3\ndef f(:\n", "bench/a:2"),
     ("scripts", "tests/a.py", "def f(:\n", "tests/a.py:1"),
 ]
 

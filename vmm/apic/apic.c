@@ -9,11 +9,12 @@
 #include "base/log.h"
 #include "vmm/apic/apic_parts.h"
 
-int apic_init(struct apic *a, uint32_t id, bool bsp, const struct apic_env *env)
+int apic_init(struct apic *a, unsigned vcpu, uint32_t id, bool bsp, const struct apic_env *env)
 {
 	int err;
 
 	memset(a, 0, sizeof(*a));
+	a->vcpu = vcpu;
 	a->id = id;
 	a->bsp = bsp;
 	a->env = env;
@@ -119,7 +120,7 @@ void apic_accept(struct apic *a, uint8_t vector)
 void apic_recheck(struct apic *a)
 {
 	if (apic_pending(a) >= 0)
-		a->env->kick(a->env->ctx, a->id);
+		a->env->kick(a->env->ctx, a->vcpu);
 }
 
 void apic_eoi(struct apic *a)
@@ -130,7 +131,7 @@ void apic_eoi(struct apic *a)
 		return;
 	a->isr[vector >> 6] &= ~(UINT64_C(1) << (vector & 63));
 	if (atomic_load(&a->tmr[vector >> 6]) >> (vector & 63) & 1)
-		a->env->eoi(a->env->ctx, a->id, (uint8_t)vector);
+		a->env->eoi(a->env->ctx, a->vcpu, (uint8_t)vector);
 	apic_recheck(a);
 }
 
@@ -153,7 +154,7 @@ void apic_post(struct apic *a, uint8_t vector, bool level)
 		atomic_fetch_and(&a->tmr[vector >> 6], ~bit);
 	/* If it was requested already, that request's kick is on its way or was not needed. */
 	if (!(atomic_fetch_or(&a->irr[vector >> 6], bit) & bit))
-		a->env->kick(a->env->ctx, a->id);
+		a->env->kick(a->env->ctx, a->vcpu);
 }
 
 void apic_error(struct apic *a, uint32_t bit)
@@ -198,7 +199,7 @@ void apic_deliver(struct apic *a, const struct ipi *ipi)
 	case IPI_INIT:
 	case IPI_SIPI:
 		apic_events_add(&a->events, ipi);
-		a->env->kick(a->env->ctx, a->id);
+		a->env->kick(a->env->ctx, a->vcpu);
 		return;
 	}
 	/* ipi_decode and the ICR's check let nothing else through. */

@@ -65,19 +65,20 @@ struct apic_env {
 	void *ctx;
 	uint64_t (*now_ns)(void *ctx);
 	/* There is something new for this vCPU: an interrupt or an event. */
-	void (*kick)(void *ctx, unsigned id);
+	void (*kick)(void *ctx, unsigned vcpu);
 	/* The vCPU sends an interrupt; ipi->dest may well be itself. */
-	void (*ipi)(void *ctx, unsigned id, const struct ipi *ipi);
+	void (*ipi)(void *ctx, unsigned vcpu, const struct ipi *ipi);
 	/* A level-triggered interrupt was ended. */
-	void (*eoi)(void *ctx, unsigned id, uint8_t vector);
+	void (*eoi)(void *ctx, unsigned vcpu, uint8_t vector);
 	/* apic_timer_fire is wanted at deadline_ns; replaces any earlier wish. */
-	void (*timer)(void *ctx, unsigned id, uint64_t deadline_ns);
+	void (*timer)(void *ctx, unsigned vcpu, uint64_t deadline_ns);
 };
 
 struct apic {
 	/* constant */
 	const struct apic_env *env;
-	uint32_t id;
+	unsigned vcpu; /* as env's functions get it */
+	uint32_t id;   /* x2APIC id */
 	bool bsp;
 	/* any thread */
 	_Atomic uint64_t irr[4], tmr[4];
@@ -97,7 +98,7 @@ struct apic {
 
 /* In the state after reset: x2APIC mode, software-disabled, all LVTs masked. env must outlive it.
  */
-int apic_init(struct apic *a, uint32_t id, bool bsp, const struct apic_env *env);
+int apic_init(struct apic *a, unsigned vcpu, uint32_t id, bool bsp, const struct apic_env *env);
 void apic_destroy(struct apic *a);
 /* INIT: all but the id and the mode goes back to the reset state. vCPU thread. */
 void apic_reset(struct apic *a);

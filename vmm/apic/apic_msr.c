@@ -87,7 +87,7 @@ static void ipi_send(struct apic *a, const struct ipi *ipi)
 	if (has_vector && ipi->vector < APIC_VECTOR_FIRST)
 		apic_error(a, APIC_ESR_SEND_ILLEGAL);
 	else
-		a->env->ipi(a->env->ctx, a->id, ipi);
+		a->env->ipi(a->env->ctx, a->vcpu, ipi);
 }
 
 static int icr_write(struct apic *a, uint64_t value)

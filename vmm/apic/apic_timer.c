@@ -40,7 +40,7 @@ static void arm(struct apic *a, uint64_t deadline_ns)
 {
 	a->timer_armed = deadline_ns != APIC_TIMER_OFF;
 	a->timer_deadline_ns = deadline_ns;
-	a->env->timer(a->env->ctx, a->id, deadline_ns);
+	a->env->timer(a->env->ctx, a->vcpu, deadline_ns);
 }
 
 /* timer_lock held. */

@@ -175,7 +175,7 @@ static uint64_t madt_build(struct build *b)
 		acpi_put8(w, MADT_X2APIC);
 		acpi_put8(w, 16);
 		acpi_put16(w, 0);
-		acpi_put32(w, i); /* x2APIC id */
+		acpi_put32(w, shape_apic_id(b->shape, i));
 		acpi_put32(w, ENTRY_ENABLED);
 		acpi_put32(w, i); /* processor UID */
 	}
@@ -207,13 +207,13 @@ static void srat_memory_put(struct acpi_writer *w, unsigned slice, const struct 
 	acpi_put64(w, 0);
 }
 
-static void srat_cpu_put(struct acpi_writer *w, unsigned slice, unsigned vcpu)
+static void srat_cpu_put(struct acpi_writer *w, unsigned slice, uint32_t apic_id)
 {
 	acpi_put8(w, SRAT_X2APIC);
 	acpi_put8(w, 24);
 	acpi_put16(w, 0);
 	acpi_put32(w, slice);
-	acpi_put32(w, vcpu);
+	acpi_put32(w, apic_id);
 	acpi_put32(w, ENTRY_ENABLED);
 	acpi_put32(w, 0); /* clock domain */
 	acpi_put32(w, 0);
@@ -231,7 +231,7 @@ static uint64_t srat_build(struct build *b)
 		const struct shape_slice *slice = &b->shape->slice[i];
 
 		for (unsigned j = 0; j < slice->vcpus; j++)
-			srat_cpu_put(w, i, slice->first_vcpu + j);
+			srat_cpu_put(w, i, shape_apic_id(b->shape, slice->first_vcpu + j));
 		for (unsigned j = 0; j < slice->ranges_count; j++)
 			srat_memory_put(w, i, &slice->ranges[j]);
 	}

@@ -47,8 +47,9 @@ struct leaf {
 };
 
 #define ANY_SUBLEAF UINT32_MAX
+#define LLC_LEVEL   3u
 
-/* Leaf 4: type, level, no sharing between CPUs, one core a package; then ways, sets. */
+/* Leaf 4: type, level; ways, sets. What CPUs share comes from the VM's shape. */
 #define CACHE(type, level, ways, sets)                                                             \
 	{(type) | (level) << 5 | 1u << 8, ((ways) - 1) << 22 | 63, (sets) - 1, 0}
 
@@ -61,10 +62,11 @@ static const struct leaf leaves_intel[] = {
 	 ANY_SUBLEAF,
 	 {CPUID_MAX_BASIC, TEXT4('G', 'e', 'n', 'u'), TEXT4('n', 't', 'e', 'l'),
 	  TEXT4('i', 'n', 'e', 'I')}},
-	{0x2, ANY_SUBLEAF, {0x0000ff01, 0, 0, 0}}, /* caches: see leaf 4 */
-	{0x4, 0, CACHE(1u, 1u, 8u, 64u)},	   /* data, 32 KiB */
-	{0x4, 1, CACHE(2u, 1u, 8u, 64u)},	   /* instructions, 32 KiB */
-	{0x4, 2, CACHE(3u, 2u, 8u, 512u)},	   /* unified, 256 KiB: the last, not shared */
+	{0x2, ANY_SUBLEAF, {0x0000ff01, 0, 0, 0}},  /* caches: see leaf 4 */
+	{0x4, 0, CACHE(1u, 1u, 8u, 64u)},	    /* data, 32 KiB */
+	{0x4, 1, CACHE(2u, 1u, 8u, 64u)},	    /* instructions, 32 KiB */
+	{0x4, 2, CACHE(3u, 2u, 8u, 512u)},	    /* unified, 256 KiB */
+	{0x4, 3, CACHE(3u, LLC_LEVEL, 16u, 8192u)}, /* 8 MiB, shared by the package */
 	{0x80000000, ANY_SUBLEAF, {CPUID_MAX_EXTENDED, 0, 0, 0}},
 	{0x80000001, ANY_SUBLEAF, {0, 0, FEATURES_EXT_ECX, FEATURES_EXT_EDX}},
 };
@@ -81,6 +83,7 @@ static const struct leaf leaves_amd[] = {
 	{0x8000001d, 0, CACHE(1u, 1u, 8u, 64u)}, /* as leaf 4 */
 	{0x8000001d, 1, CACHE(2u, 1u, 8u, 64u)},
 	{0x8000001d, 2, CACHE(3u, 2u, 8u, 512u)},
+	{0x8000001d, 3, CACHE(3u, LLC_LEVEL, 16u, 8192u)},
 };
 /* And of both. */
 static const struct leaf leaves_common[] = {
@@ -91,36 +94,90 @@ static const struct leaf leaves_common[] = {
 	 {CPUID_MAX_HYPERVISOR, TEXT4('K', 'V', 'M', 'K'), TEXT4('V', 'M', 'K', 'V'),
 	  TEXT4('M', 0, 0, 0)}},
 	{0x40000001, ANY_SUBLEAF, {KVM_FEATURES, 0, 0, 0}},
-	{0x80000006, ANY_SUBLEAF, {0, 0, 256u << 16 | 6u << 12 | 64u, 0}}, /* L2 as above */
+	{0x80000006,
+	 ANY_SUBLEAF,
+	 {0, 0, 256u << 16 | 6u << 12 | 64u, 16u << 18 | 8u << 12 | 64u}}, /* L2, L3 as above */
 	{0x80000007, ANY_SUBLEAF, {0, 0, 0, 1u << 8}},			   /* invariant TSC */
 	{0x80000008, ANY_SUBLEAF, {LAYOUT_LINEAR_BITS << 8 | LAYOUT_PHYS_BITS, 0, 0, 0}},
 };
 
 static const char brand[48] = "Pangea software x86-64 CPU";
 
+/* Where a vCPU is. */
+struct place {
+	uint32_t apic_id;
+	unsigned slice, shift; /* apic_id >> shift == slice */
+	unsigned cores;	       /* of the slice */
+};
+
+static struct place place_of(const struct cpuid_model *model, unsigned vcpu)
+{
+	const struct vm_shape *shape = model->shape;
+	struct place place = {.apic_id = vcpu, .slice = vcpu, .cores = 1};
+
+	if (!shape)
+		return place;
+	place.slice = shape_slice_of_vcpu(shape, vcpu);
+	place.apic_id = shape_apic_id(shape, vcpu);
+	place.shift = shape->apic_shift;
+	place.cores = shape->slice[place.slice].vcpus;
+	return place;
+}
+
 static void features_read(const struct cpuid_model *model, unsigned vcpu, struct vcpu_cpuid *out)
 {
 	out->eax = model->vendor == CPU_VENDOR_AMD ? SIGNATURE_AMD : SIGNATURE_INTEL;
-	out->ebx = (vcpu & 0xff) << 24 | 1u << 16 | CLFLUSH_SIZE_8 << 8;
+	out->ebx = (place_of(model, vcpu).apic_id & 0xff) << 24 | 1u << 16 | CLFLUSH_SIZE_8 << 8;
 	out->ecx = FEATURES_1_ECX;
 	out->edx = FEATURES_1_EDX;
 }
 
-/*
- * Leaf 0xb: every CPU is a package of one core of one thread. x2APIC ids are dense and slices of
- * any size, so no shift could name the slice; and cores of one package in two NUMA nodes make
- * Linux complain and build its scheduling domains wrong.
- */
-static void topology_read(unsigned vcpu, uint32_t subleaf, struct vcpu_cpuid *out)
+/* Leaf 0xb: a slice is a package, its CPUs are cores of one thread. */
+static void topology_read(const struct cpuid_model *model, unsigned vcpu, uint32_t subleaf,
+			  struct vcpu_cpuid *out)
 {
-	static const uint32_t types[] = {1, 2}; /* SMT, core */
+	struct place place = place_of(model, vcpu);
 
-	out->edx = vcpu;
+	out->edx = place.apic_id;
 	out->ecx = subleaf & 0xff;
-	if (subleaf >= sizeof(types) / sizeof(types[0]))
+	switch (subleaf) {
+	case 0: /* threads */
+		out->ebx = 1;
+		out->ecx |= 1u << 8;
 		return;
-	out->ebx = 1;
-	out->ecx |= types[subleaf] << 8;
+	case 1: /* cores */
+		out->eax = place.shift;
+		out->ebx = place.cores;
+		out->ecx |= 2u << 8;
+		return;
+	default:
+		return;
+	}
+}
+
+/* Leaf 4 and AMD's 8000001d, of which the table has the caches: how many ids share them, and in leaf 4 how many
+ * ids of cores a package has. */
+static void sharing_add(const struct place *place, uint32_t leaf, struct vcpu_cpuid *out)
+{
+	uint32_t ids = 1u << place->shift, level = out->eax >> 5 & 7;
+
+	if (level == LLC_LEVEL)
+		out->eax |= (ids - 1) << 14;
+	if (level && leaf == 0x4)
+		out->eax |= (ids < 64 ? ids - 1 : 63) << 26;
+}
+
+/* AMD: the id, one thread in each core, one node (the slice) in each package. */
+static void amd_topology_read(const struct cpuid_model *model, unsigned vcpu,
+			      struct vcpu_cpuid *out)
+{
+	struct place place = place_of(model, vcpu);
+
+	if (model->vendor != CPU_VENDOR_AMD)
+		return;
+	out->eax = place.apic_id;
+	out->ebx = place.apic_id & ((1u << place.shift) - 1) & 0xff;
+	out->ecx = place.slice & 0xff;
 }
 
 /*
@@ -177,17 +234,18 @@ static void table_read(enum cpu_vendor vendor, uint32_t leaf, uint32_t subleaf,
 void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
 {
 	const struct cpuid_model *model = ctx;
+	struct place place;
 
 	memset(out, 0, sizeof(*out));
 	switch (leaf) {
 	case 0x1:
 		features_read(model, vcpu, out);
 		return;
-	case 0x8000001e: /* one thread a core, one core a package, one node each */
-		out->eax = model->vendor == CPU_VENDOR_AMD ? vcpu : 0;
-		return;
 	case 0xb:
-		topology_read(vcpu, subleaf, out);
+		topology_read(model, vcpu, subleaf, out);
+		return;
+	case 0x8000001e:
+		amd_topology_read(model, vcpu, out);
 		return;
 	case 0x15:
 		tsc_read(model->tsc_hz, out);
@@ -199,6 +257,11 @@ void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struc
 		return;
 	default:
 		table_read(model->vendor, leaf, subleaf, out);
+		place = place_of(model, vcpu);
+		if (leaf == 0x4 || leaf == 0x8000001d)
+			sharing_add(&place, leaf, out);
+		else if (leaf == 0x80000008 && model->vendor == CPU_VENDOR_AMD)
+			out->ecx = place.shift << 12 | (place.cores - 1);
 		return;
 	}
 }

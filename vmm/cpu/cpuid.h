@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "vmm/cpu/vcpu.h"
+#include "vmm/machine/shape.h"
 
 /* The highest leaves of the three ranges. */
 #define CPUID_MAX_BASIC	       0x15u
@@ -15,14 +16,14 @@
 
 /* What differs from VM to VM; constant once made. */
 struct cpuid_model {
-	unsigned vcpus;
+	const struct vm_shape *shape; /* null: each vCPU is a package, its x2APIC id its number */
 	uint64_t tsc_hz;
 	enum cpu_vendor vendor;
 };
 
 /*
- * Fits vcpu_config.cpuid: ctx is a struct cpuid_model, vcpu the x2APIC id. Any thread, no locks,
- * no allocation. Leaves beyond the maximum of their range give zeroes.
+ * Fits vcpu_config.cpuid: ctx is a struct cpuid_model, vcpu its number. Any thread, no locks,
+ * no allocation. The CPUs of a slice are the cores of one package and share its last-level cache. Leaves beyond the maximum of their range give zeroes.
  */
 void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out);
 

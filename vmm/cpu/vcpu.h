@@ -134,7 +134,7 @@ struct guest_clock;   /* vmm/clock/clock.h */
 struct locked_access; /* base/locked.h */
 
 struct vcpu_config {
-	unsigned id;	  /* index in the VM = x2APIC id */
+	unsigned id;	  /* its number in the VM */
 	unsigned vcpus;	  /* in the VM */
 	uint8_t *ram;	  /* engine_ram() */
 	uint64_t ram_end; /* RAM: [0, GPA_HOLE_START) and [GPA_HOLE_END, ram_end), cut at ram_end */

@@ -31,12 +31,15 @@ static bool config_valid(const struct machine_config *c)
 		return false;
 	if (shape->slices > 1 && (!c->callbacks.post || !c->callbacks.ring))
 		return false;
+	if (shape->apic_shift > SHAPE_APIC_SHIFT_MAX)
+		return false;
 	if (!shape->vcpus || shape->vcpus > VCPUS_MAX || !shape->slice[0].vcpus)
 		return false;
 	for (i = 0; i < shape->slices; i++) {
 		if (shape->slice[i].vcpus && shape->slice[i].first_vcpu != next)
 			return false;
-		if (shape->slice[i].vcpus > shape->vcpus - next)
+		if (shape->slice[i].vcpus > shape->vcpus - next ||
+		    shape->slice[i].vcpus > 1u << shape->apic_shift)
 			return false;
 		next += shape->slice[i].vcpus;
 	}
@@ -163,7 +166,7 @@ static void machine_fill(struct machine *m, const struct machine_config *c)
 	m->ops = c->vcpu_ops;
 	m->callbacks = c->callbacks;
 	m->debug_exit = c->debug_exit;
-	m->cpuid.vcpus = m->shape.vcpus;
+	m->cpuid.shape = &m->shape;
 	m->cpuid.tsc_hz = c->tsc_hz;
 	m->cpuid.vendor = c->vendor;
 	m->vcpus_count = m->shape.slice[m->self].vcpus;
@@ -171,6 +174,8 @@ static void machine_fill(struct machine *m, const struct machine_config *c)
 	for (i = 0; i < m->shape.slices; i++)
 		for (j = 0; j < m->shape.slice[i].vcpus; j++)
 			m->slice_of[m->shape.slice[i].first_vcpu + j] = (uint8_t)i;
+	for (i = 0; i < m->shape.vcpus; i++)
+		m->apic_id[i] = shape_apic_id(&m->shape, i);
 	machine_apic_env(m, &m->apic_env);
 }
 

@@ -197,7 +197,7 @@ int machine_clock_align(struct machine *m);
 unsigned machine_clock_burst(struct machine *m);
 
 /*
- * The architectural state of a local vCPU (by x2APIC id), for tests and post-mortems: only while
+ * The architectural state of a local vCPU (by its number), for tests and post-mortems: only while
  * its thread does not run (before machine_start, after machine_stop). -EINVAL else.
  */
 int machine_vcpu_state(struct machine *m, unsigned vcpu, struct vcpu_state *out);

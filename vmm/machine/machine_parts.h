@@ -29,7 +29,7 @@ enum vcpu_where {
 struct machine_vcpu {
 	/* constant */
 	struct machine *m;
-	unsigned id;
+	unsigned id; /* its number in the VM */
 	struct vcpu *cpu;
 	/* any thread, as apic.h says */
 	struct apic apic;
@@ -82,6 +82,7 @@ struct machine {
 	struct machine_callbacks callbacks;
 	struct cpuid_model cpuid;
 	uint8_t slice_of[VCPUS_MAX];
+	uint32_t apic_id[VCPUS_MAX];
 	void *vcpu_shared;
 	unsigned first_vcpu, vcpus_count;
 	bool debug_exit;
@@ -128,7 +129,7 @@ void machine_vcpu_destroy(struct machine_vcpu *v);
 void *machine_vcpu_thread(void *arg);
 /* Something is new for the vCPU: brings it out of ops->run or out of its sleep. Any thread. */
 void machine_vcpu_kick(struct machine_vcpu *v);
-/* The local vCPU with this x2APIC id, or NULL. */
+/* The local vCPU of this number, or NULL. */
 struct machine_vcpu *machine_vcpu_find(struct machine *m, unsigned id);
 
 /* machine_route.c: apic_env's functions (ctx is the machine), and messages. */

@@ -111,21 +111,22 @@ static int vector_take(_Atomic uint64_t words[4])
  */
 static void siblings_take(struct machine *m, unsigned vcpu, struct ipi *ipi)
 {
-	unsigned first = vcpu & ~15u, word = ipi->vector / 64;
+	const struct shape_slice *slice = &m->shape.slice[m->slice_of[vcpu]];
+	unsigned word = ipi->vector / 64;
 	uint64_t bit = bit_of(ipi->vector);
-	uint32_t dest = apic_logical_id(vcpu);
+	uint32_t own = apic_logical_id(m->apic_id[vcpu]), dest = own;
 
-	for (unsigned id = first; id < first + 16 && id < m->shape.vcpus; id++) {
+	for (unsigned id = slice->first_vcpu; id < slice->first_vcpu + slice->vcpus; id++) {
 		struct pending_vcpu *v = &m->pending->vcpu[id];
 
-		if (id == vcpu || m->slice_of[id] != m->slice_of[vcpu])
+		if (id == vcpu || m->apic_id[id] >> 4 != m->apic_id[vcpu] >> 4)
 			continue;
 		if (!(atomic_load(&v->fixed[word]) & bit) || (atomic_load(&v->level[word]) & bit))
 			continue;
 		if (atomic_fetch_and(&v->fixed[word], ~bit) & bit)
-			dest |= apic_logical_id(id);
+			dest |= apic_logical_id(m->apic_id[id]);
 	}
-	if (dest == apic_logical_id(vcpu))
+	if (dest == own)
 		return;
 	ipi->dest = dest;
 	ipi->logical = true;
@@ -151,7 +152,7 @@ static bool vcpu_take(struct machine *m, unsigned vcpu, struct ipi *ipi)
 {
 	struct machine_pending *p = m->pending;
 
-	*ipi = (struct ipi){.dest = vcpu, .exclude = IPI_NOBODY};
+	*ipi = (struct ipi){.dest = m->apic_id[vcpu], .exclude = IPI_NOBODY};
 	if (event_take(&p->vcpu[vcpu], ipi) || fixed_take(m, vcpu, ipi))
 		return true;
 	atomic_fetch_and(&p->dirty[vcpu / 64], ~bit_of(vcpu));

@@ -43,20 +43,21 @@ static void deliver_local(struct machine *m, const struct ipi *ipi)
 	unsigned i;
 
 	if (!ipi->logical && ipi->dest != IPI_BROADCAST) {
-		v = machine_vcpu_find(m, ipi->dest);
-		if (v && apic_matches(v->id, ipi))
+		v = machine_vcpu_find(m, shape_vcpu_of_apic_id(&m->shape, ipi->dest));
+		if (v && apic_matches(v->apic.id, ipi))
 			apic_deliver(&v->apic, ipi);
 		return;
 	}
 	for (i = 0; i < m->vcpus_count; i++)
-		if (apic_matches(m->vcpus[i].id, ipi))
+		if (apic_matches(m->vcpus[i].apic.id, ipi))
 			apic_deliver(&m->vcpus[i].apic, ipi);
 }
 
 /* To a CPU that is meant, if it is on another slice; gives the slices as a bit set. */
 static uint64_t post_remote(struct machine *m, unsigned id, const struct ipi *ipi)
 {
-	if (id >= m->shape.vcpus || m->slice_of[id] == m->self || !apic_matches(id, ipi))
+	if (id >= m->shape.vcpus || m->slice_of[id] == m->self ||
+	    !apic_matches(m->apic_id[id], ipi))
 		return 0;
 	machine_pending_add(m, id, ipi);
 	return UINT64_C(1) << m->slice_of[id];
@@ -71,7 +72,7 @@ static uint64_t deliver_remote(struct machine *m, const struct ipi *ipi)
 	if (!m->pending)
 		return 0;
 	if (!ipi->logical && ipi->dest != IPI_BROADCAST)
-		slices = post_remote(m, ipi->dest, ipi);
+		slices = post_remote(m, shape_vcpu_of_apic_id(&m->shape, ipi->dest), ipi);
 	else
 		for (id = 0; id < m->shape.vcpus; id++)
 			slices |= post_remote(m, id, ipi);
@@ -85,7 +86,7 @@ static bool local_meant(const struct machine *m, const struct ipi *ipi)
 	unsigned i;
 
 	for (i = 0; i < m->vcpus_count; i++)
-		if (apic_matches(m->vcpus[i].id, ipi))
+		if (apic_matches(m->vcpus[i].apic.id, ipi))
 			return true;
 	return false;
 }
@@ -96,9 +97,9 @@ static bool lowest_resolve(const struct machine *m, struct ipi *ipi)
 	unsigned id;
 
 	for (id = 0; id < m->shape.vcpus; id++) {
-		if (!apic_matches(id, ipi))
+		if (!apic_matches(m->apic_id[id], ipi))
 			continue;
-		ipi->dest = id;
+		ipi->dest = m->apic_id[id];
 		ipi->logical = false;
 		ipi->delivery = IPI_FIXED;
 		return true;

@@ -17,7 +17,7 @@
 /* A panic's message may come out as late as this after the panic has stopped the other CPUs. */
 #define PANIC_LATE_NS (10 * NS_PER_S)
 
-/* ---- what the CPU engine calls: ctx is the machine, vcpu the x2APIC id ---- */
+/* ---- what the CPU engine calls: ctx is the machine, vcpu its number ---- */
 
 static struct machine_vcpu *self_vcpu(void *ctx, unsigned id)
 {
@@ -105,7 +105,7 @@ int machine_vcpu_create(struct machine *m, struct machine_vcpu *v, const struct 
 	int err;
 
 	v->m = m;
-	err = apic_init(&v->apic, v->id, v->id == 0, &m->apic_env);
+	err = apic_init(&v->apic, v->id, m->apic_id[v->id], v->id == 0, &m->apic_env);
 	if (err)
 		return err;
 	err = m->ops->create(&config, &v->cpu);

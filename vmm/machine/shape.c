@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
+
 #define DISTANCE_LOCAL 10
 /* Until measured: far, as coordinator_distance.c says. */
 #define DISTANCE_REMOTE NUMA_DISTANCE_MAX
@@ -57,6 +59,22 @@ static void slice_place(struct shape_slice *slice, uint64_t *gpa)
 	}
 }
 
+/*
+ * At least 3 where there are several slices: Linux takes bits from 3 up of the x2APIC id for the last-level cache
+ * of AMD's CPU model (family 17h, models 0 to 1Fh), whatever CPUID says of caches.
+ */
+#define APIC_SHIFT_LEAST 3
+
+static unsigned apic_shift_of(const struct vm_shape *shape)
+{
+	unsigned shift = shape->slices > 1 ? APIC_SHIFT_LEAST : 0;
+
+	for (unsigned i = 0; i < shape->slices; i++)
+		while (shape->slice[i].vcpus > 1u << shift)
+			shift++;
+	return shift;
+}
+
 int shape_init(struct vm_shape *shape, unsigned slices, const unsigned *vcpus,
 	       const uint64_t *mem_bytes)
 {
@@ -80,6 +98,7 @@ int shape_init(struct vm_shape *shape, unsigned slices, const unsigned *vcpus,
 		for (unsigned j = 0; j < slices; j++)
 			shape->distance[i][j] = i == j ? DISTANCE_LOCAL : DISTANCE_REMOTE;
 	}
+	shape->apic_shift = apic_shift_of(shape);
 	return 0;
 }
 
@@ -92,4 +111,22 @@ unsigned shape_slice_of_vcpu(const struct vm_shape *shape, unsigned vcpu)
 			return i;
 	}
 	return SLICES_MAX;
+}
+
+uint32_t shape_apic_id(const struct vm_shape *shape, unsigned vcpu)
+{
+	unsigned slice = shape_slice_of_vcpu(shape, vcpu);
+
+	invariant(slice < shape->slices);
+	return slice << shape->apic_shift | (vcpu - shape->slice[slice].first_vcpu);
+}
+
+unsigned shape_vcpu_of_apic_id(const struct vm_shape *shape, uint32_t apic_id)
+{
+	uint32_t slice = apic_id >> shape->apic_shift;
+	uint32_t index = apic_id & ((1u << shape->apic_shift) - 1);
+
+	if (slice >= shape->slices || index >= shape->slice[slice].vcpus)
+		return VCPUS_MAX;
+	return shape->slice[slice].first_vcpu + index;
 }

@@ -11,6 +11,9 @@
 /* The hole at 3 GiB can cut one slice's memory in two. */
 #define SHAPE_RANGES_MAX 2
 
+/* 1 << this == VCPUS_MAX: with SLICES_MAX slices the ids fit in the 15 bits of an I/O APIC's destination. */
+#define SHAPE_APIC_SHIFT_MAX 8
+
 struct shape_range {
 	uint64_t start, end; /* guest physical; multiples of HOME_CHUNK_SIZE */
 };
@@ -26,6 +29,11 @@ struct vm_shape {
 	unsigned slices;
 	unsigned vcpus;
 	uint64_t ram_end; /* one past the last RAM address */
+	/*
+	 * vCPUs are numbered densely; the guest knows them by x2APIC ids, of which each slice has a power of two,
+	 * so that a shift gives the slice and all its CPUs are one package.
+	 */
+	unsigned apic_shift;
 	struct shape_slice slice[SLICES_MAX];
 	uint8_t distance[SLICES_MAX][SLICES_MAX]; /* ACPI SLIT: 10 to itself, 11..254 else */
 };
@@ -38,7 +46,11 @@ struct vm_shape {
  */
 int shape_init(struct vm_shape *shape, unsigned slices, const unsigned *vcpus,
 	       const uint64_t *mem_bytes);
-/* The slice of a vCPU (by x2APIC id); SLICES_MAX if there is none such. */
+/* The slice of a vCPU; SLICES_MAX if there is none such. */
 unsigned shape_slice_of_vcpu(const struct vm_shape *shape, unsigned vcpu);
+/* The x2APIC id of a vCPU that there is. */
+uint32_t shape_apic_id(const struct vm_shape *shape, unsigned vcpu);
+/* And back; VCPUS_MAX if no vCPU has this id. */
+unsigned shape_vcpu_of_apic_id(const struct vm_shape *shape, uint32_t apic_id);
 
 #endif

@@ -78,7 +78,7 @@ static bool feature_missing(const struct kvm_features *f, const struct slice_con
 		{"80000001", 0x80000001, {0, 0, f->ext1_ecx, f->ext1_edx}, {0, 0, true, true}},
 		{"80000007", 0x80000007, {0, 0, 0, f->ext7_edx}, {0, 0, 0, true}},
 	};
-	struct cpuid_model model = {.vcpus = 1, .tsc_hz = config->tsc_hz, .vendor = config->vendor};
+	struct cpuid_model model = {.tsc_hz = config->tsc_hz, .vendor = config->vendor};
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		struct vcpu_cpuid has;

@@ -109,6 +109,13 @@ Test(acpi, what_the_tables_say)
 	const uint8_t *srat = table_find(&index, "SRAT", &length);
 	cr_assert_eq(entries_count(srat, length, 48, 2), 12);
 	cr_assert_eq(entries_count(srat, length, 48, 1), 4, "slice 3 begins behind the hole");
+	for (unsigned i = 0; i < 12; i++) {
+		cr_assert_eq(get32(madt + 44 + 16 * i + 4), shape_apic_id(&s, i), "MADT: vCPU %u",
+			     i);
+		cr_assert_eq(get32(madt + 44 + 16 * i + 12), i, "its UID");
+	}
+	cr_assert_eq(get32(srat + 48 + 8), 0);
+	cr_assert_eq(get32(srat + 48 + 24 + 8), 1);
 	const uint8_t *slit = table_find(&index, "SLIT", &length);
 	cr_assert_eq(get64(slit + 36), 4);
 	cr_assert_eq(slit[44 + 4 * 1 + 2], 37);

@@ -82,3 +82,31 @@ Test(shape, refusals)
 	cr_assert_eq(shape_init(&s, 1, one, huge), -E2BIG);
 	cr_assert_eq(shape_init(&s, 2, many, mem), -E2BIG);
 }
+
+/* The ids that the guest knows: dense on one slice, a power of two for each of several, and back. */
+Test(shape, apic_ids)
+{
+	static const struct {
+		unsigned slices, vcpus[SLICES_MAX], shift;
+	} cases[] = {{1, {5}, 3},    {1, {8}, 3},	{1, {1}, 0},
+		     {2, {1, 1}, 3}, {3, {2, 0, 9}, 4}, {2, {8, 1}, 3}};
+
+	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+		uint64_t mem[SLICES_MAX] = {HOME_CHUNK_SIZE};
+		struct vm_shape s;
+		unsigned found = 0;
+
+		cr_assert_eq(shape_init(&s, cases[c].slices, cases[c].vcpus, mem), 0);
+		cr_expect_eq(s.apic_shift, cases[c].shift, "case %zu", c);
+		for (unsigned i = 0; i < s.vcpus; i++) {
+			uint32_t id = shape_apic_id(&s, i);
+
+			cr_expect_eq(id >> s.apic_shift, shape_slice_of_vcpu(&s, i));
+			cr_expect_eq(shape_vcpu_of_apic_id(&s, id), i);
+		}
+		for (uint32_t id = 0; id < 1024; id++)
+			found += shape_vcpu_of_apic_id(&s, id) != VCPUS_MAX;
+		cr_expect_eq(found, s.vcpus);
+		cr_expect_eq(shape_vcpu_of_apic_id(&s, UINT32_MAX), VCPUS_MAX);
+	}
+}

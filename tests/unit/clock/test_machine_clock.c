@@ -198,9 +198,10 @@ Test(machine_clock, what_peers_may_not_say)
 
 static void guest_start(struct pair *p)
 {
-	struct ipi init = {.dest = 1, .exclude = IPI_NOBODY, .delivery = IPI_INIT};
+	uint32_t second = shape_apic_id(&p->shape, 1);
+	struct ipi init = {.dest = second, .exclude = IPI_NOBODY, .delivery = IPI_INIT};
 	struct ipi sipi = {
-		.dest = 1, .exclude = IPI_NOBODY, .delivery = IPI_SIPI, .vector = NEXT_PAGE};
+		.dest = second, .exclude = IPI_NOBODY, .delivery = IPI_SIPI, .vector = NEXT_PAGE};
 	struct vcpu_state bsp;
 	struct wire_msg msg;
 

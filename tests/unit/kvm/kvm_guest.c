@@ -182,8 +182,7 @@ static uint64_t host_tsc_hz(void)
 
 void guest_cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
 {
-	struct cpuid_model model = {.vcpus = 4,
-				    .tsc_hz = host_tsc_hz(),
+	struct cpuid_model model = {.tsc_hz = host_tsc_hz(),
 				    .vendor = kvm_vendor_can(CPU_VENDOR_INTEL) ? CPU_VENDOR_INTEL
 									       : CPU_VENDOR_AMD};
 

@@ -364,6 +364,7 @@ struct fake_vm *fake_vm_new(unsigned slices, const unsigned *vcpus, fake_guest g
 	cr_assert(vm && slices <= FAKE_SLICES);
 	vm->shape.slices = slices;
 	vm->shape.ram_end = 64u << 20;
+	vm->shape.apic_shift = 3;
 	for (i = 0; i < slices; i++) {
 		vm->shape.slice[i].first_vcpu = vm->shape.vcpus;
 		vm->shape.slice[i].vcpus = vcpus[i];

@@ -60,7 +60,7 @@ static void bench_init(struct bench *b, uint32_t id)
 	b->env = (struct apic_env){b, bench_now, bench_kick, bench_ipi, bench_eoi, bench_timer};
 	b->now_ns = 1000000;
 	b->deadline_ns = APIC_TIMER_OFF;
-	cr_assert_eq(apic_init(&b->apic, id, id == 0, &b->env), 0);
+	cr_assert_eq(apic_init(&b->apic, id, id, id == 0, &b->env), 0);
 }
 
 static int wr(struct bench *b, unsigned reg, uint64_t value)

@@ -7,7 +7,7 @@
 #include "vmm/cpu/cpuid.h"
 #include "vmm/boot/layout.h"
 
-static struct cpuid_model model = {.vcpus = 200, .tsc_hz = LAYOUT_TSC_HZ};
+static struct cpuid_model model = {.tsc_hz = LAYOUT_TSC_HZ};
 
 static struct vcpu_cpuid get(unsigned vcpu, uint32_t leaf, uint32_t subleaf)
 {
@@ -50,9 +50,9 @@ Test(cpuid, amd)
 	cr_expect_eq(get(0, 0x80000000, 0).eax, 0x8000001e);
 	cr_expect_eq(get(0, 0x80000007, 0).edx, 1u << 8);
 	cr_expect(zero(get(0, 0x4, 0)), "Intel's leaf");
-	for (i = 0; i < 3; i++)
-		cr_expect_eq(get(0, 0x8000001d, i).eax & 0x1f, i + 1, "cache %u", i);
-	cr_expect(zero(get(0, 0x8000001d, 3)));
+	for (i = 0; i < 4; i++)
+		cr_expect_eq(get(0, 0x8000001d, i).eax & 0x1f, i < 3 ? i + 1 : 3, "cache %u", i);
+	cr_expect(zero(get(0, 0x8000001d, 4)));
 	/* x2APIC ids beyond a byte. */
 	cr_expect_eq(get(199, 0x8000001e, 0).eax, 199);
 	cr_expect_eq(get(199, 0xb, 0).edx, 199);
@@ -154,9 +154,58 @@ Test(cpuid, one_core_a_package)
 			cr_assert_eq(c.ecx >> 8, level < 2 ? level + 1 : 0u);
 		}
 	}
-	for (level = 0; level < 3; level++)
+	for (level = 0; level < 4; level++)
 		cr_assert_eq(get(0, 4, level).eax >> 14, 0, "no cache is shared");
-	cr_assert(zero(get(0, 4, 3)));
+	cr_assert(zero(get(0, 4, 4)));
+}
+
+/* The shift that takes an id to the group of this many ids. */
+static unsigned order_of(unsigned ids)
+{
+	unsigned shift = 0;
+
+	while (1u << shift < ids)
+		shift++;
+	return shift;
+}
+
+/* As Linux reads them: package and last-level cache of a CPU by its x2APIC id and the leaves' shifts. */
+Test(cpuid, a_slice_is_a_package_with_one_last_level_cache)
+{
+	static const unsigned vcpus[] = {4, 1, 12, 2};
+	static const uint64_t mem[] = {HOME_CHUNK_SIZE, HOME_CHUNK_SIZE, 0, 0};
+	struct vm_shape shape;
+	unsigned slice = 0;
+
+	cr_assert_eq(shape_init(&shape, 4, vcpus, mem), 0);
+	model.shape = &shape;
+	for (int vendor = 0; vendor < 2; vendor++) {
+		model.vendor = vendor ? CPU_VENDOR_AMD : CPU_VENDOR_INTEL;
+		for (unsigned i = 0; i < shape.vcpus; i++) {
+			uint32_t id = shape_apic_id(&shape, i), caches = vendor ? 0x8000001d : 4;
+			struct vcpu_cpuid core = get(i, 0xb, 1);
+
+			slice = shape_slice_of_vcpu(&shape, i);
+			cr_expect_eq(core.edx, id);
+			cr_expect_eq(get(i, 1, 0).ebx >> 24, id & 0xff);
+			cr_expect_eq(id >> core.eax, slice, "package");
+			cr_expect_eq(core.ebx, vcpus[slice]);
+			cr_expect_eq(get(i, 0xb, 0).eax, 0, "one thread a core");
+			for (unsigned level = 0; level < 3; level++)
+				cr_expect_eq(get(i, caches, level).eax >> 14 & 0xfff, 0);
+			cr_expect_eq(id >> order_of((get(i, caches, 3).eax >> 14 & 0xfff) + 1),
+				     slice, "last-level cache");
+			if (!vendor)
+				continue;
+			cr_expect_eq(id >> (get(i, 0x80000008, 0).ecx >> 12 & 0xf), slice);
+			cr_expect_eq((get(i, 0x80000008, 0).ecx & 0xff) + 1, vcpus[slice]);
+			cr_expect_eq(get(i, 0x8000001e, 0).eax, id);
+			cr_expect_eq(get(i, 0x8000001e, 0).ecx, slice, "node");
+			cr_expect(get(i, 0x80000006, 0).edx, "there is a cache of level 3");
+		}
+	}
+	model.vendor = CPU_VENDOR_INTEL;
+	model.shape = NULL;
 }
 
 Test(cpuid, unknown_leaves_are_zero)

@@ -11,7 +11,8 @@
 #define ICR	    (MSR_X2APIC_FIRST + APIC_ICR)
 #define ICR_INIT    0x4500u
 #define ICR_SIPI(v) (0x4600u | (v))
-#define TO(id)	    ((uint64_t)(id) << 32)
+/* In guest code, which has the CPU in c. */
+#define TO(vcpu) ((uint64_t)shape_apic_id(&c->vm->shape, vcpu) << 32)
 
 static void apic_enable(struct fake_cpu *c)
 {

@@ -9,8 +9,10 @@
 #include "vmm/boot/layout.h"
 #include "vmm/machine/machine_msg.h"
 
-#define ICR    (MSR_X2APIC_FIRST + APIC_ICR)
-#define TO(id) ((uint64_t)(id) << 32)
+#define ICR	 (MSR_X2APIC_FIRST + APIC_ICR)
+#define DEST(id) ((uint64_t)(id) << 32)
+/* In guest code, which has the CPU in c. */
+#define TO(vcpu) DEST(shape_apic_id(&c->vm->shape, vcpu))
 
 static void apic_enable(struct fake_cpu *c)
 {
@@ -75,12 +77,13 @@ static enum vcpu_exit_reason casts(struct fake_cpu *c)
 	}
 	if (c->vcpu.id == 0 && irqs_seen(c) == 0xe && c->step < 100) {
 		c->step = 100;
-		fake_wrmsr(c, ICR, TO(0x000c) | 0x4800 | 0x70); /* logical: 2 and 3 */
-		fake_wrmsr(c, ICR, 0xc0000u | 0x4000 | 0x71);	/* all but self */
-		fake_wrmsr(c, ICR, TO(0x000a) | 0x4900 | 0x72); /* lowest of 1 and 3 */
-		fake_wrmsr(c, ICR, TO(0xffffffff) | 0x4000 | 0x73);
+		fake_wrmsr(c, ICR, DEST(0x0300) | 0x4800 | 0x70); /* logical: 2 and 3 */
+		fake_wrmsr(c, ICR, 0xc0000u | 0x4000 | 0x71);	  /* all but self */
+		fake_wrmsr(c, ICR, DEST(0x0202) | 0x4900 | 0x72); /* lowest of 1 and 3 */
+		fake_wrmsr(c, ICR, DEST(0xffffffff) | 0x4000 | 0x73);
 		fake_wrmsr(c, ICR, TO(3) | 0x4400);
-		fake_wrmsr(c, ICR, TO(200) | 0x4000 | 0x74); /* nobody */
+		fake_wrmsr(c, ICR, DEST(200) | 0x4000 | 0x74); /* nobody */
+		fake_wrmsr(c, ICR, DEST(2) | 0x4000 | 0x74);   /* nobody: between two slices */
 	}
 	return VCPU_EXIT_HLT;
 }
@@ -215,7 +218,7 @@ static enum vcpu_exit_reason serves_level(struct fake_cpu *c)
 			others_start(c);
 			return VCPU_EXIT_HLT;
 		}
-		ioapic_write(c, reg + 1, 1u << 24); /* to vCPU 1 */
+		ioapic_write(c, reg + 1, shape_apic_id(&c->vm->shape, 1) << 24);
 		ioapic_write(c, reg, 0x8035);
 		fake_out(c, LAYOUT_COM1_PORT + 4, 0x0b);
 		fake_out(c, LAYOUT_COM1_PORT + 1, 0x01);
@@ -338,7 +341,8 @@ static unsigned flood_irqs(struct fake_vm *vm)
 /* An interrupt from slice `from` to a CPU of slice `to`. */
 static void interrupt(struct fake_vm *vm, unsigned from, unsigned to, unsigned vcpu, uint8_t vector)
 {
-	struct ipi ipi = {.dest = vcpu, .exclude = IPI_NOBODY, .vector = vector};
+	struct ipi ipi = {
+		.dest = shape_apic_id(&vm->shape, vcpu), .exclude = IPI_NOBODY, .vector = vector};
 	struct wire_msg msg;
 
 	ipi_encode(&ipi, &msg);

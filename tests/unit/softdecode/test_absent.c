@@ -17,7 +17,7 @@
 #define TSC_HZ 1000000000
 
 static struct flat flat;
-static struct cpuid_model cpuid = {.vcpus = 1, .tsc_hz = TSC_HZ};
+static struct cpuid_model cpuid = {.tsc_hz = TSC_HZ};
 
 /* The CPU in ring 0 with all of SSE switched on, and the CPUID that VMs have. */
 static void cpu_prepare(unsigned mode)

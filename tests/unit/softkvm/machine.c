@@ -293,7 +293,7 @@ static uint64_t host_tsc_hz(void)
 static void bus_cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
 		      struct vcpu_cpuid *out)
 {
-	struct cpuid_model model = {.vcpus = 1, .tsc_hz = host_tsc_hz()};
+	struct cpuid_model model = {.tsc_hz = host_tsc_hz()};
 
 	(void)ctx;
 	cpuid_read(&model, vcpu, leaf, subleaf, out);
