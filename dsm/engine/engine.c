@@ -31,7 +31,10 @@ static void *memory_lazy(size_t bytes)
 static int protocol_create(struct engine *e)
 {
 	const struct engine_config *config = &e->config;
-	unsigned total = config->slices * (config->faulters_max + 1);
+	/* One more than threads that fault: duplicates of a fault may come late. */
+	unsigned requests = config->faulters_max + 1 + config->ahead_max;
+	unsigned total = config->slices * requests;
+	unsigned least = FAULTERS_TOTAL + config->slices * config->ahead_max;
 	struct protocol_config protocol = {
 		.self = config->self,
 		.slices = config->slices,
@@ -39,9 +42,8 @@ static int protocol_create(struct engine *e)
 		.gfns = config->ram_end >> PAGE_SHIFT,
 		.home_of_chunk = e->home_of_chunk,
 		.hold_ns = config->hold_ns,
-		/* One more than threads that fault: duplicates of a fault may come late. */
-		.requests_max = config->faulters_max + 1,
-		.requests_total = total > FAULTERS_TOTAL ? total : FAULTERS_TOTAL,
+		.requests_max = requests,
+		.requests_total = total > least ? total : least,
 	};
 
 	e->protocol_bytes = protocol_size(&protocol);
@@ -76,8 +78,9 @@ static int lists_create(struct engine *e)
 static bool config_valid(const struct engine_config *config)
 {
 	return config->slices >= 1 && config->slices <= SLICES_MAX &&
-	       config->self < config->slices && config->callbacks.on_ready &&
-	       config->callbacks.on_machine_msg && config->callbacks.on_peer_lost;
+	       config->self < config->slices && config->ahead_max <= ENGINE_AHEAD_MAX &&
+	       config->callbacks.on_ready && config->callbacks.on_machine_msg &&
+	       config->callbacks.on_peer_lost;
 }
 
 static void addresses_free(struct engine *e)

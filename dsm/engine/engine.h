@@ -47,6 +47,9 @@ struct engine_callbacks {
 	void (*on_peer_lost)(void *ctx, unsigned peer, int err, const char *why);
 };
 
+/* Some 100 us of a fast link. */
+#define ENGINE_AHEAD_MAX 32u
+
 /* A slice's memory: [start, end) of guest physical addresses, multiples of HOME_CHUNK_SIZE. */
 struct engine_range {
 	unsigned slice;
@@ -66,7 +69,10 @@ struct engine_config {
 	unsigned silence_ms; /* as transport_config's */
 	enum transport_wish transport;
 	unsigned faulters_max; /* threads of this process that touch guest memory */
-	uint64_t hold_ns;      /* the protocol's hold time, to begin with */
+	/* Pages that a miss may ask for ahead, where reads go through memory (engine_ahead.c); the same
+	 * on all slices, at most ENGINE_AHEAD_MAX. */
+	unsigned ahead_max;
+	uint64_t hold_ns; /* the protocol's hold time, to begin with */
 	/*
 	 * Page-table walks of this slice's vCPUs need the tables writable (AMD's nested paging, EPT
 	 * with accessed bits), so slices that share tables must be kept from taking them from each
@@ -93,6 +99,7 @@ struct engine_stats {
 	uint64_t requests_read, requests_write, requests_upgrade;
 	uint64_t msgs_sent, msgs_received, bytes_sent, bytes_received;
 	uint64_t pages_received, pages_sent, zero_pages, invalidations, deferred;
+	uint64_t pages_ahead; /* copies asked for before anybody missed them (engine_ahead.c) */
 	uint64_t pages_shared, pages_exclusive; /* held now, of other homes */
 	uint64_t pages_home;			/* homed here and ever touched (frames) */
 	uint64_t metadata_bytes; /* protocol state and counters of pages: resident bytes */

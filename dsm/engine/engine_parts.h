@@ -23,7 +23,7 @@
 /* Hold timers: the protocol sets aside at most 1024 messages at a time; and as many that were
  * answered early, whose timers then fire for nothing. */
 #define HOLDS_MAX 2048u
-/* Outstanding requests of a whole VM: its vCPUs, and a few other threads on every slice. */
+/* Outstanding requests of a whole VM but those ahead: its vCPUs, and a few other threads on every slice. */
 #define FAULTERS_TOTAL (VCPUS_MAX + 4u * SLICES_MAX)
 /* Reads of the fault descriptor before the loop looks at its other handles. */
 #define FAULT_READS_PER_TURN 4
@@ -51,6 +51,17 @@ struct prediction {
 };
 /* Pages remembered, direct-mapped: some times the pages that a booting kernel's CPUs share. */
 #define PREDICTIONS 4096u
+
+/* Accesses to remote memory that go on from page to page (engine_ahead.c). */
+struct stream {
+	uint64_t next;	    /* the miss that goes on with it */
+	uint64_t missed_ns; /* its last one; 0: free */
+	unsigned window;    /* pages asked for then */
+	unsigned zeroes;    /* pages of zeroes that have come since one of other bytes did */
+	bool write;
+};
+/* Streams remembered: several for each of a few vCPUs. */
+#define STREAMS 16u
 
 /* A contended page that came for a thread (engine_use.c). */
 struct grant {
@@ -142,6 +153,8 @@ struct engine {
 	uint64_t timer_armed_ns; /* 0: not armed */
 	struct grant grants[GRANTS];
 	struct prediction predictions[PREDICTIONS];
+	struct stream streams[STREAMS];
+	uint64_t pages_ahead;
 	uint64_t pages_sent, pages_home, pages_lost;
 	bool run_under_way; /* ACTION_MAP_EXCLUSIVE waits for the end of the run (engine_touch.c) */
 	struct cache_stats cache_stats;
@@ -245,6 +258,12 @@ void engine_hold_add(struct engine *e, uint64_t gfn, uint64_t deadline_ns);
 void engine_holds_run(struct engine *e);
 /* Makes room for the timers of one more event, firing the earliest ones early. */
 void engine_holds_trim(struct engine *e);
+
+/* engine_ahead.c */
+/* gfn, which is remote, was missed, and is asked for. Not within a step. */
+void engine_ahead(struct engine *e, uint64_t gfn, bool write, uint64_t now_ns);
+/* gfn has come. */
+void engine_ahead_learn(struct engine *e, uint64_t gfn, bool zero);
 
 /* engine_predict.c: reads that a write follows. */
 /* This slice is about to ask for gfn, which it does not have, to read it: should it ask to write?

@@ -20,6 +20,7 @@
 	X(bytes_received, t->bytes_received)                                                       \
 	X(pages_received, p->data_received)                                                        \
 	X(pages_sent, e->pages_sent)                                                               \
+	X(pages_ahead, e->pages_ahead)                                                             \
 	X(zero_pages, p->zero_pages)                                                               \
 	X(invalidations, p->invalidations)                                                         \
 	X(deferred, p->deferred)                                                                   \

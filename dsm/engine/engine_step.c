@@ -370,8 +370,11 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 	if (e->cache && e->waiting.count > 0)
 		engine_retry(e);
 	err = fault_begin(e, &pending, now_ns);
-	if (faults_mark_remote(e, fault->gfn) && err == 0)
+	if (faults_mark_remote(e, fault->gfn) && err == 0) {
 		pages_touch_frame(e->pages, fault->gfn); /* while the answer is on its way */
+		if (e->config.ahead_max && !engine_home_is_self(e, fault->gfn))
+			engine_ahead(e, fault->gfn, pending.write, now_ns);
+	}
 	if (err == -EAGAIN) {
 		fault_put_off(e, &pending);
 		if (e->cache)
@@ -404,6 +407,8 @@ int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
 	event.msg = *msg;
 	event.unused = engine_use_outstanding(e, msg->gfn, event.now_ns);
 	engine_turn_tell(e, &event);
+	if (msg->type == MSG_DATA && e->config.ahead_max)
+		engine_ahead_learn(e, msg->gfn, msg->flags & MSG_FLAG_ZERO);
 	engine_step(e, &event);
 	if (e->violators & UINT64_C(1) << from)
 		return -PANGEA_EPROTOCOL;

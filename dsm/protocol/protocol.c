@@ -247,6 +247,11 @@ enum page_state protocol_state(const struct protocol *p, uint64_t gfn)
 	return gfn < p->config.gfns ? page_state(p, gfn) : PAGE_I;
 }
 
+unsigned protocol_requests_free(const struct protocol *p)
+{
+	return p->requests.capacity - p->requests.used;
+}
+
 bool protocol_untouched(const struct protocol *p, uint64_t gfn)
 {
 	return entry_find(p, gfn)->state == HOME_U && page_state(p, gfn) == PAGE_I;

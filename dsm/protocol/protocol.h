@@ -202,6 +202,8 @@ const struct protocol_stats *protocol_stats(const struct protocol *p);
 unsigned protocol_home(const struct protocol *p, uint64_t gfn);
 /* Slice-side state of gfn; a gfn that is beyond the last one is invalid. */
 enum page_state protocol_state(const struct protocol *p, uint64_t gfn);
+/* How many more requests may be begun. */
+unsigned protocol_requests_free(const struct protocol *p);
 /* Is gfn, which is homed here, in the directory's state U: nobody has had it, no request is out? */
 bool protocol_untouched(const struct protocol *p, uint64_t gfn);
 /* The same as text ("I", "S", "M", "IS", ...), for traces. */

@@ -82,6 +82,7 @@ static int engine_make(struct slice *slice)
 		.connect_timeout_ms = 15000,
 		.transport = TRANSPORT_TCP,
 		.faulters_max = o->threads,
+		.ahead_max = ENGINE_AHEAD_MAX,
 		.hold_ns = slice->s->hold_ns,
 		.callbacks = {.ctx = slice,
 			      .on_ready = on_ready,

@@ -118,6 +118,7 @@ static int engine_make(struct slice *s, unsigned *port)
 		.faulters_max = faulters_of(s),
 		.hold_ns = HOLD_NS,
 		.kernel_faults = s->cpu.kernel_faults,
+		.ahead_max = ENGINE_AHEAD_MAX,
 		.walks_write = s->cpu.walks_write,
 		.cache_bytes = s->config.cache_bytes,
 		.callbacks = slice_engine_callbacks(s),

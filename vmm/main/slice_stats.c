@@ -36,6 +36,7 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "cache_pages", e->cache_pages);
 	put(msg, "cache_pages_max", e->cache_pages_max);
 	put(msg, "evictions_shared", e->evictions_shared);
+	put(msg, "pages_ahead", e->pages_ahead);
 	put(msg, "evictions_owned", e->evictions_owned);
 	put(msg, "refetches", e->refetches);
 	put(msg, "cache_spared", e->cache_spared);

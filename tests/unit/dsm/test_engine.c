@@ -98,6 +98,79 @@ Test(engine, first_touches_at_home_come_in_windows)
 	rig_down(&rig);
 }
 
+/* Two misses side by side are a stream; then each asks for twice as many pages as the one before. */
+Test(engine, reads_that_go_through_memory_are_asked_for_ahead)
+{
+	enum {
+		PAGES = 200
+	};
+	struct engine_stats s;
+
+	rig_init(&rig, 2);
+	rig.config.ahead_max = ENGINE_AHEAD_MAX;
+	rig_up(&rig, 2);
+	for (unsigned n = 0; n < PAGES; n++)
+		rig_write(&rig, 0, rig_page(0, n), n + 1);
+	for (unsigned n = 0; n < PAGES; n++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), n + 1);
+	s = rig_stats(&rig, 1);
+	/* If each window has come before it is read, those of 0, 1, 4, 9, 18, 35, 68 and so on. */
+	cr_assert_leq(s.requests_read - s.pages_ahead, 20, "%lu requests, %lu ahead",
+		      s.requests_read, s.pages_ahead);
+	cr_assert_leq(s.requests_read, PAGES + 2 * ENGINE_AHEAD_MAX);
+	/* Each is a copy like any other. */
+	for (unsigned n = 0; n < PAGES; n++)
+		rig_write(&rig, 0, rig_page(0, n), n + 2);
+	for (unsigned n = PAGES; n-- > 0;)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), n + 2);
+	rig_down(&rig);
+}
+
+/* Memory that nobody has touched is asked for ahead of writes, too; what others have is not. */
+Test(engine, first_touches_of_remote_memory_are_asked_for_ahead)
+{
+	enum {
+		FRESH = 150,
+		USED = 100
+	};
+	struct engine_stats s, before;
+
+	rig_init(&rig, 2);
+	rig.config.ahead_max = ENGINE_AHEAD_MAX;
+	rig_up(&rig, 2);
+	for (unsigned n = 0; n < FRESH; n++)
+		rig_write(&rig, 1, rig_page(0, n), n + 1);
+	s = rig_stats(&rig, 1);
+	cr_assert_geq(s.pages_ahead, FRESH / 2);
+	cr_assert_leq(s.requests_write - s.pages_ahead, 20, "%lu requests, %lu ahead",
+		      s.requests_write, s.pages_ahead);
+	for (unsigned n = 0; n < FRESH; n++)
+		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), n + 1);
+	for (unsigned n = 400; n < 400 + USED; n++)
+		rig_write(&rig, 0, rig_page(0, n), n);
+	before = rig_stats(&rig, 1);
+	for (unsigned n = 400; n < 400 + USED; n++)
+		rig_write(&rig, 1, rig_page(0, n), n + 1);
+	s = rig_stats(&rig, 1);
+	cr_assert_eq(s.pages_ahead, before.pages_ahead);
+	cr_assert_eq(s.requests_write, before.requests_write + USED);
+	rig_down(&rig);
+}
+
+/* Neither reads here and there, nor reads backwards. */
+Test(engine, nothing_else_is_asked_for_ahead)
+{
+	rig_init(&rig, 2);
+	rig.config.ahead_max = ENGINE_AHEAD_MAX;
+	rig_up(&rig, 2);
+	for (unsigned n = 0; n < 400; n += 2)
+		rig_read(&rig, 1, rig_page(0, n));
+	for (unsigned n = 599; n > 400; n--)
+		rig_read(&rig, 1, rig_page(0, n));
+	cr_assert_eq(rig_stats(&rig, 1).pages_ahead, 0);
+	rig_down(&rig);
+}
+
 /* Pages that another slice has are none of the window, and what came with it is coherent. */
 Test(engine, a_window_leaves_out_what_others_have)
 {

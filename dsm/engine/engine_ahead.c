@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads that go through another slice's memory: the pages ahead are asked for with the one missed. */
+#include "base/clock.h"
+#include "dsm/engine/engine_parts.h"
+
+/*
+ * A stream is known by its misses: each at the page behind those that were asked for last, or at one
+ * of those that has not come yet. Its window doubles with each, up to ahead_max; any other miss
+ * is the beginning of another stream and asks for nothing ahead.
+ *
+ * Reads ask for copies: a page that somebody writes stays writable there until it is read here.
+ * Writes would take pages from who uses them, so they ask ahead only while all that comes are
+ * zeroes: a range that nobody has touched yet.
+ */
+
+/* Pages of zeroes that must have come one after the other before writes ask ahead. */
+#define ZEROES_MIN 2u
+
+/* Does the stream go on with a miss of gfn? */
+static bool stream_has(const struct stream *s, uint64_t gfn)
+{
+	return s->missed_ns && gfn <= s->next && s->next - gfn <= s->window;
+}
+
+/* The stream that goes on with a miss of gfn; else the one that has been idle longest. */
+static struct stream *stream_of(struct engine *e, uint64_t gfn, bool write)
+{
+	struct stream *oldest = &e->streams[0];
+
+	for (unsigned i = 0; i < STREAMS; i++) {
+		struct stream *s = &e->streams[i];
+
+		if (stream_has(s, gfn) && s->write == write)
+			return s;
+		if (s->missed_ns < oldest->missed_ns)
+			oldest = s;
+	}
+	return oldest;
+}
+
+void engine_ahead_learn(struct engine *e, uint64_t gfn, bool zero)
+{
+	for (unsigned i = 0; i < STREAMS; i++) {
+		struct stream *s = &e->streams[i];
+
+		if (!s->write || gfn >= s->next || s->next - gfn > s->window + 1)
+			continue;
+		s->zeroes = zero ? s->zeroes + 1 : 0;
+		s->window = zero ? s->window : 0;
+	}
+}
+
+/* May gfn be asked for, if there is a request for it and for every thread that may fault? */
+static bool page_wanted(struct engine *e, uint64_t gfn)
+{
+	if (!pages_is_ram(e->pages, gfn) || engine_home_is_self(e, gfn))
+		return false;
+	if (protocol_state(e->protocol, gfn) != PAGE_I)
+		return false;
+	if (protocol_requests_free(e->protocol) <= e->config.faulters_max + 1)
+		return false;
+	return !e->cache || engine_cache_admit(e, gfn);
+}
+
+/* Asks for up to count pages from gfn on; how many it were. */
+static unsigned pages_ask(struct engine *e, uint64_t gfn, unsigned count, bool write,
+			  uint64_t now_ns)
+{
+	struct protocol_event event = {.type = write ? EVENT_FAULT_WRITE : EVENT_FAULT_READ,
+				       .now_ns = now_ns,
+				       .ahead = true};
+	unsigned asked = 0;
+
+	for (; asked < count && page_wanted(e, gfn + asked); asked++) {
+		event.gfn = gfn + asked;
+		if (engine_step(e, &event) != 0)
+			break;
+	}
+	e->pages_ahead += asked;
+	return asked;
+}
+
+void engine_ahead(struct engine *e, uint64_t gfn, bool write, uint64_t now_ns)
+{
+	struct stream *s = stream_of(e, gfn, write);
+
+	if (!stream_has(s, gfn) || s->write != write) {
+		*s = (struct stream){.next = gfn + 1, .missed_ns = now_ns, .write = write};
+		return;
+	}
+	s->missed_ns = now_ns;
+	if (s->next == gfn) /* asked for by the miss itself */
+		s->next++;
+	if (write && s->zeroes < ZEROES_MIN)
+		return;
+	s->window = s->window ? 2 * s->window : 2;
+	if (s->window > e->config.ahead_max)
+		s->window = e->config.ahead_max;
+	s->next += pages_ask(e, s->next, s->window, write, now_ns);
+}
