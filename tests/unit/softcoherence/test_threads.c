@@ -8,8 +8,11 @@
 #include "tests/unit/dsm/engine_rig.h"
 #include "tests/unit/softcore/flat.h"
 
-#define ROUNDS	      10000
-#define ROUNDS_SLICES 500
+#define ROUNDS	       10000
+#define ROUNDS_SLICES  500
+#define ROUNDS_COUNTER 1000
+#define COUNTER_DELAY  20000 /* turns of a loop: the page changes hands a few hundred times */
+#define COUNTER_READS  20    /* more than the pages of code and tables */
 /* Below 2 GiB: absolute 32-bit addresses. One line each, on a page of their own. */
 #define ANNOUNCED FLAT_DATA
 #define ANSWERED  (FLAT_DATA + 0x1000)
@@ -65,22 +68,28 @@ static void *runner_main(void *arg)
 	return NULL;
 }
 
-/* Both run to their HLT; how often the reader ran old code. */
-static uint64_t stale(struct flat *writer, struct flat *reader, unsigned rounds)
+/* CPU 0 of first and CPU 1 of second run to their HLT. */
+static void run_both(struct flat *first, struct flat *second)
 {
-	struct runner run[2] = {{.flat = writer, .cpu = 0}, {.flat = reader, .cpu = 1}};
+	struct runner run[2] = {{.flat = first, .cpu = 0}, {.flat = second, .cpu = 1}};
 	pthread_t thread[2];
 
-	flat_reset(writer, 0, FLAT_CODE);
-	writer->cpu[0]->reg[RCX] = rounds;
-	flat_reset(reader, 1, FLAT_CODE2);
-	reader->cpu[1]->reg[RSP] = FLAT_STACK + 0x3000; /* a page of its own */
 	for (unsigned n = 0; n < 2; n++)
 		cr_assert_eq(pthread_create(&thread[n], NULL, runner_main, &run[n]), 0);
 	for (unsigned n = 0; n < 2; n++) {
 		pthread_join(thread[n], NULL);
 		cr_assert_eq(run[n].reason, VCPU_EXIT_HLT);
 	}
+}
+
+/* How often the reader ran old code. */
+static uint64_t stale(struct flat *writer, struct flat *reader, unsigned rounds)
+{
+	flat_reset(writer, 0, FLAT_CODE);
+	writer->cpu[0]->reg[RCX] = rounds;
+	flat_reset(reader, 1, FLAT_CODE2);
+	reader->cpu[1]->reg[RSP] = FLAT_STACK + 0x3000; /* a page of its own */
+	run_both(writer, reader);
 	return reader->cpu[1]->reg[RBX];
 }
 
@@ -122,10 +131,8 @@ static void locked_access_is_told(const struct flat *f)
 }
 
 /* The engines take pages away as soon as they run, so they start when the CPUs are there. */
-Test(softcoherence, slices, .timeout = 100)
+static void slices_up(struct flat flat[2])
 {
-	struct flat flat[2];
-
 	rig_init(&rig, 2);
 	cr_assert_eq(rig.config.ram_end, FLAT_RAM);
 	rig.config.callbacks.on_page_changed = on_page_changed;
@@ -140,13 +147,61 @@ Test(softcoherence, slices, .timeout = 100)
 	for (unsigned i = 0; i < 2; i++)
 		cr_assert(rig_until(&rig.slice[i].ready, 1), "slice %u is ready", i);
 	flat_map(&flat[0]);
+}
+
+static void slices_down(struct flat flat[2])
+{
+	rig_down(&rig);
+	for (unsigned i = 0; i < 2; i++)
+		flat_free_cpus(&flat[i]);
+}
+
+Test(softcoherence, slices, .timeout = 100)
+{
+	struct flat flat[2];
+
+	slices_up(flat);
 	writer_put(&flat[0]);
 	reader_put(&flat[0]);
 	cr_expect_eq(stale(&flat[0], &flat[1], ROUNDS_SLICES), 0);
 	locked_access_is_told(&flat[1]);
 	printf("pages taken from the reader's slice: %lu\n",
 	       (unsigned long)rig_stats(&rig, 1).invalidations);
-	rig_down(&rig);
+	slices_down(flat);
+}
+
+/* ecx times: a LOCKed increment, and then time for the other slice to take the page. */
+static void counter_put(struct flat *f, uint64_t code)
+{
+	FLAT_PUT(f, code, 0xf0, 0xff, 0x04, 0x25, LE32(ANNOUNCED), /* 1: lock inc [ANNOUNCED] */
+		 0xba, LE32(COUNTER_DELAY),			   /* mov edx, COUNTER_DELAY */
+		 0xff, 0xca,					   /* 2: dec edx */
+		 0x75, 0xfc,					   /* jne 2b */
+		 0xff, 0xc9,					   /* dec ecx */
+		 0x75, 0xeb,					   /* jne 1b */
+		 0xf4);
+}
+
+/* A LOCKed instruction on a page that the other slice has asks for it once, for writing: so the
+ * page's way to and fro adds no faults for reading to those for code and tables. */
+Test(softcoherence, counter_of_two_slices, .timeout = 100)
+{
+	struct flat flat[2];
+	struct engine_stats stats[2];
+
+	slices_up(flat);
+	counter_put(&flat[0], FLAT_CODE);
+	counter_put(&flat[0], FLAT_CODE2);
+	flat_reset(&flat[0], 0, FLAT_CODE);
+	flat_reset(&flat[1], 1, FLAT_CODE2);
+	flat[0].cpu[0]->reg[RCX] = flat[1].cpu[1]->reg[RCX] = ROUNDS_COUNTER;
+	run_both(&flat[0], &flat[1]);
+	cr_expect_eq((uint32_t)rig_read(&rig, 0, ANNOUNCED), 2 * ROUNDS_COUNTER);
 	for (unsigned i = 0; i < 2; i++)
-		flat_free_cpus(&flat[i]);
+		stats[i] = rig_stats(&rig, i);
+	printf("faults of the slices for reading: %lu and %lu, for writing: %lu and %lu\n",
+	       (unsigned long)stats[0].faults_read, (unsigned long)stats[1].faults_read,
+	       (unsigned long)stats[0].faults_write, (unsigned long)stats[1].faults_write);
+	cr_expect_leq(stats[0].faults_read + stats[1].faults_read, COUNTER_READS);
+	slices_down(flat);
 }

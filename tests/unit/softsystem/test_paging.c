@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Page walks: faults and their error codes, accessed and dirty, large pages, flushes, MMIO. */
+#include <string.h>
+
 #include "tests/unit/softsystem/guest.h"
 
 TestSuite(softsystem_paging, .timeout = 20);
@@ -108,6 +110,109 @@ Test(softsystem_paging, accessed_and_dirty)
 	expect_pf(&g, LABEL(store), DATA + 0x3000, 3);
 	cr_expect_not(*guest_pte(&g, DATA + 0x3000) & (A | D));
 	guest_close(&g);
+}
+
+/* ---- Read-modify-writes: each is a write ------------------------------------------------------ */
+
+#define MODIFY_CODE 0x58000u
+
+/* With [RBX]; lock: a LOCK prefix may come before. */
+static const struct modify {
+	const char *name;
+	uint8_t bytes[6];
+	unsigned len;
+	bool lock;
+} modifies[] = {
+	{"add m, r", {0x48, 0x01, 0x0b}, 3, true},
+	{"or m, r", {0x48, 0x09, 0x0b}, 3, true},
+	{"adc m, r", {0x48, 0x11, 0x0b}, 3, true},
+	{"sbb m, r", {0x48, 0x19, 0x0b}, 3, true},
+	{"and m, r", {0x48, 0x21, 0x0b}, 3, true},
+	{"sub m, r", {0x48, 0x29, 0x0b}, 3, true},
+	{"xor m, r", {0x48, 0x31, 0x0b}, 3, true},
+	{"add m, i", {0x80, 0x03, 0x01}, 3, true},
+	{"or m, i", {0x83, 0x0b, 0x00}, 3, true},
+	{"and m, i", {0x48, 0x83, 0x23, 0xff}, 4, true},
+	{"inc", {0x48, 0xff, 0x03}, 3, true},
+	{"dec", {0xfe, 0x0b}, 2, true},
+	{"not", {0x48, 0xf7, 0x13}, 3, true},
+	{"neg", {0x66, 0xf7, 0x1b}, 3, true},
+	{"rol m, i", {0x48, 0xc1, 0x03, 0x01}, 4, false},
+	{"ror m, cl", {0xd3, 0x0b}, 2, false},
+	{"rcl m, 1", {0xd0, 0x13}, 2, false},
+	{"rcr m, i", {0xc1, 0x1b, 0x01}, 3, false},
+	{"shl m, cl", {0x48, 0xd3, 0x23}, 3, false},
+	{"shl m, 0", {0xc1, 0x23, 0x00}, 3, false},
+	{"shr m, 1", {0x66, 0xd1, 0x2b}, 3, false},
+	{"sar m, i", {0xc0, 0x3b, 0x01}, 3, false},
+	{"shld m, r, i", {0x48, 0x0f, 0xa4, 0x0b, 0x01}, 5, false},
+	{"shld m, r, cl", {0x0f, 0xa5, 0x0b}, 3, false},
+	{"shrd m, r, i", {0x0f, 0xac, 0x0b, 0x01}, 4, false},
+	{"shrd m, r, cl", {0x48, 0x0f, 0xad, 0x0b}, 4, false},
+	{"bts m, r", {0x48, 0x0f, 0xab, 0x0b}, 4, true},
+	{"btr m, i", {0x0f, 0xba, 0x33, 0x01}, 4, true},
+	{"btc m, i", {0x48, 0x0f, 0xba, 0x3b, 0x01}, 5, true},
+	{"xchg", {0x48, 0x87, 0x0b}, 3, true},
+	{"xadd", {0x0f, 0xc1, 0x0b}, 3, true},
+	{"cmpxchg", {0x48, 0x0f, 0xb1, 0x0b}, 4, true}, /* unequal */
+	{"cmpxchg8b", {0x0f, 0xc7, 0x0b}, 3, true},
+	{"cmpxchg16b", {0x48, 0x0f, 0xc7, 0x0b}, 4, true},
+	{"sete", {0x0f, 0x94, 0x03}, 3, false},
+};
+
+static void modify_put(struct guest *g, const struct modify *m, bool lock)
+{
+	uint8_t *at = g->ram + MODIFY_CODE;
+
+	if (lock)
+		*at++ = 0xf0;
+	memcpy(at, m->bytes, m->len);
+	at[m->len] = 0xf4;
+	vcpu_soft_ops.memory_changed(g->shared, MODIFY_CODE, 8);
+}
+
+/* With this entry for the page: #PF with the error, and nothing marked or changed. */
+static void modify_faults(struct guest *g, const struct modify *m, uint64_t pte, bool user,
+			  uint64_t error)
+{
+	*guest_pte(g, DATA) = pte;
+	*guest_u64(g, DATA + 0x40) = 0x1122334455667788;
+	if (user)
+		guest_user(g);
+	g->s.gpr[RSP] = user ? STACK_USER : STACK;
+	g->s.gpr[RBX] = DATA + 0x40;
+	guest_expect(g, MODIFY_CODE, 14, error);
+	cr_expect_eq(STOP_CR2(g), DATA + 0x40, "%s: CR2 %lx", m->name, STOP_CR2(g));
+	cr_expect_eq(STOP_RIP(g), MODIFY_CODE, "%s: RIP %lx", m->name, STOP_RIP(g));
+	cr_expect_eq(*guest_pte(g, DATA), pte, "%s: entry %lx", m->name, *guest_pte(g, DATA));
+	cr_expect_eq(*guest_u64(g, DATA + 0x40), 0x1122334455667788, "%s", m->name);
+}
+
+static void modify_check(const struct modify *m, bool lock)
+{
+	struct guest g;
+
+	guest_open(&g);
+	modify_put(&g, m, lock);
+	/* What is written back unchanged is written, too. */
+	*guest_pte(&g, DATA) = DATA | ALL;
+	g.s.gpr[RBX] = DATA + 0x40;
+	cr_assert_eq(guest_run_at(&g, MODIFY_CODE), VCPU_EXIT_HLT);
+	cr_expect_eq(*guest_pte(&g, DATA), DATA | ALL | A | D, "%s: entry %lx", m->name,
+		     *guest_pte(&g, DATA));
+	modify_faults(&g, m, DATA | W | U, false, 2);
+	modify_faults(&g, m, DATA | P | U, false, 3);
+	modify_faults(&g, m, DATA | W | U, true, 6);
+	modify_faults(&g, m, DATA | P | U, true, 7);
+	modify_faults(&g, m, DATA | P | W, true, 7);
+	guest_close(&g);
+}
+
+Test(softsystem_paging, read_modify_writes)
+{
+	for (unsigned k = 0; k < sizeof(modifies) / sizeof(modifies[0]); k++)
+		for (unsigned lock = 0; lock <= modifies[k].lock; lock++)
+			modify_check(&modifies[k], lock);
 }
 
 Test(softsystem_paging, large_pages)

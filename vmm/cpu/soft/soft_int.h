@@ -8,6 +8,7 @@
 #include "vmm/cpu/soft/soft.h"
 #include "vmm/cpu/soft/soft_flags.h"
 #include "vmm/cpu/soft/soft_mem.h"
+#include "vmm/cpu/soft/soft_lock.h"
 #include "vmm/cpu/soft/soft_parts.h"
 
 /* ---- Opcode attributes (soft_decode_table.c) ------------------------------------------------- */
@@ -252,6 +253,13 @@ static inline bool int_tlb_hit(const struct soft_tlb_entry *e, uint64_t linear, 
 	return likely(((linear + size - 1) & LINEAR_PAGE_MASK) == e->tag);
 }
 
+/* The same for a host atomic: see soft_lock_ptr. */
+static inline bool int_tlb_hit_aligned(const struct soft_tlb_entry *e, uint64_t linear,
+				       unsigned size)
+{
+	return likely((linear & (LINEAR_PAGE_MASK | (size - 1))) == e->tag);
+}
+
 static inline void *int_host(const struct soft_tlb_entry *e, uint64_t linear)
 {
 	return (void *)(uintptr_t)(linear + e->addend);
@@ -334,27 +342,44 @@ static inline void *int_host(const struct soft_tlb_entry *e, uint64_t linear)
 		return SOFT_NEXT(c, i);                                                            \
 	}
 
-/* HANDLER_LOCKED: the same with LOCK: a host compare-and-swap loop, so that one mould serves all
- * operations; or, where the host must not, the operation as soft_locked has it (type, operand). */
-#define HANDLER_LOCKED(name, N, type, operand, result, ...)                                        \
-	HANDLER(name)                                                                              \
+/*
+ * HANDLER_LOCKED: the same with LOCK; b is the other operand. hosted does it, with flags, at the
+ * pointer host; where the host must not, the operation is as soft_locked has it (type, operand),
+ * followed by the body (flags) with b, m and r.
+ */
+#define HANDLER_LOCKED(name, N, other, hosted, type, operand, result, ...)                         \
+	HANDLER_SLOW(name)                                                                         \
 	{                                                                                          \
 		const uint64_t linear = soft_ea(c, i);                                             \
-		uint##N##_t *host = soft_lock_ptr(c, i, linear, N / 8);                            \
-		uint##N##_t m, r;                                                                  \
+		const uint##N##_t b = (uint##N##_t)(other);                                        \
+		void *host = soft_lock_ptr(c, i, linear, N / 8);                                   \
                                                                                                    \
-		if (likely(host)) {                                                                \
-			m = soft_host_load##N(host);                                               \
-			do {                                                                       \
-				r = (uint##N##_t)(result);                                         \
-			} while (!__atomic_compare_exchange_n(host, &m, r, true, __ATOMIC_SEQ_CST, \
-							      __ATOMIC_SEQ_CST));                  \
+		(void)b;                                                                           \
+		if (host) {                                                                        \
+			hosted;                                                                    \
 			soft_lock_end(c);                                                          \
 		} else {                                                                           \
-			m = (uint##N##_t)soft_locked(c, i, linear, N / 8, type, operand, 0);       \
-			r = (uint##N##_t)(result);                                                 \
+			const uint##N##_t m =                                                      \
+				(uint##N##_t)soft_locked(c, i, linear, N / 8, type, operand, 0);   \
+			const uint##N##_t r = (uint##N##_t)(result);                               \
+                                                                                                   \
+			(void)r;                                                                   \
+			__VA_ARGS__;                                                               \
 		}                                                                                  \
-		__VA_ARGS__;                                                                       \
+		return SOFT_NEXT(c, i);                                                            \
+	}                                                                                          \
+	HANDLER(name)                                                                              \
+	{                                                                                          \
+		const uint64_t linear = soft_ea_sum(c, i);                                         \
+		const struct soft_tlb_entry *e = int_tlb(c->tlb->write, linear);                   \
+                                                                                                   \
+		if (!int_tlb_hit_aligned(e, linear, N / 8))                                        \
+			return name##_slow(c, i);                                                  \
+		const uint##N##_t b = (uint##N##_t)(other);                                        \
+		void *host = int_host(e, linear);                                                  \
+                                                                                                   \
+		(void)b;                                                                           \
+		hosted;                                                                            \
 		return SOFT_NEXT(c, i);                                                            \
 	}
 

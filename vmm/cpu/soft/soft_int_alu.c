@@ -20,6 +20,22 @@
 #define FLAGS_sub(N, a, b, r) flags_sub##N(c, a, b, r)
 #define FLAGS_xor(N, a, b, r) flags_logic##N(c, r)
 
+/* The same, LOCKed, at a host pointer: XADD gives the old value, a logic instruction the flags. */
+#define HOSTED_SUM(N, addend, op)                                                                  \
+	const uint##N##_t m = soft_lock_add##N(host, (uint##N##_t)(addend));                       \
+	const uint##N##_t r = (uint##N##_t)VALUE_##op(m, b);                                       \
+                                                                                                   \
+	FLAGS_##op(N, m, b, r)
+#define HOSTED_LOGIC(N, op) soft_flags_set_host_logic(c, soft_lock_##op##N(host, b))
+
+#define HOSTED_add(N) HOSTED_SUM(N, b, add)
+#define HOSTED_or(N)  HOSTED_LOGIC(N, or)
+#define HOSTED_adc(N) HOSTED_SUM(N, b + soft_cf(c), adc)
+#define HOSTED_sbb(N) HOSTED_SUM(N, 0 - b - soft_cf(c), sbb)
+#define HOSTED_and(N) HOSTED_LOGIC(N, and)
+#define HOSTED_sub(N) HOSTED_SUM(N, 0 - b, sub)
+#define HOSTED_xor(N) HOSTED_LOGIC(N, xor)
+
 /* The same for soft_locked. */
 #define LOCKED_TYPE_add LOCKED_ADD
 #define LOCKED_TYPE_or	LOCKED_OR
@@ -63,9 +79,8 @@
 	HANDLER_MODIFY(name, N, VALUE_##op(m, (uint##N##_t)(other)),                               \
 		       FLAGS_##op(N, m, (uint##N##_t)(other), r))
 #define ALU_LOCKED(name, op, N, other)                                                             \
-	HANDLER_LOCKED(name, N, LOCKED_TYPE_##op, LOCKED_WITH_##op((uint##N##_t)(other)),          \
-		       VALUE_##op(m, (uint##N##_t)(other)),                                        \
-		       FLAGS_##op(N, m, (uint##N##_t)(other), r))
+	HANDLER_LOCKED(name, N, other, HOSTED_##op(N), LOCKED_TYPE_##op, LOCKED_WITH_##op(b),      \
+		       VALUE_##op(m, b), FLAGS_##op(N, m, b, r))
 
 #define ALU_FORMS(op, N)                                                                           \
 	ALU_REG(op##_rr##N, op, N, i->rm, reg_get##N(c, i->reg))                                   \
@@ -130,6 +145,16 @@ COMPARE_WIDTHS(test)
 #define UNARY_FLAGS_not(N, a, r) ((void)(a))
 #define UNARY_FLAGS_neg(N, a, r) flags_sub##N(c, 0, a, r)
 
+#define UNARY_HOSTED_SUM(N, addend, op)                                                            \
+	const uint##N##_t m = soft_lock_add##N(host, (uint##N##_t)(addend));                       \
+                                                                                                   \
+	UNARY_FLAGS_##op(N, m, (uint##N##_t)UNARY_VALUE_##op(m))
+
+#define UNARY_HOSTED_inc(N) UNARY_HOSTED_SUM(N, 1, inc)
+#define UNARY_HOSTED_dec(N) UNARY_HOSTED_SUM(N, -1, dec)
+#define UNARY_HOSTED_not(N) soft_lock_not##N(host)
+#define UNARY_HOSTED_neg(N) soft_flags_set_host(c, soft_lock_neg##N(host))
+
 #define UNARY_LOCKED_TYPE_inc LOCKED_ADD
 #define UNARY_LOCKED_TYPE_dec LOCKED_ADD
 #define UNARY_LOCKED_TYPE_not LOCKED_XOR
@@ -151,8 +176,8 @@ COMPARE_WIDTHS(test)
 		return SOFT_NEXT(c, i);                                                            \
 	}                                                                                          \
 	HANDLER_MODIFY(op##_m##N, N, UNARY_VALUE_##op(m), UNARY_FLAGS_##op(N, m, r))               \
-	HANDLER_LOCKED(op##_lock##N, N, UNARY_LOCKED_TYPE_##op, UNARY_LOCKED_WITH_##op,            \
-		       UNARY_VALUE_##op(m), UNARY_FLAGS_##op(N, m, r))
+	HANDLER_LOCKED(op##_lock##N, N, 0, UNARY_HOSTED_##op(N), UNARY_LOCKED_TYPE_##op,           \
+		       UNARY_LOCKED_WITH_##op, UNARY_VALUE_##op(m), UNARY_FLAGS_##op(N, m, r))
 
 #define UNARY_WIDTHS(op)                                                                           \
 	UNARY_FORMS(op, 8) UNARY_FORMS(op, 16) UNARY_FORMS(op, 32) UNARY_FORMS(op, 64)
@@ -183,8 +208,8 @@ enum alu_form {
 		[FORM_RM] = INT_MEM_SIZES(op##_rm),                                                \
 		[FORM_MR] = INT_MEM_SIZES(op##_mr),                                                \
 		[FORM_MI] = INT_MEM_SIZES(op##_mi),                                                \
-		[FORM_LOCK_MR] = INT_REG_SIZES(op##_lock_mr),                                      \
-		[FORM_LOCK_MI] = INT_REG_SIZES(op##_lock_mi),                                      \
+		[FORM_LOCK_MR] = INT_MEM_SIZES(op##_lock_mr),                                      \
+		[FORM_LOCK_MI] = INT_MEM_SIZES(op##_lock_mi),                                      \
 	}
 #define COMPARE_ROW(op)                                                                            \
 	{                                                                                          \
@@ -213,7 +238,7 @@ enum unary_op {
 	UNARY_NEG,
 };
 
-#define UNARY_ROW(op) {INT_REG_SIZES(op##_r), INT_MEM_SIZES(op##_m), INT_REG_SIZES(op##_lock)}
+#define UNARY_ROW(op) {INT_REG_SIZES(op##_r), INT_MEM_SIZES(op##_m), INT_MEM_SIZES(op##_lock)}
 
 static const struct int_op unary_ops[4][UNARY_FORM_COUNT][4] = {
 	[UNARY_INC] = UNARY_ROW(inc),

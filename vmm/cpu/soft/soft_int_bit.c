@@ -105,26 +105,18 @@ static inline __attribute__((always_inline)) void bit_mem(struct soft_cpu *c, co
 	soft_flags_set_cf(c, a & bit);
 }
 
-/* A host compare-and-swap of the operand's width; true if it swapped, else *a is the new value. */
-static inline bool bit_swap(void *host, unsigned size, uint64_t *a, uint64_t r)
+/* LOCKed at a host pointer: the bit as it was. */
+static inline __attribute__((always_inline)) bool bit_host_lock(enum bit_op op, void *host,
+								unsigned size, uint64_t bit)
 {
-	uint32_t a32 = (uint32_t)*a;
-	uint16_t a16 = (uint16_t)*a;
-	bool done;
-
-	if (size == 8)
-		return __atomic_compare_exchange_n((uint64_t *)host, a, r, true, __ATOMIC_SEQ_CST,
-						   __ATOMIC_SEQ_CST);
-	if (size == 4) {
-		done = __atomic_compare_exchange_n((uint32_t *)host, &a32, (uint32_t)r, true,
-						   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-		*a = a32;
-		return done;
+	switch (op) {
+	case BIT_SET:
+		return soft_lock_bts(host, size, bit);
+	case BIT_RESET:
+		return soft_lock_btr(host, size, bit);
+	default:
+		return soft_lock_btc(host, size, bit);
 	}
-	done = __atomic_compare_exchange_n((uint16_t *)host, &a16, (uint16_t)r, true,
-					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	*a = a16;
-	return done;
 }
 
 static inline __attribute__((always_inline)) void bit_lock(struct soft_cpu *c, const struct insn *i,
@@ -132,20 +124,20 @@ static inline __attribute__((always_inline)) void bit_lock(struct soft_cpu *c, c
 {
 	const int64_t offset = bit_offset(c, i);
 	const uint64_t linear = bit_linear(c, i, offset);
-	const uint64_t bit = 1ull << (offset & (i->opsize * 8 - 1));
+	const uint64_t bit = (uint64_t)offset & (i->opsize * 8 - 1u);
 	void *host = soft_lock_ptr(c, i, linear, i->opsize);
-	uint64_t a;
+	uint64_t old;
+	bool was;
 
 	if (likely(host)) {
-		a = bit_host_load(host, i->opsize);
-		while (!bit_swap(host, i->opsize, &a, bit_apply(op, a, bit)))
-			;
+		was = bit_host_lock(op, host, i->opsize, bit);
 		soft_lock_end(c);
 	} else {
-		a = soft_locked(c, i, linear, i->opsize, bit_locked_type[op],
-				op == BIT_RESET ? ~bit : bit, 0);
+		old = soft_locked(c, i, linear, i->opsize, bit_locked_type[op],
+				  op == BIT_RESET ? ~(1ull << bit) : 1ull << bit, 0);
+		was = old >> bit & 1;
 	}
-	soft_flags_set_cf(c, a & bit);
+	soft_flags_set_cf(c, was);
 }
 
 #define BIT_FORM(name, form, op)                                                                   \

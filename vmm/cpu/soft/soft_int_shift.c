@@ -171,6 +171,19 @@ static const insn_fn shift_reg_ops[8][2][4] = {
 /* ---- Memory forms: the width at run time
  * ---------------------------------------------------------- */
 
+/* Reads where soft_write_ptr found host, or by the slow path. */
+static uint64_t shift_load(struct soft_cpu *c, const struct insn *i, uint64_t linear,
+			   const void *host)
+{
+	if (!host)
+		return soft_load(c, i, linear, i->opsize);
+	if (i->opsize == 8)
+		return soft_host_load64(host);
+	if (i->opsize == 4)
+		return soft_host_load32(host);
+	return i->opsize == 2 ? soft_host_load16(host) : soft_host_load8(host);
+}
+
 /* Writes value where soft_write_ptr found host, or by the slow path that it has probed. */
 static void shift_store(struct soft_cpu *c, const struct insn *i, uint64_t linear, void *host,
 			uint64_t value)
@@ -192,7 +205,7 @@ SHIFT_INLINE void shift_mem(struct soft_cpu *c, const struct insn *i, enum shift
 {
 	const uint64_t linear = soft_ea(c, i);
 	void *host = soft_write_ptr(c, i, linear, i->opsize);
-	const uint64_t a = soft_load(c, i, linear, i->opsize);
+	const uint64_t a = shift_load(c, i, linear, host);
 	const unsigned bits = i->opsize * 8;
 	const struct shift_result s = shift_compute(c, op, bits, a, count);
 
@@ -272,7 +285,7 @@ static inline void shift_double_run(struct soft_cpu *c, const struct insn *i, un
 		const uint64_t linear = soft_ea(c, i);
 		void *host = soft_write_ptr(c, i, linear, i->opsize);
 
-		s = shift_double(left, bits, soft_load(c, i, linear, i->opsize), b, count);
+		s = shift_double(left, bits, shift_load(c, i, linear, host), b, count);
 		shift_store(c, i, linear, host, s.value);
 	} else {
 		s = shift_double(left, bits, reg_get(c, i->rm, i->opsize), b, count);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The slow half of guest memory accesses: TLB misses, page crossings, MMIO, pages with code. */
 #include "vmm/cpu/soft/soft_code.h"
+#include "vmm/cpu/soft/soft_lock.h"
 #include "vmm/cpu/soft/soft_system.h"
 
 /* A cache line of x86 hosts: a LOCKed access across one is a split lock. */
@@ -270,6 +271,19 @@ void soft_store_bytes_slow(struct soft_cpu *c, const struct insn *i, uint64_t li
 	span_store(c, &s, src);
 }
 
+/* Asks for a page of RAM for writing, before a load of what will be stored asks for reading. */
+static void phys_touch(const struct soft_cpu *c, uint64_t gpa)
+{
+	if (soft_is_ram(c->vm, gpa))
+		soft_lock_or8(c->vm->ram + gpa, 0);
+}
+
+static void span_touch(const struct soft_cpu *c, const struct span *s)
+{
+	for (unsigned p = 0; p < s->parts; p++)
+		phys_touch(c, s->part[p].gpa);
+}
+
 void soft_probe(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
 		bool write)
 {
@@ -283,14 +297,16 @@ void soft_probe(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsig
 
 void *soft_write_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
 {
-	uint8_t *host;
+	uint8_t *host = NULL;
+	struct span s;
 
-	if (size > page_left(linear)) {
-		soft_probe(c, i, linear, size, true);
-		return NULL;
-	}
 	access_check(c, i, linear, size, true);
-	soft_translate(c, i, linear, true, access_user(c), &host);
+	if (size > page_left(linear)) {
+		span_translate(c, i, linear, size, true, access_user(c), &s);
+		span_touch(c, &s);
+	} else {
+		phys_touch(c, soft_translate(c, i, linear, true, access_user(c), &host));
+	}
 	return host;
 }
 
@@ -348,6 +364,7 @@ static void span_modify(struct soft_cpu *c, const struct span *s, struct locked_
 {
 	uint64_t result[2];
 
+	span_touch(c, s);
 	span_load(c, s, (uint8_t *)access->old);
 	locked_apply(access, access->old, result);
 	span_store(c, s, (const uint8_t *)result);

@@ -201,8 +201,11 @@ SOFT_RACY static inline void soft_store_bytes(struct soft_cpu *c, const struct i
 	soft_store_bytes_slow(c, i, linear, src, n);
 }
 
-/* Host pointer for a plain read-modify-write if the access lies in one writable RAM page without
- * code. NULL: the access was probed for write; load and store do it. */
+/*
+ * Host pointer for a plain read-modify-write if the access lies in one writable RAM page without
+ * code. NULL: the access was probed for write; load and store do it. What the TLB did not know has
+ * been asked for for writing, so that the load does not ask for reading first.
+ */
 static inline void *soft_write_ptr(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 				   unsigned size)
 {
