@@ -22,6 +22,7 @@ export TMPDIR=$work/tmp
 mkdir "$TMPDIR"
 state=$work/state
 console=$work/console.log
+keys=/dev/null
 
 fail() {
 	echo "FAIL $name: $*" >&2
@@ -48,6 +49,37 @@ our_pids() {
 		# A process that has ended and waits for its parent holds nothing any more.
 		grep -q '^State:.*Z' "$dir/status" 2>/dev/null || echo "$pid"
 	done
+}
+
+# daemon_of NODE: the daemon of that node, by its own command line.
+daemon_of() {
+	local pid
+	for pid in $(our_pids pangead); do
+		if tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qE -- "[ =]$1( |\$)"; then
+			echo "$pid"
+			return
+		fi
+	done
+	fail "no daemon of $1"
+}
+
+# slices_of NODE: the processes of the slices on that node, children of its daemon.
+slices_of() {
+	local pid daemon
+	daemon=$(daemon_of "$1")
+	for pid in $(our_pids pangea-vmm); do
+		if grep -qE "^PPid:[[:space:]]+$daemon\$" "/proc/$pid/status" 2>/dev/null; then
+			echo "$pid"
+		fi
+	done
+}
+
+# slice_of NODE: the process of the one slice there.
+slice_of() {
+	local pids
+	pids=$(slices_of "$1")
+	[[ $pids =~ ^[0-9]+$ ]] || fail "not one slice on $1: '$pids'"
+	echo "$pids"
 }
 
 # wait_until SECONDS WHAT COMMAND...: tries until the command succeeds; fails at the deadline.
@@ -82,13 +114,13 @@ cluster_up() {
 }
 
 # run_start WORDS ARGUMENT...: `pangea run` in the background with these words for the guest's
-# command line; console in $console, sentences in $work/run.err, process in $run_pid.
+# command line; console in $console, sentences in $work/run.err, process in $run_pid. $keys is what is typed.
 run_start() {
 	local words=$1
 	shift
 	: >"$console"
 	"$bin/pangea" run --state-dir "$state" --kernel "$kernel" --initrd "$initrd" \
-		--append "$guest_cmdline $words" "$@" </dev/null >"$console" 2>"$work/run.err" &
+		--append "$guest_cmdline $words" "$@" <"$keys" >"$console" 2>"$work/run.err" &
 	run_pid=$!
 }
 
@@ -102,6 +134,14 @@ run_ended() { ! kill -0 "$run_pid" 2>/dev/null; }
 
 # expect_code CODE: the exit code of the last run.
 expect_code() { [ "$run_code" -eq "$1" ] || fail "pangea run ended with $run_code, not $1"; }
+
+# expect_end CODE REGEX [ERR]: so it ended, and its last sentence is that its VM ended like this.
+expect_end() {
+	local err=${3:-$work/run.err}
+	expect_code "$1"
+	tail -n 1 "$err" | grep -qE -- "^pangea: VM [a-z0-9]+ ended: $2\$" ||
+		fail "the last sentence is not '$2': $(tail -n 1 "$err")"
+}
 
 # expect_fails CODE REGEX COMMAND...: it ends with the code, says one sentence that matches, and
 # nothing that looks like a crash.
@@ -120,6 +160,20 @@ no_process() { [ -z "$(our_pids "${1-}")" ]; }
 
 # expect_vm_gone: every slice process has ended, though the cluster may still be up.
 expect_vm_gone() { wait_until "$end_limit_s" "the end of every pangea-vmm" no_process pangea-vmm; }
+
+# expect_all_free NODES: the coordinator has no VM, and so many nodes with all they offer.
+expect_all_free() {
+	pangea vms --json >"$work/vms.json" || fail "pangea vms"
+	pangea nodes --json >"$work/nodes.json" || fail "pangea nodes"
+	python3 - "$work/vms.json" "$work/nodes.json" "$1" <<-'PY' || fail "the coordinator's accounts"
+		import json, sys
+		vms, nodes = (json.load(open(name)) for name in sys.argv[1:3])
+		assert not vms, vms
+		assert len(nodes) == int(sys.argv[3]), nodes
+		for node in nodes:
+		    assert (node["cpus_free"], node["mem_free_bytes"]) == (node["cpus"], node["mem_bytes"]), node
+	PY
+}
 
 # expect_nothing_left: after the cluster went down, no process, socket or temporary file of it is.
 expect_nothing_left() {
