@@ -75,8 +75,13 @@ int cli_simple_options(int argc, char **argv, const char *usage, struct cli_targ
 /* The hottest pages of a VM from its slices (of vms-list or vm-ended): an array, the hottest first,
  * each with its share of the recent faults of all pages. A new reference; null without memory. */
 json_t *hot_pages_list(const json_t *slices);
-/* What became of all pages, one line, and a table of the first of the list. */
-void hot_pages_print(FILE *out, const json_t *slices, const json_t *list);
+struct symbols;
+/* Gives each page of the list "symbols", an array of what lies on it. */
+void hot_pages_name(json_t *list, const struct symbols *symbols);
+/* What became of all pages, one line, and a table of the first of the list, with the names of what
+ * lies on them unless symbols is null. */
+void hot_pages_print(FILE *out, const json_t *slices, const json_t *list,
+		     const struct symbols *symbols);
 
 /* ---- cli_client.c: one connection to the coordinator ---- */
 struct client;

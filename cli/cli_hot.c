@@ -5,6 +5,10 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/symbols.h"
+
+/* So many names stand in a line of the table. */
+#define NAMES_SHOWN 3
 
 #define GFN_MAX (GUEST_MEM_MAX >> PAGE_SHIFT << 1)
 
@@ -103,7 +107,52 @@ json_t *hot_pages_list(const json_t *slices)
 	return list;
 }
 
-static void page_print(FILE *out, const json_t *page)
+static json_t *symbol_json(const struct symbol *symbol)
+{
+	const char type[2] = {symbol->type};
+	json_t *named = json_pack("{s:s, s:s, s:I}", "name", symbol->name, "type", type, "bytes",
+				  (json_int_t)symbol->bytes);
+
+	if (named && symbol->offset)
+		json_object_set_new(named, "offset", json_integer((json_int_t)symbol->offset));
+	return named;
+}
+
+void hot_pages_name(json_t *list, const struct symbols *symbols)
+{
+	struct symbol symbol;
+	json_t *page, *named;
+	size_t i, count;
+
+	json_array_foreach(list, i, page)
+	{
+		uint64_t gfn = count_of(page, "gfn");
+
+		named = json_array();
+		count = symbols_page_count(symbols, gfn);
+		for (size_t n = 0; n < count; n++) {
+			symbol = symbols_page_get(symbols, gfn, n);
+			json_array_append_new(named, symbol_json(&symbol));
+		}
+		json_object_set_new(page, "symbols", named);
+	}
+}
+
+static void names_print(FILE *out, const struct symbols *symbols, uint64_t gfn)
+{
+	struct symbol list[NAMES_SHOWN];
+	size_t more, count = symbols_page_largest(symbols, gfn, list, NAMES_SHOWN, &more);
+
+	for (size_t i = 0; i < count; i++) {
+		fprintf(out, "%s%s", i ? ", " : "  ", list[i].name);
+		if (list[i].offset)
+			fprintf(out, "+0x%llx", (unsigned long long)list[i].offset);
+	}
+	if (more)
+		fprintf(out, ", +%zu more", more);
+}
+
+static void page_print(FILE *out, const json_t *page, const struct symbols *symbols)
 {
 	json_t *other = json_object_get(page, "other_slice");
 	char home[NAME_MAX_LEN + 16], most[16] = "-";
@@ -115,11 +164,15 @@ static void page_print(FILE *out, const json_t *page)
 	fprintf(out, "0x%-10llx %-14s", (unsigned long long)count_of(page, "gfn"), home);
 	for (size_t i = 1; i < COUNTS; i++)
 		fprintf(out, " %11llu", (unsigned long long)count_of(page, counts[i]));
-	fprintf(out, " %10s %6.1f%%\n", most,
+	fprintf(out, " %10s %6.1f%%", most,
 		json_real_value(json_object_get(page, "share_percent")));
+	if (symbols)
+		names_print(out, symbols, count_of(page, "gfn"));
+	fputc('\n', out);
 }
 
-void hot_pages_print(FILE *out, const json_t *slices, const json_t *list)
+void hot_pages_print(FILE *out, const json_t *slices, const json_t *list,
+		     const struct symbols *symbols)
 {
 	json_t *page;
 	size_t i;
@@ -134,7 +187,8 @@ void hot_pages_print(FILE *out, const json_t *slices, const json_t *list)
 		(unsigned long long)slices_sum(slices, "ping_pongs"),
 		(unsigned long long)slices_sum(slices, "upgrades"),
 		(unsigned long long)slices_sum(slices, "hot_pages"));
-	fprintf(out, "%-12s %-14s %11s %11s %11s %11s %10s %7s\n", "PAGE", "HOME", "REPLICATED",
-		"MOVED", "PING-PONGS", "UPGRADES", "MOSTLY-BY", "SHARE");
-	json_array_foreach(list, i, page) if (i < HOT_PAGES_MAX) page_print(out, page);
+	fprintf(out, "%-12s %-14s %11s %11s %11s %11s %10s %7s%s\n", "PAGE", "HOME", "REPLICATED",
+		"MOVED", "PING-PONGS", "UPGRADES", "MOSTLY-BY", "SHARE",
+		symbols ? "  SYMBOLS" : "");
+	json_array_foreach(list, i, page) if (i < HOT_PAGES_MAX) page_print(out, page, symbols);
 }

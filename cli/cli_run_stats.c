@@ -70,7 +70,7 @@ static void hot_print(const json_t *slices)
 	json_t *list = hot_pages_list(slices);
 
 	if (json_array_size(list) > 0)
-		hot_pages_print(stderr, slices, list);
+		hot_pages_print(stderr, slices, list, NULL);
 	json_decref(list);
 }
 
