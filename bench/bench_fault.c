@@ -25,7 +25,7 @@
 #include "dsm/engine/engine.h"
 #include "dsm/pages/pages.h"
 
-/* The three measurements take turns, so that the host's moods strike all alike. */
+/* The measurements take turns, so that the host's moods strike all alike. */
 #define ROUNDS		   10
 #define ITERATIONS_DEFAULT 10000u
 #define ITERATIONS_MAX	   200000u
@@ -35,15 +35,26 @@
 enum series {
 	SERIES_RAW,
 	SERIES_LOCAL,
+	/* These once for each carrier, KINDS apart. */
 	SERIES_READ,
 	SERIES_WRITE,
 	SERIES_UPGRADE,
-	SERIES_COUNT
+	SERIES_KINDS_END,
+	KINDS = SERIES_KINDS_END - SERIES_READ,
+	CARRIERS = 2,
+	SERIES_COUNT = SERIES_READ + KINDS * CARRIERS
 };
 
-static const char *const series_names[SERIES_COUNT] = {
-	"raw request 64 B, response 4 KiB + header", "local userfaultfd fault", "remote read fault",
-	"remote write fault", "remote upgrade (no data)"};
+static const char *const series_names[SERIES_COUNT] = {"TCP: request 64 B, response 4 KiB + header",
+						       "local userfaultfd fault",
+						       "TCP: remote read fault",
+						       "TCP: remote write fault",
+						       "TCP: remote upgrade (no data)",
+						       "shared memory: remote read fault",
+						       "shared memory: remote write fault",
+						       "shared memory: remote upgrade (no data)"};
+
+static const enum transport_wish carriers[CARRIERS] = {TRANSPORT_TCP, TRANSPORT_SHM};
 
 /* Where the two processes run. */
 enum placement {
@@ -55,12 +66,12 @@ enum placement {
 struct bench {
 	unsigned iterations; /* of each series */
 	bool poll;
-	enum transport_wish transport;
+	enum transport_wish transport; /* AUTO: both, in turns */
 	enum placement placement;
-	int raw_fd;	/* to the other process */
-	int control_fd; /* the same, for set-up */
-	struct engine *engine;
-	_Atomic bool ready;
+	int raw_fd;			  /* to the other process */
+	int control_fd;			  /* the same, for set-up */
+	struct engine *engines[CARRIERS]; /* NULL: not measured */
+	_Atomic unsigned ready;		  /* engines that are connected */
 	uint64_t *samples[SERIES_COUNT];
 	unsigned counts[SERIES_COUNT];
 	struct pages *pages; /* of the local fault */
@@ -168,7 +179,7 @@ static void on_ready(void *ctx)
 {
 	struct bench *b = ctx;
 
-	atomic_store(&b->ready, true);
+	atomic_fetch_add(&b->ready, 1);
 }
 
 static int on_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg, const void *payload)
@@ -203,7 +214,7 @@ static uint64_t page_gpa(const struct bench *b, bool written, unsigned n)
 	return HOME_CHUNK_SIZE + index * PANGEA_PAGE_SIZE;
 }
 
-static void engine_up(struct bench *b, unsigned self)
+static void engine_up(struct bench *b, unsigned self, unsigned carrier)
 {
 	struct engine_range ranges[2] = {{0, 0, HOME_CHUNK_SIZE},
 					 {1, HOME_CHUNK_SIZE, HOME_CHUNK_SIZE + remote_bytes(b)}};
@@ -217,34 +228,50 @@ static void engine_up(struct bench *b, unsigned self)
 				       .connect_timeout_ms = 10000,
 				       .faulters_max = 2,
 				       .poll = b->poll,
-				       .transport = b->transport,
+				       .transport = carriers[carrier],
 				       .callbacks = {.ctx = b,
 						     .on_ready = on_ready,
 						     .on_machine_msg = on_machine_msg,
 						     .on_peer_lost = on_peer_lost}};
 	char text[32];
 	const char *addresses[2] = {text, text};
-	unsigned port, peer_port;
-	int err = engine_create(&config, &port, &b->engine);
+	unsigned port, peer_port, ready = atomic_load(&b->ready);
+	struct engine **engine = &b->engines[carrier];
+	int err = engine_create(&config, &port, engine);
 
 	if (!err)
-		err = engine_start(b->engine);
+		err = engine_start(*engine);
 	if (err)
 		fail("engine", err);
 	write_all(b->control_fd, &port, sizeof(port));
 	read_all(b->control_fd, &peer_port, sizeof(peer_port));
 	snprintf(text, sizeof(text), "127.0.0.1:%u", peer_port);
-	err = engine_connect(b->engine, addresses);
+	err = engine_connect(*engine, addresses);
 	if (err)
 		fail("connect", err);
-	while (!atomic_load(&b->ready))
+	while (atomic_load(&b->ready) == ready)
 		usleep(1000);
 }
 
-static void remote_measure(struct bench *b, enum series series, bool written, bool write,
-			   unsigned from, unsigned count)
+static void engines_up(struct bench *b, unsigned self)
 {
-	uint8_t *ram = engine_ram(b->engine);
+	for (unsigned c = 0; c < CARRIERS; c++)
+		if (b->transport == TRANSPORT_AUTO || b->transport == carriers[c])
+			engine_up(b, self, c);
+}
+
+static void engines_destroy(struct bench *b)
+{
+	for (unsigned c = 0; c < CARRIERS; c++)
+		if (b->engines[c])
+			engine_destroy(b->engines[c]);
+}
+
+static void remote_measure(struct bench *b, unsigned carrier, enum series kind, bool written,
+			   bool write, unsigned from, unsigned count)
+{
+	uint8_t *ram = engine_ram(b->engines[carrier]);
+	enum series series = kind + KINDS * carrier;
 
 	for (unsigned i = from; i < from + count; i++) {
 		uint8_t *at = ram + page_gpa(b, written, i);
@@ -280,15 +307,16 @@ static void child_main(struct bench *b)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	process_place(b, 1);
-	engine_up(b, 1);
-	for (unsigned i = 0; i < 2 * b->iterations; i++)
-		__atomic_store_n(engine_ram(b->engine) + page_gpa(b, false, i), 1,
-				 __ATOMIC_SEQ_CST);
+	engines_up(b, 1);
+	for (unsigned c = 0; c < CARRIERS; c++)
+		for (unsigned i = 0; b->engines[c] && i < 2 * b->iterations; i++)
+			__atomic_store_n(engine_ram(b->engines[c]) + page_gpa(b, false, i), 1,
+					 __ATOMIC_SEQ_CST);
 	write_all(b->control_fd, "r", 1);
 	for (unsigned round = 0; round < ROUNDS; round++)
 		raw_serve(b, step);
 	read_all(b->control_fd, &go, 1); /* the parent has measured: keep the engine until then */
-	engine_destroy(b->engine);
+	engines_destroy(b);
 	_exit(0);
 }
 
@@ -298,14 +326,18 @@ static void parent_main(struct bench *b)
 	char ready;
 
 	process_place(b, 0);
-	engine_up(b, 0);
+	engines_up(b, 0);
 	read_all(b->control_fd, &ready, 1);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		raw_measure(b, step);
 		local_measure(b, step);
-		remote_measure(b, SERIES_READ, false, false, round * step, step);
-		remote_measure(b, SERIES_WRITE, true, true, round * step, step);
-		remote_measure(b, SERIES_UPGRADE, false, true, round * step, step);
+		for (unsigned c = 0; c < CARRIERS; c++) {
+			if (!b->engines[c])
+				continue;
+			remote_measure(b, c, SERIES_READ, false, false, round * step, step);
+			remote_measure(b, c, SERIES_WRITE, true, true, round * step, step);
+			remote_measure(b, c, SERIES_UPGRADE, false, true, round * step, step);
+		}
 	}
 }
 
@@ -323,44 +355,79 @@ static double quantile_us(const struct bench *b, enum series series, double q)
 	return (double)b->samples[series][(unsigned)(q * (count - 1))] / 1000.0;
 }
 
-static void report(struct bench *b)
+static const double quantiles[] = {0.5, 0.99, 0.999};
+#define QUANTILES 3
+
+/* One series divided by the sum of two, or by one. */
+static void ratio_print(const struct bench *b, const char *what, int s, int by, int and_by)
 {
-	static const double quantiles[] = {0.5, 0.99, 0.999};
+	printf("%-54s", what);
+	for (int q = 0; q < QUANTILES; q++) {
+		double sum = quantile_us(b, by, quantiles[q]);
+
+		if (and_by >= 0)
+			sum += quantile_us(b, and_by, quantiles[q]);
+		printf(" %9.2f", quantile_us(b, s, quantiles[q]) / sum);
+	}
+	printf("\n");
+}
+
+static void ratios_print(const struct bench *b)
+{
+	static const char *const kinds[KINDS] = {"read", "write", "upgrade"};
+	char what[64];
+
+	for (int k = 0; k < KINDS; k++) {
+		snprintf(what, sizeof(what), "TCP: %s / (request and response + local)", kinds[k]);
+		if (b->engines[0])
+			ratio_print(b, what, SERIES_READ + k, SERIES_RAW, SERIES_LOCAL);
+	}
+	for (int k = 0; k < KINDS; k++) {
+		snprintf(what, sizeof(what), "%s: shared memory / TCP", kinds[k]);
+		if (b->engines[0] && b->engines[1])
+			ratio_print(b, what, SERIES_READ + KINDS + k, SERIES_READ + k, -1);
+	}
+}
+
+static void counts_print(const char *name, struct engine *engine)
+{
 	struct engine_stats stats;
 
+	engine_stats(engine, &stats);
+	printf("%s: messages sent %llu, received %llu, bells rung %llu; spins %llu, of them in "
+	       "time %llu; mean service of a remote fault in the engine %.1f us\n",
+	       name, (unsigned long long)stats.msgs_sent, (unsigned long long)stats.msgs_received,
+	       (unsigned long long)stats.bells_sent, (unsigned long long)stats.spins,
+	       (unsigned long long)stats.spin_hits,
+	       stats.fault_count_remote
+		       ? (double)stats.fault_ns_total / (double)stats.fault_count_remote / 1000.0
+		       : 0.0);
+}
+
+static void report(struct bench *b)
+{
 	static const char *const placements[] = {
 		[PLACE_FREE] = "placed by the scheduler",
 		[PLACE_APART] = "a CPU for each process",
 		[PLACE_ONE] = "both processes on one CPU",
 	};
 
-	printf("%s\n", placements[b->placement]);
-	printf("%-44s %9s %9s %9s\n", "microseconds", "p50", "p99", "p99.9");
+	printf("%s, %u of each kind\n", placements[b->placement], b->iterations);
+	printf("%-54s %9s %9s %9s\n", "microseconds", "p50", "p99", "p99.9");
 	for (int s = 0; s < SERIES_COUNT; s++) {
+		if (b->counts[s] == 0)
+			continue;
 		qsort(b->samples[s], b->counts[s], sizeof(uint64_t), sample_compare);
-		printf("%-44s", series_names[s]);
-		for (int q = 0; q < 3; q++)
+		printf("%-54s", series_names[s]);
+		for (int q = 0; q < QUANTILES; q++)
 			printf(" %9.1f", quantile_us(b, s, quantiles[q]));
 		printf("\n");
 	}
-	for (int s = SERIES_READ; s < SERIES_COUNT; s++) {
-		printf("%s / (raw + local):%*s", series_names[s],
-		       (int)(44 - 17 - strlen(series_names[s])), "");
-		for (int q = 0; q < 3; q++)
-			printf(" %9.2f", quantile_us(b, s, quantiles[q]) /
-						 (quantile_us(b, SERIES_RAW, quantiles[q]) +
-						  quantile_us(b, SERIES_LOCAL, quantiles[q])));
-		printf("\n");
-	}
-	engine_stats(b->engine, &stats);
-	printf("iterations %u a series; messages sent %llu, received %llu; mean service of a "
-	       "remote "
-	       "fault in the engine %.1f us\n",
-	       b->counts[SERIES_RAW], (unsigned long long)stats.msgs_sent,
-	       (unsigned long long)stats.msgs_received,
-	       stats.fault_count_remote
-		       ? (double)stats.fault_ns_total / (double)stats.fault_count_remote / 1000.0
-		       : 0.0);
+	ratios_print(b);
+	if (b->engines[0])
+		counts_print("TCP", b->engines[0]);
+	if (b->engines[1])
+		counts_print("shared memory", b->engines[1]);
 }
 
 /* Two connected TCP sockets over loopback, as the transport's are. */
@@ -384,10 +451,15 @@ static void tcp_pair(int fds[2])
 static void usage(FILE *to)
 {
 	fprintf(to,
-		"usage: bench_fault [--iterations N] [--poll] [--free | --one]\n"
-		"Measures remote page faults between two processes over TCP loopback, and prints\n"
-		"them beside a raw round trip of the same size and a local userfaultfd fault.\n"
+		"usage: bench_fault [--iterations N] [--transport tcp|shm] [--poll] [--free | "
+		"--one]\n"
+		"Measures remote page faults between two processes over TCP loopback and over "
+		"shared\n"
+		"memory, in turns, and prints them beside a raw TCP round trip of the same size "
+		"and a\n"
+		"local userfaultfd fault.\n"
 		"  --iterations N  faults of each kind (default %u, a multiple of %u)\n"
+		"  --transport W   one of the two only\n"
 		"Each process runs on a CPU of its own, like two machines, unless told otherwise:\n"
 		"  --free          the scheduler places them\n"
 		"  --one           both processes on one CPU\n"
@@ -398,6 +470,7 @@ static void usage(FILE *to)
 static void options_parse(struct bench *b, int argc, char **argv)
 {
 	static const struct option options[] = {{"iterations", required_argument, NULL, 'i'},
+						{"transport", required_argument, NULL, 't'},
 						{"poll", no_argument, NULL, 'p'},
 						{"free", no_argument, NULL, 'f'},
 						{"one", no_argument, NULL, 'o'},
@@ -408,6 +481,8 @@ static void options_parse(struct bench *b, int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'i')
 			b->iterations = (unsigned)strtoul(optarg, NULL, 10) / ROUNDS * ROUNDS;
+		else if (option == 't' && transport_wish_parse(optarg, &b->transport) == 0)
+			continue;
 		else if (option == 'p')
 			b->poll = true;
 		else if (option == 'f')
@@ -416,7 +491,7 @@ static void options_parse(struct bench *b, int argc, char **argv)
 			b->placement = PLACE_ONE;
 		else
 			usage(option == 'h' ? stdout : stderr);
-		if (option == 'h' || option == '?')
+		if (option == 'h' || option == '?' || option == 't')
 			exit(option == 'h' ? EXIT_OK : EXIT_USAGE);
 	}
 	if (b->iterations == 0 || b->iterations > ITERATIONS_MAX) {
@@ -453,7 +528,7 @@ int main(int argc, char **argv)
 	report(&b);
 	write_all(b.control_fd, "g", 1);
 	waitpid(pid, NULL, 0);
-	engine_destroy(b.engine);
+	engines_destroy(&b);
 	for (int s = 0; s < SERIES_COUNT; s++)
 		free(b.samples[s]);
 	return EXIT_OK;

@@ -31,6 +31,9 @@ static const char usage[] =
 	"                           size, a part of its own memory (5%), or no limit; else an "
 	"eighth\n"
 	"                           of its own memory, and as much again where the node has room\n"
+	"  --transport WHAT         what carries messages between slices: auto, shm or tcp (auto: "
+	"shared\n"
+	"                           memory on one host, TCP between hosts)\n"
 	"  --distance D             the distance of any two NUMA nodes, 11 to 254 (as measured)\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
@@ -61,6 +64,7 @@ enum {
 	OPT_MEM,
 	OPT_SLICE,
 	OPT_CACHE,
+	OPT_TRANSPORT,
 	OPT_DISTANCE,
 	OPT_NAME,
 	OPT_NODES,
@@ -84,6 +88,7 @@ static const struct option longs[] = {
 	{"mem", required_argument, NULL, OPT_MEM},
 	{"slice", required_argument, NULL, OPT_SLICE},
 	{"cache", required_argument, NULL, OPT_CACHE},
+	{"transport", required_argument, NULL, OPT_TRANSPORT},
 	{"distance", required_argument, NULL, OPT_DISTANCE},
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
@@ -243,6 +248,19 @@ static int engine_option(struct run_options *opts, const char *command)
 	return cli_usage(command, "--cpu is auto, kvm or soft, not \"%.20s\"", optarg);
 }
 
+static int transport_option(struct run_options *opts, const char *command)
+{
+	static const char *const words[] = {"auto", "shm", "tcp"};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(optarg, words[i]) != 0)
+			continue;
+		opts->transport = words[i];
+		return -1;
+	}
+	return cli_usage(command, "--transport is auto, shm or tcp, not \"%.20s\"", optarg);
+}
+
 static int vendor_option(struct run_options *opts, const char *command)
 {
 	if (strcmp(optarg, "intel") != 0 && strcmp(optarg, "amd") != 0)
@@ -297,6 +315,8 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 					 "--name is 1 to 63 of a-z, 0-9 and '-', not first '-'");
 		opts->name = optarg;
 		return -1;
+	case OPT_TRANSPORT:
+		return transport_option(opts, command);
 	case OPT_NO_CONSOLE:
 		opts->no_console = true;
 		return -1;
@@ -366,7 +386,7 @@ int run_options_parse(struct run_options *opts, struct cli_target *target, int a
 {
 	int opt, code;
 
-	opts->cpu = "auto";
+	opts->cpu = opts->transport = "auto";
 	opts->slices = json_array();
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		code = option_take(opts, target, opt, argv[0]);

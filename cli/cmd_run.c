@@ -55,6 +55,7 @@ static void run_ask(struct client *client)
 	if (run->opts.cache_percent)
 		json_object_set_new(msg, "cache_percent",
 				    json_integer((json_int_t)run->opts.cache_percent));
+	json_object_set_new(msg, "transport", json_string(run->opts.transport));
 	if (run->opts.distance)
 		json_object_set_new(msg, "distance", json_integer((json_int_t)run->opts.distance));
 	control_send(client->conn, msg, NULL, 0);

@@ -24,6 +24,25 @@ static void wait_print(const json_t *vm)
 		printf("  waits %u s for slice %u on node %s", seconds, slice, node);
 }
 
+/* What carries the messages between its slices, as far as they have told. */
+static const char *links_word(const json_t *slices)
+{
+	json_int_t shm = 0, tcp = 0;
+	const json_t *slice;
+	size_t i;
+
+	json_array_foreach((json_t *)slices, i, slice)
+	{
+		const json_t *stats = json_object_get(slice, "stats");
+
+		shm += json_integer_value(json_object_get(stats, "links_shm"));
+		tcp += json_integer_value(json_object_get(stats, "links_tcp"));
+	}
+	if (shm && tcp)
+		return "mixed";
+	return shm ? "shm" : tcp ? "tcp" : "-";
+}
+
 static void vm_print(const json_t *vm)
 {
 	const char *name, *state, *node;
@@ -40,8 +59,8 @@ static void vm_print(const json_t *vm)
 	    control_get_array(vm, "slices", SLICES_MAX, &slices, why))
 		return;
 	control_size_format(mem, size, sizeof(size));
-	printf("%-16s %-10s %5llu %12s %8llu s ", name, state, (unsigned long long)cpus, size,
-	       (unsigned long long)(age_ms / 1000));
+	printf("%-16s %-10s %5llu %12s %8llu s %-5s ", name, state, (unsigned long long)cpus, size,
+	       (unsigned long long)(age_ms / 1000), links_word(slices));
 	json_array_foreach(slices, i, slice) if (control_get_name(slice, "node", &node, why) == 0)
 		printf("%s%s", i ? "," : " ", node);
 	wait_print(vm);
@@ -65,8 +84,8 @@ int cmd_vms(int argc, char **argv)
 		json_dumpf(json_object_get(answer, "vms"), stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {
-		printf("%-16s %-10s %5s %12s %10s  %s\n", "VM", "STATE", "CPUS", "MEMORY", "AGE",
-		       "NODES");
+		printf("%-16s %-10s %5s %12s %10s %-5s  %s\n", "VM", "STATE", "CPUS", "MEMORY",
+		       "AGE", "LINKS", "NODES");
 		json_array_foreach(json_object_get(answer, "vms"), i, vm) vm_print(vm);
 	}
 	json_decref(answer);

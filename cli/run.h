@@ -14,10 +14,11 @@ enum run_file {
 struct run_options {
 	const char *path[RUN_FILES]; /* the initrd's may be null */
 	const char *append, *name;
-	const char *vendor; /* of the CPU model; null: the coordinator's choice */
-	const char *guest;  /* a micro-guest instead of a kernel; null: none */
-	const char *args;   /* its words; null: none */
-	const char *cpu;    /* "auto", "kvm" or "soft" */
+	const char *vendor;    /* of the CPU model; null: the coordinator's choice */
+	const char *guest;     /* a micro-guest instead of a kernel; null: none */
+	const char *args;      /* its words; null: none */
+	const char *cpu;       /* "auto", "kvm" or "soft" */
+	const char *transport; /* "auto", "shm" or "tcp" */
 	char guest_path[STATE_PATH_MAX * 2];
 	unsigned cpus, nodes;
 	uint64_t mem_bytes;

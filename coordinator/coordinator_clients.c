@@ -116,7 +116,8 @@ struct request {
 	const char *vendor; /* static; null: we choose */
 	bool force, micro;
 	struct cache_wish cache;
-	unsigned distance; /* 0: as measured */
+	unsigned distance;     /* 0: as measured */
+	const char *transport; /* static */
 };
 
 static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
@@ -143,6 +144,27 @@ static int engine_parse(const json_t *msg, struct request *request, char *why)
 		return 0;
 	}
 	snprintf(why, CONTROL_WHY_MAX, "the CPU engine is auto, kvm or soft, not \"%.20s\"", cpu);
+	return -EINVAL;
+}
+
+/* What carries messages between slices; it may be missing. */
+static int transport_parse(const json_t *msg, struct request *request, char *why)
+{
+	static const char *const words[] = {"auto", "shm", "tcp"};
+	const char *word = words[0];
+	int err = 0;
+
+	if (json_object_get(msg, "transport"))
+		err = control_get_string(msg, "transport", &word, why);
+	if (err)
+		return err;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(word, words[i]) != 0)
+			continue;
+		request->transport = words[i];
+		return 0;
+	}
+	snprintf(why, CONTROL_WHY_MAX, "the transport is auto, shm or tcp, not \"%.20s\"", word);
 	return -EINVAL;
 }
 
@@ -203,6 +225,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = control_get_bool(msg, "console", &request->console, why)) ||
 	    (err = engine_parse(msg, request, why)) || (err = vendor_parse(msg, request, why)) ||
 	    (err = cache_parse(msg, &request->cache, why)) ||
+	    (err = transport_parse(msg, request, why)) ||
 	    (json_object_get(msg, "distance") &&
 	     (err = control_get_uint(msg, "distance", NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX,
 				     &request->distance, why))))
@@ -250,6 +273,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->force = request->force;
 	vm->micro = request->micro;
 	vm->distance = request->distance;
+	vm->transport = request->transport;
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:o, s:o, s:o, s:I}", "type", "run-placed", "vm",
 				 vm->name, "slices", vm_slices_json(vm, false), "incarnation",

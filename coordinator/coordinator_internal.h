@@ -129,6 +129,7 @@ struct vm {
 	bool force;		/* kvm even on a host that is not fit for the guest */
 	bool micro;		/* the kernel is a micro-guest */
 	uint64_t tsc_hz;	/* the guest's; 0: the slices' own choice */
+	const char *transport;	/* static: "auto", "shm" or "tcp"; null: it was started before */
 	const char *vendor;	/* of the CPU model, static: "intel" or "amd"; null: to be chosen */
 	unsigned distance;	/* between any two slices, as its owner says; 0: as measured */
 	uint64_t file_bytes[2]; /* kernel, initrd */

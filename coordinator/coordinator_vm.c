@@ -149,6 +149,7 @@ void vm_start(struct coordinator *co, struct vm *vm)
 		json_object_set_new(msg, "force", json_boolean(vm->force));
 		json_object_set_new(msg, "micro", json_boolean(vm->micro));
 		json_object_set_new(msg, "vendor", json_string(vm->vendor));
+		json_object_set_new(msg, "transport", json_string(vm->transport));
 		if (vm->slice[i].cache_limited)
 			json_object_set_new(msg, "cache_bytes",
 					    json_integer((json_int_t)vm->slice[i].cache_bytes));

@@ -83,18 +83,15 @@ static void on_conn_closed(uv_handle_t *handle)
 	net_handle_closed(net);
 }
 
-/* By what the peers are up. */
-static void links_count(struct conn *conn, int change)
+void conn_up(struct conn *conn)
 {
 	struct transport_stats *stats = &conn->net->stats;
 
-	*(conn->shm ? &stats->links_shm : &stats->links_tcp) += (uint64_t)(int64_t)change;
-}
-
-void conn_up(struct conn *conn)
-{
 	conn->state = CONN_UP;
-	links_count(conn, 1);
+	if (conn->shm)
+		stats->links_shm++;
+	else
+		stats->links_tcp++;
 	if (conn->shm)
 		shm_loop_start(conn->net);
 }
@@ -103,10 +100,7 @@ static void close_begin(struct conn *conn, int err, bool transient, const char *
 {
 	if (conn->state == CONN_CLOSING)
 		return;
-	if (conn->state == CONN_UP) {
-		links_count(conn, -1);
-		conn->was_up = true;
-	}
+	conn->was_up = conn->state == CONN_UP;
 	conn->state = CONN_CLOSING;
 	conn->err = err;
 	conn->transient = transient;

@@ -136,10 +136,10 @@ static void peer_attempt(struct net *net, unsigned index)
 			 why);
 }
 
-/* By shared memory it did not work; there is TCP still. */
+/* By shared memory it did not work; there is TCP still, unless the peer itself is the wrong one. */
 static bool attempt_was_local(const struct conn *conn)
 {
-	return conn->local && !conn->accepted && !conn->was_up &&
+	return conn->local && conn->err != -PANGEA_EPEERVM && !conn->accepted && !conn->was_up &&
 	       conn->net->config.wish == TRANSPORT_AUTO &&
 	       uv_is_active((const uv_handle_t *)&conn->net->deadline_timer);
 }

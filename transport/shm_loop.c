@@ -31,7 +31,7 @@ static int rings_look(struct net *net)
 
 int shm_loop_poll(struct net *net)
 {
-	return net->stats.links_shm > 0 ? rings_look(net) : -ENOTSUP;
+	return net->shm_started ? rings_look(net) : -ENOTSUP;
 }
 
 static void on_again(uv_idle_t *idle)
@@ -43,17 +43,17 @@ static void on_again(uv_idle_t *idle)
 static void on_prepare(uv_prepare_t *prepare)
 {
 	struct net *net = prepare->data;
-	bool sleep = true;
+	/* Else bells would cost the peers a system call for nothing. */
+	bool sleep = uv_backend_timeout(net->config.loop) != 0;
 
-	if (uv_backend_timeout(net->config.loop) == 0)
-		return; /* it does not sleep: bells would cost the peers a system call for nothing */
-	for (struct conn *conn = net->conns; conn; conn = conn->next) {
+	for (struct conn *conn = net->conns; conn && sleep; conn = conn->next) {
 		if (!conn_shared(conn))
 			continue;
 		sleep &= shm_sleep(&conn->shm->rx);
 		if (conn->tx.count > 0)
 			sleep &= !shm_room_await(&conn->shm->tx, true);
 	}
+	/* Whoever kept the loop awake may have done with that in his own turn before it sleeps. */
 	if (!sleep)
 		invariant(uv_idle_start(&net->shm_again, on_again) == 0);
 }

@@ -55,7 +55,7 @@ struct transport_stats {
 	uint64_t bytes_sent, bytes_received; /* headers and payloads */
 	uint64_t sends_queued; /* the socket or ring was full: the rest waited in the queue */
 	uint64_t bells_sent;   /* system calls that woke a peer which slept beside its ring */
-	uint64_t links_tcp, links_shm; /* peers that are up now, by what carries their messages */
+	uint64_t links_tcp, links_shm; /* peers that came up, by what carries their messages */
 };
 
 struct transport_config {

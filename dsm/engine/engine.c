@@ -96,6 +96,7 @@ static void memory_free(struct engine *e)
 		close(e->timer_fd);
 	if (e->wake_fd >= 0)
 		close(e->wake_fd);
+	engine_spin_destroy(e);
 	if (e->pages)
 		pages_destroy(e->pages);
 	engine_cache_destroy(e);
@@ -177,6 +178,7 @@ int engine_create(const struct engine_config *config, unsigned *port_out, struct
 	e->epoch = config->epoch;
 	e->timer_fd = -1;
 	e->wake_fd = -1;
+	e->spin.load_fd = -1;
 	err = locks_create(e);
 	if (err) {
 		free(e);

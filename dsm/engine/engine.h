@@ -98,6 +98,10 @@ struct engine_stats {
 	uint64_t faults_read, faults_write, faults_local;
 	uint64_t requests_read, requests_write, requests_upgrade;
 	uint64_t msgs_sent, msgs_received, bytes_sent, bytes_received;
+	uint64_t links_shm, links_tcp; /* peers that came up, by what carries their messages */
+	uint64_t bells_sent;	       /* system calls that woke a peer beside shared memory */
+	/* Times that the engine looked on instead of sleeping, and those when something came. */
+	uint64_t spins, spin_hits;
 	uint64_t pages_received, pages_sent, zero_pages, invalidations, deferred;
 	uint64_t pages_ahead; /* copies asked for before anybody missed them (engine_ahead.c) */
 	uint64_t pages_shared, pages_exclusive; /* held now, of other homes */

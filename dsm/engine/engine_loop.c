@@ -150,6 +150,22 @@ static void on_wake(uv_poll_t *poll, int status, int events)
 	e->outgoing = true;
 }
 
+static void on_idle(uv_idle_t *idle)
+{
+	(void)idle; /* Its presence keeps the loop from sleeping. */
+}
+
+/* Should the loop go round again rather than sleep? */
+static void spin_or_sleep(struct engine *e)
+{
+	if (e->config.poll || e->closing)
+		return;
+	if (engine_spin(e))
+		invariant(uv_idle_start(&e->idle, on_idle) == 0);
+	else
+		uv_idle_stop(&e->idle);
+}
+
 /* Behind the faults and messages of this turn, and before the loop sleeps. */
 static void on_prepare(uv_prepare_t *prepare)
 {
@@ -159,12 +175,8 @@ static void on_prepare(uv_prepare_t *prepare)
 	engine_locked_run(e);
 	if (e->outgoing && e->settled && !e->closing)
 		e->outgoing = engine_posts_send(e);
+	spin_or_sleep(e);
 	engine_stats_publish(e);
-}
-
-static void on_idle(uv_idle_t *idle)
-{
-	(void)idle; /* Its presence keeps the loop from sleeping. */
 }
 
 static void handles_data(struct engine *e)
@@ -239,6 +251,7 @@ void *engine_thread_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "pangea-engine");
 	priority_raise(e);
+	engine_spin_create(e);
 	if (e->config.poll)
 		invariant(uv_idle_start(&e->idle, on_idle) == 0);
 	if (e->config.slices == 1) {

@@ -105,6 +105,19 @@ struct locked_queue {
 /* Counters that any thread may read: struct engine_stats, word by word. */
 #define STATS_WORDS (sizeof(struct engine_stats) / sizeof(uint64_t))
 
+/* Whether to look for messages a little longer (engine_spin.c). */
+struct spin {
+	int load_fd;	/* tells how many threads run; -1: it cannot be told */
+	unsigned cpus;	/* of this host */
+	uint64_t heard; /* coherence messages */
+	uint64_t heard_last, sent_last, served_last; /* at the last turn; served: remote faults */
+	bool on;				     /* looking */
+	bool crowded; /* threads waited for a CPU when that was last asked */
+	uint64_t until_ns, load_next_ns;
+	unsigned credit, passed;
+	uint64_t spins, hits;
+};
+
 /* Requests to the engine thread, and their answer. */
 struct command {
 	bool connect_wanted, connect_done;
@@ -160,6 +173,7 @@ struct engine {
 	struct cache_stats cache_stats;
 	uint64_t fault_ns_total, fault_count_remote;
 	struct locked_queue locked;
+	struct spin spin;
 	uint8_t *scratch; /* a page for each peer: payloads that no frame awaits */
 
 	/* Written by the engine thread, read by any: relaxed atomics. */
@@ -336,6 +350,13 @@ static inline void engine_locked_notice(struct engine *e, uint64_t gfn)
 	if (e->locked.asked == gfn + 1)
 		e->locked.asked = 0;
 }
+
+/* engine_spin.c */
+/* Engine thread, at its start. */
+void engine_spin_create(struct engine *e);
+void engine_spin_destroy(struct engine *e);
+/* At the end of a turn: looks for messages if that is likely to pay. True: do not sleep yet. */
+bool engine_spin(struct engine *e);
 
 /* engine_post.c */
 /* Sends some of what next_post and other threads have. True: there is more, or may be. */

@@ -32,6 +32,7 @@ static void *on_payload(void *ctx, unsigned peer, const struct wire_msg *msg, vo
 
 static int coherence_msg(struct engine *e, unsigned peer, const struct wire_msg *msg, void *payload)
 {
+	e->spin.heard++;
 	/* Awaited now: either it is in the frame already, or it goes there. */
 	if (payload && protocol_awaits_page(e->protocol, peer, msg)) {
 		uint8_t *frame = pages_frame(e->pages, msg->gfn);

@@ -18,6 +18,11 @@
 	X(msgs_received, t->msgs_received)                                                         \
 	X(bytes_sent, t->bytes_sent)                                                               \
 	X(bytes_received, t->bytes_received)                                                       \
+	X(links_shm, t->links_shm)                                                                 \
+	X(links_tcp, t->links_tcp)                                                                 \
+	X(bells_sent, t->bells_sent)                                                               \
+	X(spins, e->spin.spins)                                                                    \
+	X(spin_hits, e->spin.hits)                                                                 \
 	X(pages_received, p->data_received)                                                        \
 	X(pages_sent, e->pages_sent)                                                               \
 	X(pages_ahead, e->pages_ahead)                                                             \

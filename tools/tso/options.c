@@ -8,8 +8,9 @@
 
 static const char usage[] =
 	"Usage: pangea-tso [OPTION]...\n"
-	"Runs random racy programs on real slices, a process each, joined by TCP over loopback,\n"
-	"and checks that what their threads saw is what x86-TSO allows, and each word "
+	"Runs random racy programs on real slices, a process each, joined by shared memory or\n"
+	"TCP over loopback, and checks that what their threads saw is what x86-TSO allows, and "
+	"each word "
 	"linearizable.\n"
 	"\n"
 	"  --slices N       processes, 2 to 8 (2)\n"
@@ -19,6 +20,7 @@ static const char usage[] =
 	"  --rounds R       rounds, 1 to 1000000 (50)\n"
 	"  --ops N          operations of a thread in a round, 1 to 2000 (100)\n"
 	"  --seed S         of programs and disturbances (1)\n"
+	"  --transport W    auto, shm or tcp: what carries messages (auto: shm)\n"
 	"  --seconds S      begin no round after this time, 1 to 100000\n"
 	"  --stop           stop processes for 1 to 200 ms, again and again\n"
 	"  --kill           kill one process; the rest must notice; then start anew\n"
@@ -47,6 +49,7 @@ enum {
 	OPT_KILL,
 	OPT_CUT,
 	OPT_JSON,
+	OPT_TRANSPORT,
 	OPT_SEED_FAULT,
 	OPT_FAULTS
 };
@@ -63,6 +66,7 @@ static const struct option longs[] = {
 	{"stop", no_argument, NULL, OPT_STOP},
 	{"kill", no_argument, NULL, OPT_KILL},
 	{"cut", no_argument, NULL, OPT_CUT},
+	{"transport", required_argument, NULL, OPT_TRANSPORT},
 	{"json", no_argument, NULL, OPT_JSON},
 #ifdef TSO_SEED_FAULTS
 	{"seed-fault", required_argument, NULL, OPT_SEED_FAULT},
@@ -133,6 +137,11 @@ static int option_take(void *arg, int opt, const char *value)
 	case OPT_CUT:
 		o->cut = true;
 		return -1;
+	case OPT_TRANSPORT:
+		o->transport_word = value;
+		if (transport_wish_parse(value, &o->transport) == 0)
+			return -1;
+		return command_wrong(&command, "not auto, shm or tcp:", value);
 	case OPT_JSON:
 		o->json = true;
 		return -1;

@@ -15,6 +15,8 @@ void report_command(FILE *out, const struct tso_options *o)
 		fprintf(out, " --seconds %u", o->seconds);
 	fprintf(out, "%s%s%s", o->stop ? " --stop" : "", o->kill ? " --kill" : "",
 		o->cut ? " --cut" : "");
+	if (o->transport_word)
+		fprintf(out, " --transport %s", o->transport_word);
 	if (o->fault)
 		fprintf(out, " --seed-fault %s", fault_name(o->fault));
 	fputc('\n', out);

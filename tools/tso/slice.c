@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -80,7 +81,7 @@ static int engine_make(struct slice *slice)
 		.ranges_count = o->slices,
 		.bind_host = "127.0.0.1",
 		.connect_timeout_ms = 15000,
-		.transport = TRANSPORT_TCP,
+		.transport = o->transport,
 		.faulters_max = o->threads,
 		.ahead_max = ENGINE_AHEAD_MAX,
 		.hold_ns = slice->s->hold_ns,
@@ -133,15 +134,26 @@ static void figures_take(struct slice *slice)
 
 /* ---- the cut: the connection to a peer, whoever made it ---- */
 
+/* Does the address name the slice that listens on this port, by TCP or beside shared memory? */
+static bool address_is(const struct sockaddr_storage *address, unsigned port)
+{
+	const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+	const struct sockaddr_un *un = (const struct sockaddr_un *)address;
+	char name[64];
+
+	if (address->ss_family == AF_INET)
+		return ntohs(in->sin_port) == port;
+	snprintf(name, sizeof(name), "pangea-data/127.0.0.1:%u", port);
+	return address->ss_family == AF_UNIX && strcmp(un->sun_path + 1, name) == 0;
+}
+
 static void cut_port(unsigned port)
 {
-	struct sockaddr_in peer;
-
 	for (int fd = 3; fd < DESCRIPTORS_MAX; fd++) {
+		struct sockaddr_storage peer = {0};
 		socklen_t size = sizeof(peer);
 
-		if (getpeername(fd, (struct sockaddr *)&peer, &size) ||
-		    peer.sin_family != AF_INET || ntohs(peer.sin_port) != port)
+		if (getpeername(fd, (struct sockaddr *)&peer, &size) || !address_is(&peer, port))
 			continue;
 		/* Only one of the two has a socket to the other's listening port. */
 		shutdown(fd, SHUT_RDWR);

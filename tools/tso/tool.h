@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/random.h"
 #include "tools/tso/check.h"
+#include "transport/wish.h"
 
 /* 2 MiB a slice hold more, but more pages than words would stay unused. */
 #define TSO_PAGES_MAX 64u
@@ -45,6 +46,8 @@ struct tso_options {
 	unsigned slices, threads, words, pages, rounds, ops, seconds;
 	uint64_t seed;
 	bool stop, kill, cut, json;
+	enum transport_wish transport;
+	const char *transport_word;
 	enum tso_fault fault;
 };
 

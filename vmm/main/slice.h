@@ -50,6 +50,7 @@ struct slice_config {
 	uint64_t tsc_hz;	/* the guest's, on all slices */
 	enum cpu_vendor vendor; /* this too */
 	unsigned connect_timeout_ms;
+	enum transport_wish transport;
 	unsigned silence_ms;  /* how long a slice may be silent; 0: not said */
 	uint64_t cache_bytes; /* most memory for remote pages, if it is limited */
 	bool cache_limited;

@@ -87,6 +87,23 @@ static int cache_parse(const json_t *msg, struct slice_config *config, char *why
 	return control_get_u64(msg, "cache_bytes", 0, GUEST_MEM_MAX, &config->cache_bytes, why);
 }
 
+/* It may be missing: auto. */
+static int transport_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	const char *word;
+	int err;
+
+	config->transport = TRANSPORT_AUTO;
+	if (!json_object_get(msg, "transport"))
+		return 0;
+	err = control_get_string(msg, "transport", &word, why);
+	if (!err && transport_wish_parse(word, &config->transport)) {
+		snprintf(why, CONTROL_WHY_MAX, "slice-config: transport is not auto, shm or tcp");
+		err = -PANGEA_ECONTROL;
+	}
+	return err;
+}
+
 int slice_config_parse(const json_t *msg, struct slice_config *config, char *why)
 {
 	uint64_t epoch;
@@ -113,6 +130,8 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 	if (!err && json_object_get(msg, "deadline_ms"))
 		err = control_get_uint(msg, "deadline_ms", 1000, 86400000, &config->silence_ms,
 				       why);
+	if (!err)
+		err = transport_parse(msg, config, why);
 	if (!err)
 		err = cache_parse(msg, config, why);
 	if (!err && config->self == 0)

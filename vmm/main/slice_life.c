@@ -113,7 +113,7 @@ static int engine_make(struct slice *s, unsigned *port)
 		.bind_host = s->config.bind_host,
 		.connect_timeout_ms = s->config.connect_timeout_ms,
 		.silence_ms = s->config.silence_ms,
-		.transport = TRANSPORT_TCP,
+		.transport = s->config.transport,
 		/* vCPUs, and the thread that writes the kernel. */
 		.faulters_max = faulters_of(s),
 		.hold_ns = HOLD_NS,

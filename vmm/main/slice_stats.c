@@ -21,6 +21,11 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "messages_received", e->msgs_received);
 	put(msg, "bytes_sent", e->bytes_sent);
 	put(msg, "bytes_received", e->bytes_received);
+	put(msg, "links_shm", e->links_shm);
+	put(msg, "links_tcp", e->links_tcp);
+	put(msg, "bells_sent", e->bells_sent);
+	put(msg, "spins", e->spins);
+	put(msg, "spin_hits", e->spin_hits);
 	put(msg, "pages_sent", e->pages_sent);
 	put(msg, "pages_received", e->pages_received);
 	put(msg, "zero_pages", e->zero_pages);

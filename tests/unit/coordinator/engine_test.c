@@ -55,6 +55,31 @@ static bool start_flag(const struct world *world, const char *key)
 	return json_is_true(flag);
 }
 
+Test(engine, what_carries_messages_travels)
+{
+	static const char *const words[] = {"auto", "shm", "tcp", "rdma"};
+	struct world *world = world_at(STEP_STARTING);
+
+	cr_expect_str_eq(world_text(world, 1, "slice-start", "transport"), "auto");
+	world_free(world);
+	for (int i = 0; i < 4; i++) {
+		world = world_pair();
+		world_open(world, 10, CONTROL_ROLE_CLI);
+		world_say(world, 10, "{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:s}", "type",
+			  "run", "slices", "append", "", "kernel_bytes", 5, "initrd_bytes", 0,
+			  "console", 1, "cpus", 4, "mem_bytes", (json_int_t)(512 * MIB), "nodes", 0,
+			  "transport", words[i]);
+		if (i == 3) {
+			cr_expect(strstr(world_text(world, 10, "error", "reason"), "rdma"));
+		} else {
+			world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+			cr_expect_str_eq(world_text(world, 2, "slice-start", "transport"),
+					 words[i]);
+		}
+		world_free(world);
+	}
+}
+
 Test(engine, the_wish_travels)
 {
 	struct world *world = world_at(STEP_STARTING);

@@ -323,6 +323,58 @@ Test(engine, three_hops_reply_directly)
 	rig_down(&rig);
 }
 
+/* Every page of slice 1 is written there, read here, written here and read there. */
+static void pages_travel(enum transport_wish transport)
+{
+	bool shm = transport != TRANSPORT_TCP;
+
+	rig_init(&rig, 2);
+	rig.config.transport = transport;
+	rig_up(&rig, 2);
+	for (unsigned n = 0; n < RIG_PAGES; n++) {
+		uint64_t gpa = rig_page(1, n);
+
+		rig_write(&rig, 1, gpa, n + 1);
+		cr_assert_eq(rig_read(&rig, 0, gpa), n + 1);
+		rig_write(&rig, 0, gpa, n + 2);
+		cr_assert_eq(rig_read(&rig, 1, gpa), n + 2);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct engine_stats stats = rig_stats(&rig, i);
+
+		cr_assert_eq(stats.links_shm, shm);
+		cr_assert_eq(stats.links_tcp, !shm);
+		cr_assert_leq(stats.bells_sent, stats.msgs_sent + stats.msgs_received);
+		cr_assert_leq(stats.spin_hits, stats.spins);
+		/* Whoever has a CPU of his own looks for the first messages at least. */
+		cr_assert_eq(stats.spins > 0, shm && sysconf(_SC_NPROCESSORS_ONLN) >= 2);
+	}
+	rig_down(&rig);
+}
+
+Test(engine, pages_travel_by_tcp)
+{
+	pages_travel(TRANSPORT_TCP);
+}
+
+Test(engine, pages_travel_by_shared_memory)
+{
+	pages_travel(TRANSPORT_SHM);
+}
+
+Test(engine, engines_without_a_cpu_each_do_not_spin)
+{
+
+	bool enough = sysconf(_SC_NPROCESSORS_ONLN) >= RIG_SLICES_MAX;
+
+	rig_up(&rig, RIG_SLICES_MAX);
+	for (unsigned n = 0; n < 100; n++)
+		rig_write(&rig, n % RIG_SLICES_MAX, rig_page(1, n % 3), n);
+	for (unsigned i = 0; i < RIG_SLICES_MAX; i++)
+		cr_assert(enough || rig_stats(&rig, i).spins == 0);
+	rig_down(&rig);
+}
+
 Test(engine, machine_messages_reach_everyone_in_order)
 {
 	uint8_t payload[WIRE_PAYLOAD_MAX];
