@@ -14,6 +14,10 @@ static const char usage[] =
 	"  --kernel FILE            a bzImage or an ELF kernel (vmlinux)\n"
 	"  --initrd FILE            its initial ramdisk\n"
 	"  --append TEXT            its command line\n"
+	"  --profile NAME           words for a Linux of this shape, before those: spanning (with "
+	"several\n"
+	"                           slices), plain (with one) or none; each is printed with its "
+	"reason\n"
 	"  --guest NAME             a micro-guest instead of a kernel; a wrong name lists them\n"
 	"  --args WORDS             its arguments\n"
 	"  --cpu ENGINE             what runs the CPUs: auto, kvm or soft (auto: kvm where it "
@@ -55,6 +59,7 @@ enum {
 	OPT_KERNEL = OPT_OWN,
 	OPT_INITRD,
 	OPT_APPEND,
+	OPT_PROFILE,
 	OPT_GUEST,
 	OPT_ARGS,
 	OPT_CPU,
@@ -79,6 +84,7 @@ static const struct option longs[] = {
 	{"kernel", required_argument, NULL, OPT_KERNEL},
 	{"initrd", required_argument, NULL, OPT_INITRD},
 	{"append", required_argument, NULL, OPT_APPEND},
+	{"profile", required_argument, NULL, OPT_PROFILE},
 	{"guest", required_argument, NULL, OPT_GUEST},
 	{"args", required_argument, NULL, OPT_ARGS},
 	{"cpu", required_argument, NULL, OPT_CPU},
@@ -281,6 +287,8 @@ static int guest_option(struct run_options *opts, int opt, const char *command)
 		return -1;
 	case OPT_APPEND:
 		return append_option(&opts->append, "append", command);
+	case OPT_PROFILE:
+		return run_profile_option(opts, optarg, command);
 	case OPT_GUEST:
 		opts->guest = optarg;
 		return -1;
@@ -303,6 +311,7 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	case OPT_KERNEL:
 	case OPT_INITRD:
 	case OPT_APPEND:
+	case OPT_PROFILE:
 	case OPT_GUEST:
 	case OPT_ARGS:
 	case OPT_CPU:
@@ -353,6 +362,8 @@ static int guest_check(const struct run_options *opts, const char *command)
 		return cli_usage(command, "--guest takes --args, neither --initrd nor --append");
 	if (opts->append && control_kernel_words_check(opts->append, why))
 		return cli_usage(command, "%s", why);
+	if (opts->guest && opts->profile)
+		return cli_usage(command, "--profile is for --kernel");
 	if (!opts->guest && opts->args)
 		return cli_usage(command, "--args is for --guest");
 	if (opts->force && strcmp(opts->cpu, "kvm") != 0)

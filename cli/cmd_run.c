@@ -56,6 +56,9 @@ static void run_ask(struct client *client)
 		json_object_set_new(msg, "cache_percent",
 				    json_integer((json_int_t)run->opts.cache_percent));
 	json_object_set_new(msg, "transport", json_string(run->opts.transport));
+	json_object_set_new(
+		msg, "profile",
+		json_string(run_profile_choose(&run->opts, run->upload.fd[RUN_KERNEL])));
 	if (run->opts.distance)
 		json_object_set_new(msg, "distance", json_integer((json_int_t)run->opts.distance));
 	control_send(client->conn, msg, NULL, 0);
@@ -117,6 +120,7 @@ static void placed_take(struct run *run, const json_t *msg)
 	}
 	snprintf(run->console.owner, sizeof(run->console.owner), "%s", owner);
 	placed_say(run, slices);
+	run_profile_say(msg);
 	upload_go_on(run);
 }
 

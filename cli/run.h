@@ -19,6 +19,7 @@ struct run_options {
 	const char *args;      /* its words; null: none */
 	const char *cpu;       /* "auto", "kvm" or "soft" */
 	const char *transport; /* "auto", "shm" or "tcp" */
+	const char *profile;   /* of words for the kernel; null: by the machine, for a bzImage */
 	char guest_path[STATE_PATH_MAX * 2];
 	unsigned cpus, nodes;
 	uint64_t mem_bytes;
@@ -39,6 +40,14 @@ int run_options_parse(struct run_options *opts, struct cli_target *target, int a
 /* ---- cli_run_guest.c ---- */
 /* The path of the micro-guest of this name. 0, or EXIT_IMAGE, having said which there are. */
 int run_guest_find(const char *name, char *path, size_t size);
+
+/* ---- cli_run_profile.c ---- */
+/* Takes --profile's value; -1 to go on, else the exit code. */
+int run_profile_option(struct run_options *opts, const char *name, const char *command);
+/* What to ask the coordinator for; the kernel is open. */
+const char *run_profile_choose(const struct run_options *opts, int kernel_fd);
+/* Says which words a run-placed message tells of, and why. */
+void run_profile_say(const json_t *placed);
 
 /* ---- cli_run_upload.c ---- */
 struct run_upload {

@@ -195,6 +195,37 @@ int control_token_read(const char *path, char token[CONTROL_TOKEN_MAX]);
 /* 0, or -EINVAL when it has a word with which Linux cannot come up here: the sentence in why
  * (CONTROL_WHY_MAX bytes) names it. Any thread. */
 int control_kernel_words_check(const char *cmdline, char *why);
+/* Whether the command line has a word of the same name as this one (NAME or NAME=VALUE). */
+bool control_kernel_words_name(const char *cmdline, const char *word);
+
+/* A second: no way between slices is as long, and it fits where ACPI wants it. */
+#define CONTROL_LATENCY_NS_MAX 1000000000
+
+/* ---- words for the shape of the machine (kernel_profile.c); any thread ---- */
+
+enum control_profile {
+	CONTROL_PROFILE_NONE,
+	CONTROL_PROFILE_PLAIN,	  /* what any machine of ours wants */
+	CONTROL_PROFILE_SPANNING, /* and what one of several slices wants */
+	CONTROL_PROFILE_AUTO,	  /* spanning or plain, by the number of slices */
+};
+
+#define CONTROL_PROFILE_WORDS_MAX 16
+
+struct control_profile_word {
+	char text[64];
+	const char *why; /* static */
+};
+
+/* 0, or -EINVAL when none has this name. */
+int control_profile_parse(const char *name, enum control_profile *out);
+const char *control_profile_name(enum control_profile profile);
+/* What auto means for this many slices; all others mean themselves. */
+enum control_profile control_profile_resolve(enum control_profile profile, unsigned slices);
+/* The words for a machine of so many CPUs, but for those whose name the command line has already; returns how
+ * many, at most CONTROL_PROFILE_WORDS_MAX. */
+unsigned control_profile_words(enum control_profile profile, unsigned vcpus, const char *cmdline,
+			       struct control_profile_word *words);
 
 /* ---- the console's stream (console.c) ---- */
 

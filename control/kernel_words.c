@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Words on a Linux kernel's command line with which it cannot come up on this machine. */
+/* Words on a Linux kernel's command line: takes them apart, and finds those with which it cannot come up here. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -117,4 +117,33 @@ int control_kernel_words_check(const char *cmdline, char *why)
 		}
 	}
 	return 0;
+}
+
+static bool names_equal(const struct word *a, const struct word *b)
+{
+	if (a->name_len != b->name_len)
+		return false;
+	for (size_t i = 0; i < a->name_len; i++) {
+		char x = a->name[i] == '-' ? '_' : a->name[i];
+		char y = b->name[i] == '-' ? '_' : b->name[i];
+
+		if (x != y)
+			return false;
+	}
+	return true;
+}
+
+bool control_kernel_words_name(const char *cmdline, const char *text)
+{
+	struct word word, wanted;
+
+	if (!word_next(text, &wanted))
+		return false;
+	while ((cmdline = word_next(cmdline, &word))) {
+		if (!word.value && word.name_len == 2 && memcmp(word.name, "--", 2) == 0)
+			return false;
+		if (names_equal(&word, &wanted))
+			return true;
+	}
+	return false;
 }

@@ -110,6 +110,7 @@ static void vms_take(struct coordinator *co, struct peer *peer,
 struct request {
 	const char *name; /* null: we invent one */
 	const char *append;
+	enum control_profile profile; /* whose words come before append */
 	uint64_t kernel_bytes, initrd_bytes;
 	bool console;
 	const char *cpu;    /* static */
@@ -208,6 +209,24 @@ static int cache_parse(const json_t *msg, struct cache_wish *cache, char *why)
 	return err;
 }
 
+/* It may be missing: who does not know of profiles wants none. */
+static int profile_parse(const json_t *msg, struct request *request, char *why)
+{
+	const char *name;
+	int err;
+
+	request->profile = CONTROL_PROFILE_NONE;
+	if (!json_object_get(msg, "profile"))
+		return 0;
+	err = control_get_string(msg, "profile", &name, why);
+	if (err)
+		return err;
+	err = control_profile_parse(name, &request->profile);
+	if (err)
+		snprintf(why, CONTROL_WHY_MAX, "there is no profile \"%.20s\"", name);
+	return err;
+}
+
 static int request_parse(const json_t *msg, struct request *request, char *why)
 {
 	int err;
@@ -226,6 +245,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = engine_parse(msg, request, why)) || (err = vendor_parse(msg, request, why)) ||
 	    (err = cache_parse(msg, &request->cache, why)) ||
 	    (err = transport_parse(msg, request, why)) ||
+	    (err = profile_parse(msg, request, why)) ||
 	    (json_object_get(msg, "distance") &&
 	     (err = control_get_uint(msg, "distance", NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX,
 				     &request->distance, why))))
@@ -261,13 +281,13 @@ static void placed_log(struct coordinator *co, const struct vm *vm)
 
 /* The VM exists: tells its owner and the boot node. */
 static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
-		      const struct request *request)
+		      const struct request *request, const struct profile_cmdline *cmdline)
 {
 	peer->vm = vm;
 	peer->owner = vm->owned = true;
 	peer->upload_owed = 0;
 	peer->console = request->console;
-	snprintf(vm->append, sizeof(vm->append), "%s", request->append);
+	snprintf(vm->append, sizeof(vm->append), "%s", cmdline->text);
 	vm->cpu = request->cpu;
 	vm->vendor = request->vendor;
 	vm->force = request->force;
@@ -275,8 +295,10 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->distance = request->distance;
 	vm->transport = request->transport;
 	action_send(co, peer->id,
-		    message_make("{s:s, s:s, s:o, s:o, s:o, s:I}", "type", "run-placed", "vm",
-				 vm->name, "slices", vm_slices_json(vm, false), "incarnation",
+		    message_make("{s:s, s:s, s:O, s:s, s:o, s:o, s:o, s:I}", "type", "run-placed",
+				 "profile", control_profile_name(cmdline->profile), "words",
+				 cmdline->words, "vm", vm->name, "slices",
+				 vm_slices_json(vm, false), "incarnation",
 				 control_id_json(vm->incarnation), "owner",
 				 control_id_json(vm->owner), "grace_ms", (json_int_t)co->grace_ms),
 		    NULL, 0);
@@ -295,6 +317,7 @@ static void run_take(struct coordinator *co, struct peer *peer,
 {
 	char why[CONTROL_WHY_MAX], name[NAME_MAX_LEN + 1];
 	struct placement placement;
+	struct profile_cmdline cmdline;
 	struct request request;
 	struct vm *vm;
 	int err;
@@ -313,6 +336,8 @@ static void run_take(struct coordinator *co, struct peer *peer,
 		err = placement_find(co, event->msg, &placement, why);
 	if (!err)
 		err = cache_plan(&request.cache, &placement, why);
+	if (!err)
+		err = profile_apply(request.profile, &placement, request.append, &cmdline, why);
 	if (err) {
 		client_error(co, peer, err == -PANGEA_ENOFIT ? EXIT_NOFIT : EXIT_USAGE, why);
 		return;
@@ -323,9 +348,10 @@ static void run_take(struct coordinator *co, struct peer *peer,
 		name_invent(co, name, sizeof(name));
 	vm = vm_create(co, name, &placement);
 	if (vm)
-		run_begin(co, peer, vm, &request);
+		run_begin(co, peer, vm, &request, &cmdline);
 	else
 		client_error(co, peer, EXIT_ERROR, "the coordinator runs its 64 VMs already");
+	json_decref(cmdline.words);
 }
 
 /* A piece of the kernel or initrd: its fields checked, on to the boot node. */

@@ -345,6 +345,20 @@ void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *m
 /* The distances between slices, from their measured round trips or as the owner says, as rows of a
  * JSON array. */
 json_t *distances_make(const struct vm *vm);
+/* Nanoseconds of an access from slice to slice, in the same form; 0: not measured, or itself. */
+json_t *latencies_make(const struct vm *vm);
+
+/* ---- coordinator_profile.c ---- */
+struct profile_cmdline {
+	enum control_profile profile; /* which it was at last */
+	char text[CMDLINE_MAX];
+	json_t *words; /* array of {word, why}: the caller's */
+};
+
+/* The whole command line, the profile's words first: what comes later counts for Linux. 0, or -EINVAL when it
+ * is too long; then there are no words. */
+int profile_apply(enum control_profile profile, const struct placement *placement,
+		  const char *append, struct profile_cmdline *out, char *why);
 
 /* ---- coordinator_owner.c ---- */
 /* The owner of a VM has gone: it may come back. */

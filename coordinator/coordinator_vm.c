@@ -204,14 +204,16 @@ static void slices_connect(struct coordinator *co, struct vm *vm)
 
 static void slices_run(struct coordinator *co, struct vm *vm)
 {
-	json_t *distances = distances_make(vm);
+	json_t *distances = distances_make(vm), *latencies = latencies_make(vm);
 
 	vm_state_set(co, vm, VM_BOOTING);
 	for (unsigned i = 0; i < vm->slices; i++)
 		slice_send(co, vm, i,
-			   message_make("{s:s, s:O}", "type", "slice-run", "distances", distances),
+			   message_make("{s:s, s:O, s:O}", "type", "slice-run", "distances",
+					distances, "latencies_ns", latencies),
 			   NULL, 0);
 	json_decref(distances);
+	json_decref(latencies);
 }
 
 static bool slices_all(const struct vm *vm, enum slice_state state)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tables: RSDP, XSDT, FADT (hardware-reduced), DSDT, MADT, SRAT, SLIT, after ACPI 6.4. */
+/* The tables: RSDP, XSDT, FADT (hardware-reduced), DSDT, MADT, SRAT, SLIT, HMAT, after ACPI 6.4. */
 #include "vmm/boot/acpi.h"
 
 #include <errno.h>
@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "vmm/boot/acpi_aml.h"
+#include "vmm/boot/acpi_hmat.h"
 #include "vmm/boot/layout.h"
 
 #define HEADER_SIZE	36
@@ -252,6 +253,14 @@ static uint64_t slit_build(struct build *b)
 	return table_close(b, start);
 }
 
+static uint64_t hmat_build(struct build *b)
+{
+	size_t start = table_open(b, "HMAT", 2);
+
+	acpi_hmat_put(&b->w, b->shape);
+	return table_close(b, start);
+}
+
 /* Section 5.2.5.3, at the area's start, whose bytes were left free for it. */
 static void rsdp_build(struct build *b, uint64_t xsdt_gpa)
 {
@@ -287,7 +296,7 @@ int acpi_build(const struct vm_shape *shape, uint8_t *area, size_t size, uint64_
 			  .w = {.data = area, .size = size},
 			  .area_gpa = area_gpa,
 			  .index = &own};
-	uint64_t tables[4];
+	uint64_t tables[5];
 
 	if (size < RSDP_SIZE)
 		return -ENOSPC;
@@ -297,7 +306,8 @@ int acpi_build(const struct vm_shape *shape, uint8_t *area, size_t size, uint64_
 	tables[1] = madt_build(&b);
 	tables[2] = srat_build(&b);
 	tables[3] = slit_build(&b);
-	rsdp_build(&b, xsdt_build(&b, tables, 4));
+	tables[4] = hmat_build(&b);
+	rsdp_build(&b, xsdt_build(&b, tables, 5));
 	if (b.w.overflow)
 		return -ENOSPC;
 	if (index)

@@ -14,7 +14,7 @@ struct acpi_table {
 	uint32_t offset, length;
 };
 
-/* RSDP (no signature of its own here), XSDT, FADT, DSDT, MADT, SRAT, SLIT. */
+/* RSDP (no signature of its own here), XSDT, FADT, DSDT, MADT, SRAT, SLIT, HMAT. */
 #define ACPI_TABLES_MAX 8
 
 struct acpi_index {

@@ -35,7 +35,8 @@ struct vm_shape {
 	 */
 	unsigned apic_shift;
 	struct shape_slice slice[SLICES_MAX];
-	uint8_t distance[SLICES_MAX][SLICES_MAX]; /* ACPI SLIT: 10 to itself, 11..254 else */
+	uint8_t distance[SLICES_MAX][SLICES_MAX];    /* ACPI SLIT: 10 to itself, 11..254 else */
+	uint32_t latency_ns[SLICES_MAX][SLICES_MAX]; /* of an access to another slice; 0: unknown */
 };
 
 /*

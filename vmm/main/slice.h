@@ -112,7 +112,7 @@ struct slice {
 
 /* slice_config.c: 0, or -PANGEA_ECONTROL / -EINVAL / -E2BIG with a sentence (CONTROL_WHY_MAX). */
 int slice_config_parse(const json_t *msg, struct slice_config *config, char *why);
-/* Puts the distances of slice-run into the shape; absent: the defaults stay. As above. */
+/* Puts the distances and latencies of slice-run into the shape; absent: the defaults stay. As above. */
 int slice_distances_parse(const json_t *msg, struct vm_shape *shape, char *why);
 
 /* slice_cpu.c: the fields cpu, force, micro, tsc_hz and vendor; as above. */

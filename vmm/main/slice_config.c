@@ -155,23 +155,46 @@ static int distance_row_parse(const json_t *row, unsigned i, struct vm_shape *sh
 	return 0;
 }
 
+static int latency_row_parse(const json_t *row, unsigned i, struct vm_shape *shape)
+{
+	if (json_array_size(row) != shape->slices)
+		return -PANGEA_ECONTROL;
+	for (unsigned j = 0; j < shape->slices; j++) {
+		json_int_t value = json_integer_value(json_array_get(row, j));
+
+		if (value < 0 || value > CONTROL_LATENCY_NS_MAX)
+			return -PANGEA_ECONTROL;
+		shape->latency_ns[i][j] = (uint32_t)value;
+	}
+	return 0;
+}
+
+/* A matrix with a row for each slice; it may be missing. */
+static int matrix_parse(const json_t *rows, struct vm_shape *shape,
+			int (*row_parse)(const json_t *row, unsigned i, struct vm_shape *shape))
+{
+	int err = !rows || json_array_size(rows) == shape->slices ? 0 : -PANGEA_ECONTROL;
+
+	for (unsigned i = 0; rows && !err && i < shape->slices; i++)
+		err = row_parse(json_array_get(rows, i), i, shape);
+	return err;
+}
+
 int slice_distances_parse(const json_t *msg, struct vm_shape *shape, char *why)
 {
-	const json_t *rows = json_object_get(msg, "distances");
 	struct vm_shape parsed = *shape;
-	int err = 0;
 
-	if (!rows)
-		return 0;
-	if (json_array_size(rows) != shape->slices)
-		err = -PANGEA_ECONTROL;
-	for (unsigned i = 0; !err && i < shape->slices; i++)
-		err = distance_row_parse(json_array_get(rows, i), i, &parsed);
-	if (err) {
+	if (matrix_parse(json_object_get(msg, "distances"), &parsed, distance_row_parse)) {
 		snprintf(why, CONTROL_WHY_MAX,
 			 "slice-run: distances is not a %ux%u matrix of 10 (itself) and 11..254",
 			 shape->slices, shape->slices);
-		return err;
+		return -PANGEA_ECONTROL;
+	}
+	if (matrix_parse(json_object_get(msg, "latencies_ns"), &parsed, latency_row_parse)) {
+		snprintf(why, CONTROL_WHY_MAX,
+			 "slice-run: latencies_ns is not a %ux%u matrix of 0 to %d", shape->slices,
+			 shape->slices, CONTROL_LATENCY_NS_MAX);
+		return -PANGEA_ECONTROL;
 	}
 	*shape = parsed;
 	return 0;

@@ -77,7 +77,7 @@ Test(acpi, checksums_and_links)
 
 	shape_make(&s, 4, 3);
 	cr_assert_eq(acpi_build(&s, area, AREA_SIZE, LAYOUT_ACPI_START, &index), 0);
-	cr_assert_eq(index.count, 6);
+	cr_assert_eq(index.count, 7);
 	cr_assert_eq(bytes_sum(area, 20), 0);
 	cr_assert_eq(bytes_sum(area, 36), 0);
 	for (unsigned i = 0; i < index.count; i++) {
@@ -89,7 +89,7 @@ Test(acpi, checksums_and_links)
 	uint32_t length;
 	const uint8_t *xsdt = table_find(&index, "XSDT", &length);
 	cr_assert_eq(get64(area + 24), LAYOUT_ACPI_START + (uint64_t)(xsdt - area));
-	cr_assert_eq(length, 36 + 4 * 8);
+	cr_assert_eq(length, 36 + 5 * 8);
 	for (uint32_t at = 36; at < length; at += 8)
 		cr_assert_lt(get64(xsdt + at) - LAYOUT_ACPI_START, AREA_SIZE);
 }
@@ -127,6 +127,52 @@ Test(acpi, what_the_tables_say)
 	cr_assert_eq(get64(fadt + 244 + 4), LAYOUT_SLEEP_CONTROL_PORT);
 	cr_assert_eq(get64(fadt + 256 + 4), LAYOUT_SLEEP_STATUS_PORT);
 	cr_assert_eq(memcmp(area + (get64(fadt + 140) - LAYOUT_ACPI_START), "DSDT", 4), 0);
+}
+
+static unsigned get16(const uint8_t *p)
+{
+	return p[0] | (unsigned)p[1] << 8;
+}
+
+/* Slice 1 has only CPUs, slice 2 only memory; what was not measured is not told. */
+Test(acpi, hmat)
+{
+	static const unsigned vcpus[] = {2, 1, 0};
+	static const uint64_t mem[] = {64 * MIB, 0, 32 * MIB};
+	/* Rows: slices 0 and 1; columns: 0 and 2. 2 ms are more than fits. */
+	static const unsigned ns10[2][2] = {{10, 0}, {8000, 0xfffe}};
+	static const unsigned mbps[2][2] = {{10000, 0}, {51, 2}};
+	struct vm_shape s;
+	struct acpi_index index;
+	uint32_t length;
+
+	cr_assert_eq(shape_init(&s, 3, vcpus, mem), 0);
+	s.latency_ns[1][0] = 80000;
+	s.latency_ns[1][2] = 2000000;
+	cr_assert_eq(acpi_build(&s, area, AREA_SIZE, LAYOUT_ACPI_START, &index), 0);
+	const uint8_t *t = table_find(&index, "HMAT", &length);
+	cr_assert_eq(t[8], 2, "revision");
+	cr_assert_eq(length, 40 + 2 * 40 + 2 * (32 + 8 + 8 + 8));
+	const uint8_t *first = t + 40, *second = first + 40;
+	cr_assert_eq(get16(first) + get16(second), 0);
+	cr_expect_eq(get16(first + 8), 1, "slice 0 has CPUs");
+	cr_expect_eq(get16(second + 8), 0, "slice 2 has none");
+	cr_expect_eq(get32(second + 16), 2);
+	for (unsigned m = 0; m < 2; m++) {
+		const uint8_t *matrix = second + 40 + m * 56;
+
+		cr_assert_eq(get16(matrix), 1);
+		cr_assert_eq(get32(matrix + 4), 56);
+		cr_expect_eq(matrix[9], m ? 3 : 0);
+		cr_expect_eq(get32(matrix + 12), 2);
+		cr_expect_eq(get32(matrix + 16), 2);
+		cr_expect_eq(get64(matrix + 24), m ? 1 : 10000, "MB/s; 10 ns in ps");
+		cr_expect_eq(get32(matrix + 32 + 4), 1, "initiators 0 and 1");
+		cr_expect_eq(get32(matrix + 40 + 4), 2, "targets 0 and 2");
+		for (unsigned i = 0; i < 4; i++)
+			cr_expect_eq(get16(matrix + 48 + 2 * i), (m ? mbps : ns10)[i / 2][i % 2],
+				     "matrix %u, entry %u: %u", m, i, get16(matrix + 48 + 2 * i));
+	}
 }
 
 Test(acpi, the_largest_shape_fits_and_a_small_area_is_refused)

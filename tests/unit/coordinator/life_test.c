@@ -37,14 +37,19 @@ static void all_is_free(struct world *world)
 	world_close(world, 99, "done");
 }
 
-static bool run_has(const struct world *world, uint64_t peer, const char *json)
+static bool run_says(const struct world *world, uint64_t peer, const char *key, const char *json)
 {
 	json_t *want = json_loads(json, 0, NULL);
-	bool same = json_equal(
-		want, json_object_get(world_last(world, peer, "slice-run")->msg, "distances"));
+	bool same =
+		json_equal(want, json_object_get(world_last(world, peer, "slice-run")->msg, key));
 
 	json_decref(want);
 	return same;
+}
+
+static bool run_has(const struct world *world, uint64_t peer, const char *json)
+{
+	return run_says(world, peer, "distances", json);
 }
 
 /* Starts vm1 of client 10 with this key on its way; the key that its slices get. */
@@ -151,6 +156,7 @@ Test(life, distances_follow_round_trips)
 		world_say(world, i + 1, "{s:s, s:s, s:i, s:[i,i,i]}", "type", "slice-connected",
 			  "vm", "vm1", "slice", (int)i, "rtt_ns", rtt[i][0], rtt[i][1], rtt[i][2]);
 	cr_expect(run_has(world, 3, "[[10,127,254],[127,10,127],[254,127,10]]"));
+	cr_expect(run_says(world, 1, "latencies_ns", "[[0,30000,60000],[30000,0,0],[60000,0,0]]"));
 	world_free(world);
 }
 
@@ -171,6 +177,8 @@ Test(life, distances_are_clipped)
 		world_say(world, i + 1, "{s:s, s:s, s:i, s:[I,I,I]}", "type", "slice-connected",
 			  "vm", "vm1", "slice", (int)i, "rtt_ns", rtt[i][0], rtt[i][1], rtt[i][2]);
 	cr_expect(run_has(world, 1, "[[10,40,254],[40,10,40],[254,40,10]]"));
+	cr_expect(
+		run_says(world, 1, "latencies_ns", "[[0,1,1000000000],[1,0,0],[1000000000,0,0]]"));
 	world_free(world);
 }
 
@@ -194,6 +202,57 @@ Test(life, distances_as_the_owner_says)
 	for (unsigned i = 0; i < 2; i++)
 		world_slice(world, i, "slice-connected");
 	cr_expect(run_has(world, 2, "[[10,15],[15,10]]"));
+	world_free(world);
+}
+
+static void run_with_profile(struct world *world, uint64_t client, const char *profile,
+			     const char *append, int nodes)
+{
+	world_say(world, client, "{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:s}", "type",
+		  "run", "slices", "append", append, "kernel_bytes", 5, "initrd_bytes", 0,
+		  "console", 1, "cpus", 4, "mem_bytes", (json_int_t)(512 * MIB), "nodes", nodes,
+		  "profile", profile);
+}
+
+/* The words come before the owner's, are told with reasons, and go by the slices that the VM got. */
+Test(life, profile_by_the_shape)
+{
+	static const char *const profiles[] = {"plain", "spanning"};
+
+	for (int nodes = 1; nodes <= 2; nodes++) {
+		struct world *world = world_pair();
+		const char *append;
+		json_t *words;
+
+		run_with_profile(world, 10, "auto", "nokaslr quiet", nodes);
+		cr_expect_str_eq(world_text(world, 10, "run-placed", "profile"),
+				 profiles[nodes - 1]);
+		words = json_object_get(world_last(world, 10, "run-placed")->msg, "words");
+		cr_expect_gt(json_array_size(words), 0);
+		cr_expect(json_string_value(json_object_get(json_array_get(words, 0), "why")));
+		world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+		append = world_text(world, 1, "slice-start", "append");
+		cr_expect_eq(strstr(append, "nohz_full=1-3 ") != NULL, nodes == 2);
+		cr_expect_eq(strstr(append, "nokaslr"), strstr(append, "nokaslr quiet"), "once");
+		world_free(world);
+	}
+}
+
+Test(life, profile_none_or_wrong_or_too_long)
+{
+	struct world *world = world_pair();
+	char append[CMDLINE_MAX];
+
+	memset(append, 'x', sizeof(append));
+	append[sizeof(append) - 1] = 0;
+	run_with_profile(world, 10, "fast", "", 2);
+	cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_USAGE);
+	run_with_profile(world, 10, "spanning", append, 2);
+	cr_expect_eq(world_count(world, 10, "error"), 2);
+	run_with_profile(world, 10, "none", append, 2);
+	cr_expect_eq(world_count(world, 10, "error"), 2);
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+	cr_expect_str_eq(world_text(world, 1, "slice-start", "append"), append);
 	world_free(world);
 }
 
