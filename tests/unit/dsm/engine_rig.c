@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,6 +45,17 @@ static void on_peer_lost(void *ctx, unsigned peer, int err, const char *why)
 	atomic_fetch_add(&slice->lost, 1);
 }
 
+/* What carries the messages where the test does not say: shared memory, or what the environment says. */
+static enum transport_wish wish_default(void)
+{
+	const char *word = getenv("RIG_TRANSPORT");
+	enum transport_wish wish = TRANSPORT_AUTO;
+
+	if (word)
+		cr_assert_eq(transport_wish_parse(word, &wish), 0);
+	return wish;
+}
+
 void rig_init(struct rig *rig, unsigned slices)
 {
 	memset(rig, 0, sizeof(*rig));
@@ -60,6 +72,7 @@ void rig_init(struct rig *rig, unsigned slices)
 		.ranges_count = slices,
 		.bind_host = "127.0.0.1",
 		.connect_timeout_ms = 10000,
+		.transport = wish_default(),
 		.faulters_max = 8,
 		.callbacks = {.on_ready = on_ready,
 			      .on_machine_msg = on_machine_msg,
