@@ -26,6 +26,8 @@
  * second.
  */
 #define HOT_PAGES_MAX 16u
+/* The same of the places in its code where it faults most. */
+#define FAULT_PLACES_MAX 64u
 /* ACPI's distance from a NUMA node to another one: 10 is to itself, 255 no way at all. */
 #define NUMA_DISTANCE_MIN 11
 #define NUMA_DISTANCE_MAX 254

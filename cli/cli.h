@@ -83,6 +83,13 @@ void hot_pages_name(json_t *list, const struct symbols *symbols);
 void hot_pages_print(FILE *out, const json_t *slices, const json_t *list,
 		     const struct symbols *symbols);
 
+/* ---- cli_functions.c: where in the guest's code its faults come from ---- */
+/* The functions that fault most, from a VM's slices: an array, the most first; without symbols (null)
+ * the places in the code. A new reference; null without memory. */
+json_t *functions_list(const json_t *slices, const struct symbols *symbols);
+/* A table of the first of the list. */
+void functions_print(FILE *out, const json_t *slices, const json_t *list);
+
 /* ---- cli_client.c: one connection to the coordinator ---- */
 struct client;
 

@@ -24,19 +24,23 @@ static const char usage[] =
 	"code\" "
 	"begins\n"
 	"                           in the guest's /proc/iomem\n"
+	"  --functions              instead of pages the functions of the guest that fault most on "
+	"them\n"
+	"                           (software CPU; names with --symbols)\n"
 	"  --json                   as JSON\n" CLI_COMMON_USAGE;
 
 enum {
 	OPT_JSON = OPT_OWN,
 	OPT_SYMBOLS,
 	OPT_SYMBOLS_BASE,
+	OPT_FUNCTIONS,
 };
 
 struct pages_options {
 	struct cli_target target;
 	const char *symbols_path;
 	uint64_t text_gpa;
-	bool json;
+	bool json, functions;
 };
 
 /* 0 or -EINVAL: no hexadecimal guest physical address of a page. */
@@ -62,6 +66,9 @@ static int option_take(struct pages_options *o, int opt, const char *command)
 	case OPT_JSON:
 		o->json = true;
 		return -1;
+	case OPT_FUNCTIONS:
+		o->functions = true;
+		return -1;
 	case OPT_SYMBOLS:
 		o->symbols_path = optarg;
 		return -1;
@@ -84,6 +91,7 @@ static int options_parse(int argc, char **argv, struct pages_options *o)
 		{"json", no_argument, NULL, OPT_JSON},
 		{"symbols", required_argument, NULL, OPT_SYMBOLS},
 		{"symbols-base", required_argument, NULL, OPT_SYMBOLS_BASE},
+		{"functions", no_argument, NULL, OPT_FUNCTIONS},
 		{NULL, 0, NULL, 0}};
 	int opt, code;
 
@@ -139,17 +147,20 @@ static json_t *slices_find(const json_t *answer, const char *name)
 	return NULL;
 }
 
-static int pages_print(const json_t *slices, bool json, const struct symbols *symbols)
+static int list_print(const json_t *slices, const struct pages_options *o,
+		      const struct symbols *symbols)
 {
-	json_t *list = hot_pages_list(slices);
+	json_t *list = o->functions ? functions_list(slices, symbols) : hot_pages_list(slices);
 
 	if (!list)
 		return EXIT_ERROR;
-	if (json) {
-		if (symbols)
-			hot_pages_name(list, symbols);
+	if (symbols && o->json && !o->functions)
+		hot_pages_name(list, symbols);
+	if (o->json) {
 		json_dumpf(list, stdout, JSON_INDENT(2));
 		putchar('\n');
+	} else if (o->functions) {
+		functions_print(stdout, slices, list);
 	} else {
 		hot_pages_print(stdout, slices, list, symbols);
 	}
@@ -172,7 +183,7 @@ int cmd_pages(int argc, char **argv)
 	if (code == EXIT_OK) {
 		slices = slices_find(answer, argv[optind]);
 		if (slices) {
-			code = pages_print(slices, options.json, symbols);
+			code = list_print(slices, &options, symbols);
 		} else {
 			cli_say("there is no VM named %s", argv[optind]);
 			code = EXIT_ERROR;

@@ -169,6 +169,27 @@ static int hottest_take(const json_t *msg, json_t *stats, char *why)
 	return 0;
 }
 
+/* Where in the guest's code the slice faults, if it says so. */
+static int fault_places_take(const json_t *msg, json_t *stats, char *why)
+{
+	json_t *list, *kept;
+	int err;
+
+	if (!json_object_get(msg, "fault_places"))
+		return 0;
+	err = control_get_array(msg, "fault_places", (size_t)2 * FAULT_PLACES_MAX, &list, why);
+	if (err)
+		return err;
+	kept = integers_copy(list);
+	if (!kept) {
+		snprintf(why, CONTROL_WHY_MAX,
+			 "malformed control message: \"fault_places\" has more than integers");
+		return -PANGEA_ECONTROL;
+	}
+	json_object_set_new(stats, "fault_places", kept);
+	return 0;
+}
+
 static int stats_take(struct report *report, char *why)
 {
 	json_t *stats = json_object();
@@ -176,6 +197,8 @@ static int stats_take(struct report *report, char *why)
 
 	if (!err)
 		err = hottest_take(report->event->msg, stats, why);
+	if (!err)
+		err = fault_places_take(report->event->msg, stats, why);
 	if (err) {
 		json_decref(stats);
 		return err;

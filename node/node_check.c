@@ -103,7 +103,8 @@ static int integers_copy(const json_t *from, size_t max, json_t *out, char *why)
 
 	json_object_foreach((json_t *)from, key, value)
 	{
-		if (strcmp(key, "type") == 0 || strcmp(key, "hottest") == 0)
+		if (strcmp(key, "type") == 0 || strcmp(key, "hottest") == 0 ||
+		    strcmp(key, "fault_places") == 0)
 			continue;
 		if (!json_is_integer(value) || strlen(key) > KEY_MAX)
 			return bad(why, "slice-stats has more than integers of short names");
@@ -114,6 +115,23 @@ static int integers_copy(const json_t *from, size_t max, json_t *out, char *why)
 	return 0;
 }
 
+static int integer_list_copy(const json_t *msg, const char *key, size_t max, json_t *out, char *why)
+{
+	json_t *list, *value;
+	size_t i;
+	int err = control_get_array(msg, key, max, &list, why);
+
+	if (err)
+		return err;
+	json_array_foreach(list, i, value)
+	{
+		if (!json_is_integer(value))
+			return bad(why, "slice-stats: a list has more than integers");
+	}
+	json_object_set(out, key, list);
+	return 0;
+}
+
 static int stats_check(struct node_slice *slice, const json_t *msg, json_t *out, char *why)
 {
 	json_t *list, *page, *kept;
@@ -121,6 +139,9 @@ static int stats_check(struct node_slice *slice, const json_t *msg, json_t *out,
 	int err = integers_copy(msg, STATS_MAX, out, why);
 
 	(void)slice;
+	if (!err && json_object_get(msg, "fault_places"))
+		err = integer_list_copy(msg, "fault_places", (size_t)2 * FAULT_PLACES_MAX, out,
+					why);
 	if (err || !json_object_get(msg, "hottest"))
 		return err;
 	if ((err = control_get_array(msg, "hottest", HOT_PAGES_MAX, &list, why)))

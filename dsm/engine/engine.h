@@ -39,6 +39,12 @@ struct engine_callbacks {
 	 */
 	void (*on_page_changed)(void *ctx, uint64_t gfn);
 	/*
+	 * A thread of this process (0: unknown) sleeps in a fault that waits for other slices, or
+	 * for room: it is not woken before this returns, but signals may have woken it. NULL:
+	 * nobody wants to know.
+	 */
+	void (*on_fault_remote)(void *ctx, uint32_t tid, uint64_t now_ns);
+	/*
 	 * The peer is gone (why is a sentence); or, with this slice's own index, this host refused
 	 * a page operation. From then on no page is fetched or given up: copies that are here may
 	 * be used, every other access waits for ever. So the vCPUs are to be stopped, and the VM

@@ -360,6 +360,7 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 		.tid = fault->tid,
 		.write = fault_will_write(e, fault),
 	};
+	bool remote;
 	int err;
 
 	if (engine_home_is_self(e, fault->gfn) && engine_touch(e, fault->gfn, now_ns))
@@ -370,7 +371,10 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 	if (e->cache && e->waiting.count > 0)
 		engine_retry(e);
 	err = fault_begin(e, &pending, now_ns);
-	if (faults_mark_remote(e, fault->gfn) && err == 0) {
+	remote = faults_mark_remote(e, fault->gfn);
+	if (remote && e->config.callbacks.on_fault_remote)
+		e->config.callbacks.on_fault_remote(e->config.callbacks.ctx, fault->tid, now_ns);
+	if (remote && err == 0) {
 		pages_touch_frame(e->pages, fault->gfn); /* while the answer is on its way */
 		if (e->config.ahead_max && !engine_home_is_self(e, fault->gfn))
 			engine_ahead(e, fault->gfn, pending.write, now_ns);

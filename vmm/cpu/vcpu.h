@@ -208,6 +208,12 @@ struct vcpu_ops {
 	void (*memory_changed)(void *shared, uint64_t gpa, uint64_t len);
 	/* Guest instructions executed; any thread (approximate while running); 0 if unknown. */
 	uint64_t (*instructions)(const struct vcpu *v);
+	/*
+	 * The virtual address of the code that it executes, or executed last: the start of a run of
+	 * instructions without a branch. Any thread, the engine's too; 0: nothing yet. NULL: an
+	 * engine whose CPUs do not tell while they run.
+	 */
+	uint64_t (*place)(const struct vcpu *v);
 };
 
 /* Every implementation's struct begins with this. */

@@ -119,6 +119,27 @@ void machine_page_changed(struct machine *m, uint64_t gfn)
 		m->ops->memory_changed(m->vcpu_shared, gfn << PAGE_SHIFT, PANGEA_PAGE_SIZE);
 }
 
+void machine_faulted(struct machine *m, uint32_t tid, uint64_t now_ns)
+{
+	uint64_t address;
+
+	if (!m->ops->place || !tid)
+		return;
+	for (unsigned i = 0; i < m->vcpus_count; i++) {
+		if (atomic_load_explicit(&m->vcpu_tid[i], memory_order_relaxed) != tid)
+			continue;
+		address = m->ops->place(m->vcpus[i].cpu);
+		if (address)
+			fault_places_add(&m->fault_places, address, now_ns);
+		return;
+	}
+}
+
+void machine_fault_places(const struct machine *m, struct fault_places_list *out)
+{
+	fault_places_list(&m->fault_places, clock_now_ns(), out);
+}
+
 static int threads_init(struct machine *m)
 {
 	int err = lock_init(&m->threads_lock);

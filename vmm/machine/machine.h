@@ -11,6 +11,7 @@
 #include "base/locked.h"
 #include "transport/wire.h"
 #include "vmm/clock/clock.h"
+#include "vmm/machine/fault_places.h"
 #include "vmm/machine/shape.h"
 #include "vmm/cpu/vcpu.h"
 
@@ -134,6 +135,15 @@ bool machine_next_post(struct machine *m, uint64_t slices, unsigned *to, struct 
  * memory. May be called between machine_create and machine_destroy.
  */
 void machine_page_changed(struct machine *m, uint64_t gfn);
+
+/*
+ * engine_callbacks.on_fault_remote: on the engine thread; the same. Counts where in the guest's code
+ * the vCPU is, if the thread is a vCPU's and its engine tells.
+ */
+void machine_faulted(struct machine *m, uint32_t tid, uint64_t now_ns);
+
+/* The places with the most faults. Any thread; some microseconds. */
+void machine_fault_places(const struct machine *m, struct fault_places_list *out);
 
 /*
  * Slice 0: bytes typed at the console; any thread. Returns how many were taken (0..len): the rest

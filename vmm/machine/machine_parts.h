@@ -110,6 +110,9 @@ struct machine {
 		_Atomic unsigned answers;
 	} ping[SLICES_MAX];
 	_Atomic uint64_t device_ipis_remote;
+	/* Of this slice's vCPUs, 0: its thread does not run yet; together, since each fault looks. */
+	_Atomic uint32_t vcpu_tid[VCPUS_MAX];
+	struct fault_places fault_places; /* the engine thread adds */
 	/* clock_lock */
 	pthread_mutex_t clock_lock;
 	struct clock_sync clock_sync;

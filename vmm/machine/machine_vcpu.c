@@ -381,6 +381,7 @@ void *machine_vcpu_thread(void *arg)
 	struct machine_vcpu *v = arg;
 	struct machine *m = v->m;
 
+	atomic_store(&m->vcpu_tid[v - m->vcpus], (uint32_t)syscall(SYS_gettid));
 	while (!atomic_load(&m->stopping))
 		vcpu_round(v);
 	pthread_mutex_lock(&m->threads_lock);

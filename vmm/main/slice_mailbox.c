@@ -71,6 +71,13 @@ static void engine_page_changed(void *ctx, uint64_t gfn)
 	machine_page_changed(s->machine, gfn);
 }
 
+static void engine_fault_remote(void *ctx, uint32_t tid, uint64_t now_ns)
+{
+	struct slice *s = ctx;
+
+	machine_faulted(s->machine, tid, now_ns);
+}
+
 struct engine_callbacks slice_engine_callbacks(struct slice *s)
 {
 	return (struct engine_callbacks){.ctx = s,
@@ -78,6 +85,7 @@ struct engine_callbacks slice_engine_callbacks(struct slice *s)
 					 .on_machine_msg = engine_machine_msg,
 					 .next_post = engine_next_post,
 					 .on_page_changed = engine_page_changed,
+					 .on_fault_remote = engine_fault_remote,
 					 .on_peer_lost = engine_peer_lost};
 }
 

@@ -83,6 +83,21 @@ static void hot_pages_put(json_t *msg, struct engine *engine)
 	json_object_set_new(msg, "hottest", hottest);
 }
 
+/* Pairs of an address, as a signed integer, and its faults. */
+static void fault_places_put(json_t *msg, const struct machine *machine)
+{
+	struct fault_places_list list;
+	json_t *pairs = json_array();
+
+	machine_fault_places(machine, &list);
+	for (unsigned i = 0; i < list.count; i++) {
+		json_array_append_new(pairs, json_integer((json_int_t)list.place[i].address));
+		json_array_append_new(pairs, json_integer((json_int_t)list.place[i].faults));
+	}
+	put(msg, "placed_faults", list.recent);
+	json_object_set_new(msg, "fault_places", pairs);
+}
+
 static void machine_put(json_t *msg, const struct machine_stats *m)
 {
 	put(msg, "instructions", m->instructions);
@@ -116,6 +131,7 @@ void slice_stats_send(struct slice *s)
 	engine_put(msg, &engine);
 	hot_pages_put(msg, s->engine);
 	machine_put(msg, &machine);
+	fault_places_put(msg, s->machine);
 	control_send(s->node, msg, NULL, 0);
 	json_decref(msg);
 }

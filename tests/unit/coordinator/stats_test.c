@@ -84,11 +84,47 @@ Test(stats, a_list_that_is_none_or_too_long_ends_the_vm)
 	      "more than 8 statistics");
 }
 
+/* Slice 1 of vm1 reports where in the guest's code it faults. */
+static void places_report(struct world *world, json_t *places)
+{
+	world_say(world, 2, "{s:s, s:s, s:i, s:o}", "type", "slice-stats", "vm", "vm1", "slice", 1,
+		  "fault_places", places);
+}
+
+Test(stats, fault_places_come_through)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	places_report(world, json_pack("[I, i]", INT64_MIN, 3));
+	cr_expect(stats_are(world, "{\"fault_places\": [-9223372036854775808, 3]}"));
+	world_free(world);
+}
+
+static void places_end(json_t *places, const char *why)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	places_report(world, places);
+	cr_expect(strstr(world_end(world), why), "%s", world_text(world, 10, "vm-ended", "reason"));
+	world_free(world);
+}
+
+Test(stats, fault_places_that_are_none_or_too_many_end_the_vm)
+{
+	json_t *many = json_array();
+
+	for (unsigned i = 0; i <= 2 * FAULT_PLACES_MAX; i++)
+		json_array_append_new(many, json_integer(1));
+	places_end(many, "has 129 entries, at most 128");
+	places_end(json_pack("[i, s]", 1, "x"), "more than integers");
+	places_end(json_object(), "is missing or no array");
+}
+
 /* The longest that all slices of two full VMs may report still fits into one message. */
 Test(stats, the_longest_list_fits_into_a_message)
 {
 	json_t *page = json_object(), *pages = json_array(), *one = json_object(),
-	       *all = json_array();
+	       *all = json_array(), *places = json_array();
 	char key[41];
 
 	for (int i = 0; i < 64; i++) {
@@ -100,6 +136,9 @@ Test(stats, the_longest_list_fits_into_a_message)
 	for (unsigned i = 0; i < HOT_PAGES_MAX; i++)
 		json_array_append(pages, page);
 	json_object_set_new(one, "hottest", pages);
+	for (unsigned i = 0; i < 2 * FAULT_PLACES_MAX; i++)
+		json_array_append_new(places, json_integer(INT64_MIN));
+	json_object_set_new(one, "fault_places", places);
 	for (unsigned i = 0; i < 2 * SLICES_MAX; i++)
 		json_array_append(all, one);
 	/* Half a kilobyte for all else that is said of a slice. */

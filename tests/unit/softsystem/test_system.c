@@ -485,8 +485,12 @@ static void kick_running(uint64_t rip)
 	g.s.rip = rip;
 	guest_put(&g);
 	cr_assert_eq(pthread_create(&thread, NULL, kick_thread, &k), 0);
-	for (unsigned n = 0; n < 20; n++)
+	cr_expect_eq(g.v->ops->place(g.v), 0);
+	for (unsigned n = 0; n < 20; n++) {
 		cr_expect_eq(guest_run(&g), VCPU_EXIT_KICKED);
+		/* The loop is two instructions or three. */
+		cr_expect_lt(g.v->ops->place(g.v) - rip, 16);
+	}
 	atomic_store(&k.stop, true);
 	pthread_join(thread, NULL);
 	cr_expect_gt(g.v->ops->instructions(g.v), 1000);

@@ -82,7 +82,8 @@ static inline bool block_interrupted(const struct soft_cpu *c)
 static inline const struct insn *block_enter(struct soft_cpu *c, struct soft_block *b, uint64_t rip)
 {
 	c->block = b;
-	c->reg[REG_RIP] = rip;
+	/* Its only store, one MOV as ever: other threads look at it (vcpu_ops.place). */
+	__atomic_store_n(&c->reg[REG_RIP], rip, __ATOMIC_RELAXED);
 	c->insn_count += b->count;
 	return b->insns;
 }

@@ -205,6 +205,11 @@ static uint64_t soft_instructions(const struct vcpu *v)
 	return __atomic_load_n(&((const struct soft_cpu *)v)->insn_count, __ATOMIC_RELAXED);
 }
 
+static uint64_t soft_place(const struct vcpu *v)
+{
+	return __atomic_load_n(&((const struct soft_cpu *)v)->reg[REG_RIP], __ATOMIC_RELAXED);
+}
+
 const struct vcpu_ops vcpu_soft_ops = {
 	.name = "soft",
 	.shared_create = soft_vm_create,
@@ -221,4 +226,5 @@ const struct vcpu_ops vcpu_soft_ops = {
 	.state_get = soft_state_get,
 	.state_set = soft_state_set,
 	.instructions = soft_instructions,
+	.place = soft_place,
 };
