@@ -141,7 +141,7 @@ void hot_pages_name(json_t *list, const struct symbols *symbols)
 static void names_print(FILE *out, const struct symbols *symbols, uint64_t gfn)
 {
 	struct symbol list[NAMES_SHOWN];
-	size_t more, count = symbols_page_largest(symbols, gfn, list, NAMES_SHOWN, &more);
+	size_t more, count = symbols_page_first(symbols, gfn, list, NAMES_SHOWN, &more);
 
 	for (size_t i = 0; i < count; i++) {
 		fprintf(out, "%s%s", i ? ", " : "  ", list[i].name);

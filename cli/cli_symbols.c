@@ -389,8 +389,16 @@ static size_t address_best(const struct symbols *s, size_t at, size_t end)
 	return at;
 }
 
-size_t symbols_page_largest(const struct symbols *symbols, uint64_t gfn, struct symbol *list,
-			    size_t max, size_t *more)
+/* The order of a table: what begins on the page, the largest first, then what reaches into it. */
+static bool symbol_before(const struct symbol *a, const struct symbol *b)
+{
+	if (!a->offset != !b->offset)
+		return !a->offset;
+	return a->bytes > b->bytes;
+}
+
+size_t symbols_page_first(const struct symbols *symbols, uint64_t gfn, struct symbol *list,
+			  size_t max, size_t *more)
 {
 	size_t count = 0, at, end, next;
 	struct range page;
@@ -406,7 +414,7 @@ size_t symbols_page_largest(const struct symbols *symbols, uint64_t gfn, struct 
 		struct symbol symbol = page_symbol(symbols, &page, address_best(symbols, at, next));
 		size_t place = count;
 
-		while (place && list[place - 1].bytes < symbol.bytes)
+		while (place && symbol_before(&symbol, &list[place - 1]))
 			place--;
 		*more += count == max;
 		count += count < max;

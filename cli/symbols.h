@@ -52,10 +52,11 @@ void symbols_free(struct symbols *symbols);
  * address. */
 size_t symbols_page_count(const struct symbols *symbols, uint64_t gfn);
 struct symbol symbols_page_get(const struct symbols *symbols, uint64_t gfn, size_t n);
-/* Fills in those with the most bytes on the page, of each address one, the largest first; how many.
+/* Fills in the first for a table, of each address one: those that begin on the page, the largest
+ * first, then those that reach into it; how many.
  * *more: how many addresses with symbols there are beside these. */
-size_t symbols_page_largest(const struct symbols *symbols, uint64_t gfn, struct symbol *list,
-			    size_t max, size_t *more);
+size_t symbols_page_first(const struct symbols *symbols, uint64_t gfn, struct symbol *list,
+			  size_t max, size_t *more);
 /* The function at a virtual address of the kernel or a module; name is NULL if there is none. */
 struct symbol symbols_function(const struct symbols *symbols, uint64_t address);
 

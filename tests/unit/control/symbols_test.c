@@ -132,24 +132,27 @@ Test(symbols, a_random_place_needs_to_be_told)
 	symbols_free(s);
 }
 
-Test(symbols, the_largest_come_first_and_marks_last)
+Test(symbols, what_begins_on_the_page_comes_first_and_marks_last)
 {
 	struct symbols *s = taken(kernel_map, SYMBOLS_BASE_UNKNOWN);
 	struct symbol list[3];
 	size_t more;
 
-	cr_assert_eq(symbols_page_largest(s, 0x1009, list, 3, &more), 3);
+	cr_assert_eq(symbols_page_first(s, 0x1009, list, 3, &more), 3);
 	cr_expect_str_eq(list[0].name, "big");
-	cr_expect_str_eq(list[1].name, "init_stack");
-	cr_expect_eq(list[1].offset, 0x2000);
-	cr_expect_str_eq(list[2].name, "lock");
+	cr_expect_str_eq(list[1].name, "lock");
+	cr_expect_str_eq(list[2].name, "jiffies");
 	cr_expect_eq(more, 1);
-	cr_assert_eq(symbols_page_largest(s, 0x1000, list, 3, &more), 3);
+	cr_assert_eq(symbols_page_first(s, 0x1008, list, 3, &more), 1);
+	cr_expect_str_eq(list[0].name, "init_stack");
+	cr_expect_eq(list[0].offset, 0x1000);
+	cr_expect_eq(more, 0);
+	cr_assert_eq(symbols_page_first(s, 0x1000, list, 3, &more), 3);
 	cr_expect_str_eq(list[0].name, "helper");
 	cr_expect_str_eq(list[1].name, "schedule");
 	cr_expect_str_eq(list[2].name, "startup_64");
 	cr_expect_eq(more, 0);
-	cr_expect_eq(symbols_page_largest(s, 0x100a, list, 3, &more), 0);
+	cr_expect_eq(symbols_page_first(s, 0x100a, list, 3, &more), 0);
 	cr_expect_eq(more, 0);
 	symbols_free(s);
 }
@@ -271,7 +274,7 @@ Test(symbols, a_page_may_have_many)
 	cr_expect_str_eq(symbols_page_get(s, 0x1000, count).name, "_text");
 	cr_expect_eq(symbols_page_get(s, 0x1000, count).bytes, 0x800);
 	cr_expect_null(symbols_page_get(s, 0x1000, count + 1).name);
-	cr_expect_eq(symbols_page_largest(s, 0x1000, list, 3, &more), 1);
+	cr_expect_eq(symbols_page_first(s, 0x1000, list, 3, &more), 1);
 	cr_expect_eq(more, 0);
 	symbols_free(s);
 	free(text);
