@@ -45,6 +45,8 @@ static const struct rule spanning[] = {
 	 "it samples and moves pages at the price of an access of nanoseconds"},
 	{"transparent_hugepage=never", CPUS_NONE,
 	 "merging pages writes to many that nobody asked for"},
+	{"sysctl.vm.compaction_proactiveness=0", CPUS_NONE,
+	 "each node's kcompactd would wake a CPU there twice a second"},
 	{"nohz_full=%s", CPUS_OTHERS,
 	 "ticks, timers and housekeeping of the kernel's stay on CPU 0's node"},
 	{"rcu_nocbs=%s", CPUS_ALL, "what RCU frees is freed by a thread, not on each CPU in turn"},
