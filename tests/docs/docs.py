@@ -18,6 +18,7 @@ MANUALS = {
     "pangea-run.1": ["pangea", "run"],
     "pangea-search.1": ["pangea-search"],
     "pangea-sim.1": ["pangea-sim"],
+    "pangea-spread.1": ["pangea-spread"],
     "pangea-stop.1": ["pangea", "stop"],
     "pangea-tso.1": ["pangea-tso"],
     "pangea-vms.1": ["pangea", "vms"],
