@@ -75,8 +75,8 @@ struct engine_config {
 	unsigned silence_ms; /* as transport_config's */
 	enum transport_wish transport;
 	unsigned faulters_max; /* threads of this process that touch guest memory */
-	/* Pages that a miss may ask for ahead, where reads go through memory (engine_ahead.c); the same
-	 * on all slices, at most ENGINE_AHEAD_MAX. */
+	/* Pages that a miss may ask for ahead, where accesses go through memory (engine_ahead.c); the
+	 * same on all slices, at most ENGINE_AHEAD_MAX; 0: none. */
 	unsigned ahead_max;
 	uint64_t hold_ns; /* the protocol's hold time, to begin with */
 	/*
@@ -109,7 +109,7 @@ struct engine_stats {
 	/* Times that the engine looked on instead of sleeping, and those when something came. */
 	uint64_t spins, spin_hits;
 	uint64_t pages_received, pages_sent, zero_pages, invalidations, deferred;
-	uint64_t pages_ahead; /* copies asked for before anybody missed them (engine_ahead.c) */
+	uint64_t pages_ahead; /* pages asked for before anybody missed them (engine_ahead.c) */
 	uint64_t pages_shared, pages_exclusive; /* held now, of other homes */
 	uint64_t pages_home;			/* homed here and ever touched (frames) */
 	uint64_t metadata_bytes; /* protocol state and counters of pages: resident bytes */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads that go through another slice's memory: the pages ahead are asked for with the one missed. */
-#include "base/clock.h"
+/* Accesses that go through another slice's memory: the pages ahead are asked for with the one missed. */
 #include "dsm/engine/engine_parts.h"
 
 /*

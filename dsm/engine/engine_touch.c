@@ -3,8 +3,8 @@
 #include "dsm/engine/engine_parts.h"
 
 /*
- * A window is a word of home_touched: 64 pages, 256 KiB. Mapping one takes some 30 us, in which the
- * engine does nothing else.
+ * A window is a word of home_touched: 64 pages, 256 KiB. Mapping one takes some 100 us, most of it the
+ * host's for finding and clearing the memory, and in these the engine does nothing else.
  */
 #define WINDOW 64u
 /* Pages of a window that are touched one by one: memory that is used here and there stays sparse. */
