@@ -17,6 +17,7 @@
 
 #include "base/limits.h"
 #include "tests/unit/softcore/flat.h"
+#include "tests/unit/softcore/modify_forms.h"
 #include "vmm/cpu/soft/soft_flags.h"
 
 #define PAGES	2
@@ -131,51 +132,12 @@ TestSuite(softmodify, .init = setup, .fini = teardown, .timeout = 100);
 
 /* ---- The forms: all with [RSI] --------------------------------------------------------------- */
 
-enum {
-	LOCKABLE = 1,
-	ALONE = 2,  /* the host does it alone without LOCK too */
-	WIDE = 4,   /* no byte operand */
-	HIGHER = 8, /* 4 and 8 bytes are 8 and 16: CMPXCHG8B, CMPXCHG16B */
-};
-
-/* Opcode of a byte operand, or of WIDE ones; imm bytes of immediate, 0x80: as wide as the operand,
- * 4 at most. */
-struct form {
-	const char *name;
-	uint8_t map, opcode, reg, imm;
-	unsigned kind;
-};
-
-#define ALU(name, op)                                                                              \
-	{name " m, r", 0, 8 * (op), RCX, 0, LOCKABLE},                                             \
-		{name " m, i", 0, 0x80, op, 0x80, LOCKABLE},                                       \
-	{                                                                                          \
-		name " m, i8", 0, 0x83, op, 1, LOCKABLE | WIDE                                     \
-	}
-#define BIT(name, op)                                                                              \
-	{name " m, r", 0x0f, 0xa3 + 8 * ((op) - 4), RDX, 0, LOCKABLE | WIDE},                      \
-	{                                                                                          \
-		name " m, i", 0x0f, 0xba, op, 1, LOCKABLE | WIDE                                   \
-	}
 #define SHIFT(name, op)                                                                            \
 	{name " m, 1", 0, 0xd0, op, 0, 0}, {name " m, cl", 0, 0xd2, op, 0, 0},                     \
 		{name " m, i", 0, 0xc0, op, 1, 0}
 
-static const struct form forms[] = {
-	ALU("add", 0),
-	ALU("or", 1),
-	ALU("adc", 2),
-	ALU("sbb", 3),
-	ALU("and", 4),
-	ALU("sub", 5),
-	ALU("xor", 6),
-	BIT("bts", 5),
-	BIT("btr", 6),
-	BIT("btc", 7),
-	{"inc", 0, 0xfe, 0, 0, LOCKABLE},
-	{"dec", 0, 0xfe, 1, 0, LOCKABLE},
-	{"not", 0, 0xf6, 2, 0, LOCKABLE},
-	{"neg", 0, 0xf6, 3, 0, LOCKABLE},
+static const struct modify_form forms[] = {
+	FORMS_LOCKABLE,
 	SHIFT("rol", 0),
 	SHIFT("ror", 1),
 	SHIFT("rcl", 2),
@@ -183,37 +145,19 @@ static const struct form forms[] = {
 	SHIFT("shl", 4),
 	SHIFT("shr", 5),
 	SHIFT("sar", 7),
-	{"shld m, r, i", 0x0f, 0xa4, RCX, 1, WIDE},
-	{"shld m, r, cl", 0x0f, 0xa5, RCX, 0, WIDE},
-	{"shrd m, r, i", 0x0f, 0xac, RCX, 1, WIDE},
-	{"shrd m, r, cl", 0x0f, 0xad, RCX, 0, WIDE},
-	{"xchg", 0, 0x86, RCX, 0, LOCKABLE | ALONE},
-	{"xadd", 0x0f, 0xc0, RCX, 0, LOCKABLE | ALONE},
-	{"cmpxchg", 0x0f, 0xb0, RCX, 0, LOCKABLE | ALONE},
-	{"cmpxchg8b, 16b", 0x0f, 0xc7, 1, 0, LOCKABLE | ALONE | WIDE | HIGHER},
+	{"shld m, r, i", 0x0f, 0xa4, RCX, 1, FORM_WIDE},
+	{"shld m, r, cl", 0x0f, 0xa5, RCX, 0, FORM_WIDE},
+	{"shrd m, r, i", 0x0f, 0xac, RCX, 1, FORM_WIDE},
+	{"shrd m, r, cl", 0x0f, 0xad, RCX, 0, FORM_WIDE},
+	{"cmpxchg8b, 16b", 0x0f, 0xc7, 1, 0, FORM_LOCKABLE | FORM_ALONE | FORM_WIDE | FORM_HIGHER},
 };
 
 /* The instruction and a HLT at FLAT_CODE. */
-static void form_put(const struct form *f, unsigned size, bool lock)
+static void form_put(const struct modify_form *f, unsigned size, bool lock)
 {
-	const unsigned imm = f->imm == 0x80 ? (size < 4 ? size : 4) : f->imm;
-	uint8_t code[24];
-	unsigned n = 0;
+	uint8_t code[FORM_BYTES_MAX];
 
-	if (lock)
-		code[n++] = 0xf0;
-	if (size == 2)
-		code[n++] = 0x66;
-	if (size == 8)
-		code[n++] = 0x48;
-	if (f->map)
-		code[n++] = f->map;
-	code[n++] = f->opcode | (size > 1 && !(f->kind & WIDE));
-	code[n++] = (uint8_t)(f->reg << 3 | 6);
-	for (unsigned k = 0; k < imm; k++)
-		code[n++] = (uint8_t)(0x1d + k);
-	code[n++] = 0xf4;
-	flat_put(&t.flat, FLAT_CODE, code, n);
+	flat_put(&t.flat, FLAT_CODE, code, modify_form_bytes(f, size, lock, RSI, RCX, 0x1d, code));
 }
 
 struct outcome {
@@ -250,7 +194,7 @@ static void form_expect(unsigned offset, struct outcome *out)
 }
 
 /* Takes the pages away and runs: so many faults for writing, and no other but those. */
-static void form_count(const struct form *f, unsigned size, unsigned offset, unsigned writes)
+static void form_count(const struct modify_form *f, unsigned size, unsigned offset, unsigned writes)
 {
 	static struct outcome expected, found;
 	uint64_t both;
@@ -269,20 +213,20 @@ static void form_count(const struct form *f, unsigned size, unsigned offset, uns
 		     t.reads, t.upgrades);
 }
 
-static bool form_has(const struct form *f, unsigned size, bool lock)
+static bool form_has(const struct modify_form *f, unsigned size, bool lock)
 {
-	if (lock && !(f->kind & LOCKABLE))
+	if (lock && !(f->kind & FORM_LOCKABLE))
 		return false;
-	return size >= (f->kind & HIGHER ? 4u : f->kind & WIDE ? 2u : 1u);
+	return size >= (f->kind & FORM_HIGHER ? 4u : f->kind & FORM_WIDE ? 2u : 1u);
 }
 
 /* Bytes of the operand. */
-static unsigned form_bytes(const struct form *f, unsigned size)
+static unsigned form_bytes(const struct modify_form *f, unsigned size)
 {
-	return f->kind & HIGHER ? size * 2 : size;
+	return f->kind & FORM_HIGHER ? size * 2 : size;
 }
 
-typedef void (*form_check)(const struct form *f, unsigned size, bool lock);
+typedef void (*form_check)(const struct modify_form *f, unsigned size, bool lock);
 
 static void forms_each(form_check check)
 {
@@ -297,7 +241,7 @@ static void forms_each(form_check check)
 
 /* ---- Tests ----------------------------------------------------------------------------------- */
 
-static void check_unknown(const struct form *f, unsigned size, bool lock)
+static void check_unknown(const struct modify_form *f, unsigned size, bool lock)
 {
 	(void)lock;
 	flat_reset(&t.flat, 0, FLAT_CODE);
@@ -310,9 +254,9 @@ Test(softmodify, pages_unknown)
 	forms_each(check_unknown);
 }
 
-static void check_known(const struct form *f, unsigned size, bool lock)
+static void check_known(const struct modify_form *f, unsigned size, bool lock)
 {
-	if (!lock && !(f->kind & ALONE))
+	if (!lock && !(f->kind & FORM_ALONE))
 		return;
 	flat_reset(&t.flat, 0, FLAT_CODE);
 	form_count(f, size, 0x340, 1);
@@ -326,7 +270,7 @@ Test(softmodify, pages_taken)
 }
 
 /* Across a cache line or two pages; LOCKed ones are the machine's (unit.locked). */
-static void check_across(const struct form *f, unsigned size, bool lock)
+static void check_across(const struct modify_form *f, unsigned size, bool lock)
 {
 	const unsigned bytes = form_bytes(f, size);
 
@@ -345,7 +289,7 @@ Test(softmodify, across)
 }
 
 /* Some stores later the page would count as one of data again: so its code runs before each form. */
-static void check_with_code(const struct form *f, unsigned size, bool lock)
+static void check_with_code(const struct modify_form *f, unsigned size, bool lock)
 {
 	(void)lock;
 	flat_reset(&t.flat, 0, ABSENT + 0x800);

@@ -6,6 +6,7 @@
 
 #include "base/locked.h"
 #include "tests/unit/softcore/flat.h"
+#include "tests/unit/softcore/modify_forms.h"
 #include "vmm/cpu/soft/soft_flags.h"
 #include "vmm/cpu/soft/soft_parts.h"
 
@@ -45,65 +46,14 @@ TestSuite(softlocked, .init = setup, .fini = teardown);
 
 /* ---- The forms ------------------------------------------------------------------------------- */
 
-/* Opcode of a byte operand; of wider ones: with bit 0 set, unless wide_only. */
-struct form {
-	const char *name;
-	uint8_t map, opcode, reg;
-	uint8_t imm; /* bytes of the immediate; 0x80: as wide as the operand, 4 at most */
-	bool wide_only;
-};
-
-#define ALU(name, op)                                                                              \
-	{name " m, r", 0, 8 * (op), RAX, 0, false}, {name " m, i", 0, 0x80, op, 0x80, false},      \
-	{                                                                                          \
-		name " m, i8", 0, 0x83, op, 1, true                                                \
-	}
-#define BIT(name, op)                                                                              \
-	{name " m, r", 0x0f, 0xa3 + 8 * ((op) - 4), RDX, 0, true},                                 \
-	{                                                                                          \
-		name " m, i", 0x0f, 0xba, op, 1, true                                              \
-	}
-
-static const struct form forms[] = {
-	ALU("add", 0),
-	ALU("or", 1),
-	ALU("adc", 2),
-	ALU("sbb", 3),
-	ALU("and", 4),
-	ALU("sub", 5),
-	ALU("xor", 6),
-	BIT("bts", 5),
-	BIT("btr", 6),
-	BIT("btc", 7),
-	{"inc", 0, 0xfe, 0, 0, false},
-	{"dec", 0, 0xfe, 1, 0, false},
-	{"not", 0, 0xf6, 2, 0, false},
-	{"neg", 0, 0xf6, 3, 0, false},
-	{"xchg", 0, 0x86, RCX, 0, false},
-	{"xadd", 0x0f, 0xc0, RCX, 0, false},
-	{"cmpxchg", 0x0f, 0xb0, RCX, 0, false},
-};
+static const struct modify_form forms[] = {FORMS_LOCKABLE};
 
 /* The instruction with [RBX] and a HLT behind it, at FLAT_CODE. */
-static void form_put(const struct form *f, unsigned size, bool lock)
+static void form_put(const struct modify_form *f, unsigned size, bool lock)
 {
-	uint8_t code[24];
-	unsigned n = 0, imm = f->imm == 0x80 ? (size < 4 ? size : 4) : f->imm;
+	uint8_t code[FORM_BYTES_MAX];
 
-	if (lock)
-		code[n++] = 0xf0;
-	if (size == 2)
-		code[n++] = 0x66;
-	if (size == 8)
-		code[n++] = 0x48;
-	if (f->map)
-		code[n++] = f->map;
-	code[n++] = f->opcode | (size > 1 && !f->wide_only);
-	code[n++] = (uint8_t)(f->reg << 3 | 3);
-	for (unsigned k = 0; k < imm; k++)
-		code[n++] = (uint8_t)(0x9d + k);
-	code[n++] = 0xf4;
-	flat_put(&flat, FLAT_CODE, code, n);
+	flat_put(&flat, FLAT_CODE, code, modify_form_bytes(f, size, lock, RBX, RAX, 0x9d, code));
 }
 
 struct outcome {
@@ -137,7 +87,7 @@ static struct outcome form_run(uint64_t linear, unsigned size, uint64_t memory, 
 	return out;
 }
 
-static void form_compare(const struct form *f, unsigned size, uint64_t split, unsigned parts)
+static void form_compare(const struct modify_form *f, unsigned size, uint64_t split, unsigned parts)
 {
 	static const uint64_t memories[] = {0, 0x123456789abcdef0, UINT64_MAX, 0x8000800080008080};
 	static const uint64_t raxs[] = {1, 0x123456789abcdef0, UINT64_MAX};
@@ -163,7 +113,7 @@ static void form_compare(const struct form *f, unsigned size, uint64_t split, un
 Test(softlocked, every_form_and_size)
 {
 	for (unsigned k = 0; k < sizeof(forms) / sizeof(forms[0]); k++)
-		for (unsigned size = forms[k].wide_only ? 2 : 1; size <= 8; size *= 2) {
+		for (unsigned size = forms[k].kind & FORM_WIDE ? 2 : 1; size <= 8; size *= 2) {
 			form_put(&forms[k], size, true);
 			for (unsigned first = 1; first < size; first++) {
 				form_compare(&forms[k], size, FLAT_DATA + 0x1000 - first, 2);
