@@ -13,6 +13,7 @@ MANUALS = {
     "pangea-check.1": ["pangea", "check"],
     "pangea-cluster.1": ["pangea", "cluster"],
     "pangea-console.1": ["pangea", "console"],
+    "pangea-kernels.1": ["pangea-kernels"],
     "pangea-nodes.1": ["pangea", "nodes"],
     "pangea-pages.1": ["pangea", "pages"],
     "pangea-run.1": ["pangea", "run"],
