@@ -18,8 +18,10 @@
 int cmd_check(int argc, char **argv);
 int cmd_cluster(int argc, char **argv);
 int cmd_console(int argc, char **argv);
+int cmd_join(int argc, char **argv);
 int cmd_nodes(int argc, char **argv);
 int cmd_pages(int argc, char **argv);
+int cmd_pki(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_vms(int argc, char **argv);
@@ -34,15 +36,19 @@ int cli_usage(const char *command, const char *fmt, ...) __attribute__((format(p
 
 /* ---- options that every command with a coordinator takes ---- */
 struct cli_target {
-	const char *coordinator, *state_dir, *token_file; /* as given, or null */
+	const char *coordinator, *state_dir, *token_file, *pki; /* as given, or null */
+	bool plaintext; /* of the control connection: without TLS */
 	char address[CONTROL_HOST_MAX + 8];
 	char token[CONTROL_TOKEN_MAX]; /* "": none */
+	char pki_dir[PKI_PATH_MAX];    /* where its certificates are, unless plaintext */
 };
 
 enum {
 	OPT_COORDINATOR = 1000,
 	OPT_STATE_DIR,
 	OPT_TOKEN_FILE,
+	OPT_PKI,
+	OPT_PLAINTEXT,
 	OPT_HELP,
 	OPT_VERSION,
 	OPT_OWN, /* the first of a command's own */
@@ -51,6 +57,8 @@ enum {
 #define CLI_COMMON_OPTIONS                                                                         \
 	{"coordinator", required_argument, NULL, OPT_COORDINATOR},                                 \
 		{"state-dir", required_argument, NULL, OPT_STATE_DIR},                             \
+		{"pki", required_argument, NULL, OPT_PKI},                                         \
+		{"plaintext", no_argument, NULL, OPT_PLAINTEXT},                                   \
 		{"token-file", required_argument, NULL, OPT_TOKEN_FILE},                           \
 		{"help", no_argument, NULL, OPT_HELP},                                             \
 	{                                                                                          \
@@ -60,13 +68,18 @@ enum {
 #define CLI_COMMON_USAGE                                                                           \
 	"  --coordinator HOST:PORT  the coordinator (or $PANGEA_COORDINATOR)\n"                    \
 	"  --state-dir DIR          that of 'pangea cluster up', if none is given\n"               \
-	"  --token-file FILE        the coordinator's token (or $PANGEA_TOKEN_FILE)\n"             \
+	"  --pki DIR                operator.pem and ca.crt (or $PANGEA_PKI; pki in the state\n"   \
+	"                           directory, /etc/pangea/pki, ~/.config/pangea/pki)\n"           \
+	"  --plaintext              without TLS, as the coordinator was started\n"                 \
+	"  --token-file FILE        with --plaintext, its token (or $PANGEA_TOKEN_FILE)\n"         \
 	"  --help, --version\n"
 
 /* Takes one of the common options. Returns -1 to go on, else the exit code. */
 int cli_common_option(struct cli_target *target, int opt, const char *command, const char *usage);
 /* Finds the coordinator's address and token. 0 or an exit code, having said why. */
 int cli_target_resolve(struct cli_target *target);
+/* Where certificates are: given, $PANGEA_PKI, or the usual place. 0 or an exit code, having said why. */
+int cli_pki_dir(const char *given, char dir[PKI_PATH_MAX]);
 /* For a command with only common options and, if json is not null, --json, then args arguments. */
 int cli_simple_options(int argc, char **argv, const char *usage, struct cli_target *target,
 		       bool *json, int args);
@@ -114,6 +127,8 @@ struct client {
 	uv_timer_t heartbeat;
 	struct control_deadline *deadline;
 	const struct cli_target *target;
+	struct control_tls *tls; /* set by a command that joins; else made of the target */
+	enum control_role role;
 	struct control_deadline *retry;
 	const char *address; /* as it was given */
 	uint64_t heard_ns;   /* 0: it never said hello */
@@ -125,7 +140,8 @@ struct client {
 	int code;
 };
 
-/* Connects and runs until client_finish; returns the exit code. */
+/* Connects and runs until client_finish; returns the exit code. Set tls and role to join, else zero them:
+ * the role is then an operator's. */
 int client_run(struct client *client, const struct cli_target *target);
 /* Ends client_run with this code. */
 void client_finish(struct client *client, int code);

@@ -101,6 +101,11 @@ static void conn_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 /* It never was there for us: says so, and what mends it. */
 static int never_open(const struct client *client, int err, const char *why)
 {
+	if (err == -EKEYREJECTED) {
+		if (!client->quiet)
+			cli_say("the coordinator at %s: %s", client->address, why);
+		return EXIT_REFUSED;
+	}
 	if (err != -EACCES) {
 		if (!client->quiet)
 			cli_say("the coordinator at %s cannot be reached: %s", client->address,
@@ -176,7 +181,8 @@ static int client_connect(struct client *client)
 	struct control_options opts = {.loop = &client->loop,
 				       .ops = &conn_ops,
 				       .user = client,
-				       .role = CONTROL_ROLE_CLI,
+				       .role = client->role,
+				       .tls = client->tls,
 				       .token = client->target->token};
 	int err = control_connect(&opts, client->target->address, &client->conn);
 
@@ -188,19 +194,45 @@ static int client_connect(struct client *client)
 static void retry(void *arg)
 {
 	struct client *client = arg;
+	char why[PKI_WHY_MAX];
 	int err;
 
 	client->retry = NULL;
+	/* They may have been renewed since; if they are of no use, the old ones are tried. */
+	if (client->tls && control_tls_reload(client->tls, why) < 0)
+		cli_say_raw("%s", why);
 	err = client_connect(client);
 	if (err && !retry_later(client, error_text(err)))
 		client_finish(client, EXIT_UNREACHABLE);
 }
 
-int client_run(struct client *client, const struct cli_target *target)
+/* Certificates are read for each run: they are small, and may have been renewed. */
+static int certificates_load(struct client *client)
+{
+	char why[PKI_WHY_MAX];
+	int err;
+
+	if (client->target->plaintext) {
+		if (!client->quiet)
+			cli_say("plaintext: this connection to %s is not encrypted",
+				client->target->address);
+		return 0;
+	}
+	err = control_tls_new(client->target->pki_dir, PKI_OPERATOR, &client->tls, why);
+	if (!err)
+		return 0;
+	cli_say(err == -ENOENT
+			? "%s: 'pangea pki' and 'pangea join' make certificates, --pki says where "
+			  "they are; --plaintext goes without"
+			: "%s",
+		why);
+	return EXIT_ERROR;
+}
+
+static void client_loop(struct client *client, const struct cli_target *target)
 {
 	int err;
 
-	client->target = target;
 	client->address = target->address;
 	client->over = client->finished = client->answered = false;
 	client->heard_ns = client->lost_ns = 0;
@@ -213,6 +245,30 @@ int client_run(struct client *client, const struct cli_target *target)
 		client_finish(client, EXIT_UNREACHABLE);
 	}
 	uv_run(&client->loop, UV_RUN_DEFAULT);
+}
+
+int client_run(struct client *client, const struct cli_target *target)
+{
+	bool joins = client->tls != NULL;
+	int code;
+
+	client->target = target;
+	if (!joins) {
+		client->role = CONTROL_ROLE_CLI;
+		code = certificates_load(client);
+		if (code) {
+			/* What was set up for the loop ends with it. */
+			control_deadline_cancel(&client->deadline);
+			client_over(client);
+			uv_run(&client->loop, UV_RUN_DEFAULT);
+			return code;
+		}
+	}
+	client_loop(client, target);
+	if (!joins) {
+		control_tls_free(client->tls);
+		client->tls = NULL;
+	}
 	return client->code;
 }
 

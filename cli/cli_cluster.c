@@ -137,8 +137,7 @@ static void run_dir_remove(const char *path)
 
 void cluster_clean(const char *dir)
 {
-	static const char *const plain[] = {"coordinator.address", "coordinator.address.new",
-					    "token"};
+	static const char *const plain[] = {"coordinator.address", "coordinator.address.new"};
 	static const char *const ends[] = {".pid", ".log"};
 	char name[64], member[32], path[STATE_PATH_MAX + 64];
 
@@ -146,6 +145,7 @@ void cluster_clean(const char *dir)
 		state_path(dir, plain[i], path);
 		unlink(path);
 	}
+	cluster_pki_clean(dir);
 	for (unsigned i = 0; i < MEMBERS; i++) {
 		member_name(i, member, sizeof(member));
 		for (size_t e = 0; e < 2; e++) {

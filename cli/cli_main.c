@@ -14,10 +14,16 @@ static const struct {
 	const char *name, *full_name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{"check", "pangea check", cmd_check},	    {"cluster", "pangea cluster", cmd_cluster},
-	{"console", "pangea console", cmd_console}, {"nodes", "pangea nodes", cmd_nodes},
-	{"pages", "pangea pages", cmd_pages},	    {"run", "pangea run", cmd_run},
-	{"stop", "pangea stop", cmd_stop},	    {"vms", "pangea vms", cmd_vms},
+	{"check", "pangea check", cmd_check},
+	{"cluster", "pangea cluster", cmd_cluster},
+	{"console", "pangea console", cmd_console},
+	{"join", "pangea join", cmd_join},
+	{"nodes", "pangea nodes", cmd_nodes},
+	{"pages", "pangea pages", cmd_pages},
+	{"pki", "pangea pki", cmd_pki},
+	{"run", "pangea run", cmd_run},
+	{"stop", "pangea stop", cmd_stop},
+	{"vms", "pangea vms", cmd_vms},
 };
 
 static const char usage[] =
@@ -27,6 +33,8 @@ static const char usage[] =
 	"  pangea check                     look at this machine: what works, what mends the rest\n"
 	"  pangea cluster up --loopback N   start a coordinator and N daemons on this machine\n"
 	"  pangea cluster down              stop them\n"
+	"  pangea pki                       the cluster's certificates: make, issue, revoke, show\n"
+	"  pangea join TOKEN                get this machine's certificate from a coordinator\n"
 	"  pangea nodes                     list nodes and what they have free\n"
 	"  pangea run                       run a virtual machine\n"
 	"  pangea vms                       list virtual machines\n"
@@ -87,6 +95,12 @@ int cli_common_option(struct cli_target *target, int opt, const char *command, c
 	case OPT_TOKEN_FILE:
 		target->token_file = optarg;
 		return -1;
+	case OPT_PKI:
+		target->pki = optarg;
+		return -1;
+	case OPT_PLAINTEXT:
+		target->plaintext = true;
+		return -1;
 	case OPT_HELP:
 		return fputs(text, stdout) < 0;
 	case OPT_VERSION:
@@ -119,17 +133,26 @@ int cli_simple_options(int argc, char **argv, const char *text, struct cli_targe
 	return -1;
 }
 
-static int token_find(struct cli_target *target, const char *dir)
+int cli_pki_dir(const char *given, char dir[PKI_PATH_MAX])
+{
+	if (given ? snprintf(dir, PKI_PATH_MAX, "%s", given) < PKI_PATH_MAX
+		  : pki_dir_default(dir) == 0)
+		return 0;
+	cli_say("there is no place for certificates: name a directory with --pki");
+	return EXIT_ERROR;
+}
+
+/* A token stands in for certificates where there are none. */
+static int token_find(struct cli_target *target)
 {
 	const char *file = target->token_file ? target->token_file : getenv("PANGEA_TOKEN_FILE");
-	char path[STATE_PATH_MAX + 64];
 	int err;
 
-	if (!file && dir) {
-		state_path(dir, "token", path);
-		file = path;
-	}
-	if (!file)
+	if (!target->plaintext && target->token_file)
+		return cli_usage("pangea",
+				 "--token-file goes with --plaintext: with TLS, certificates "
+				 "say who may connect");
+	if (!target->plaintext || !file)
 		return 0;
 	err = control_token_read(file, target->token);
 	if (!err)
@@ -137,6 +160,19 @@ static int token_find(struct cli_target *target, const char *dir)
 	cli_say("cannot use the token in %s: %s", file,
 		err == -EPERM ? "others can read it" : error_text(err));
 	return EXIT_ERROR;
+}
+
+/* dir: the state directory of a loopback cluster, which has its own; or null. */
+static int certificates_find(struct cli_target *target, const char *dir)
+{
+	int code = token_find(target);
+
+	if (code || target->plaintext)
+		return code;
+	if (!dir || target->pki)
+		return cli_pki_dir(target->pki, target->pki_dir);
+	snprintf(target->pki_dir, sizeof(target->pki_dir), "%s/pki", dir);
+	return 0;
 }
 
 int cli_target_resolve(struct cli_target *target)
@@ -166,7 +202,7 @@ int cli_target_resolve(struct cli_target *target)
 	if (control_address_split(target->address, host, port) < 0)
 		return cli_usage("pangea", "the coordinator is HOST:PORT, not \"%.60s\"",
 				 target->address);
-	return token_find(target, from_dir ? dir : NULL);
+	return certificates_find(target, from_dir ? dir : target->state_dir);
 }
 
 int main(int argc, char **argv)

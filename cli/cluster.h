@@ -10,6 +10,13 @@
 
 /* Holds off other `cluster` commands until the descriptor is closed; negative after a sentence. */
 int cluster_lock(const char *dir);
+/* Makes the cluster's certificates: an authority, and one for each member and for us. 0 or an exit code,
+ * having said why. */
+int cluster_certificates(const char *dir, unsigned nodes);
+/* The directory of a daemon's: DIR/pki/NAME. */
+void cluster_pki_path(const char *dir, const char *name, char out[STATE_PATH_MAX + 64]);
+/* Removes them. */
+void cluster_pki_clean(const char *dir);
 bool cluster_running(const char *dir);
 /* Ends all processes (TERM, after a deadline KILL) and removes the files and the directory. Returns
  * how many ended, or -ETIMEDOUT if one is still there. */

@@ -2,14 +2,15 @@
 /* pangea check: what this machine can do for Pangea, what matters, and what mends it. */
 #include <string.h>
 
-#include "host/host.h"
-#include "cli/cli.h"
+#include "base/log.h"
+#include "cli/check.h"
 
 static const char usage[] =
 	"Usage: pangea check [OPTION]...\n"
 	"Looks at this machine: what was found, whether it matters, and what mends it.\n"
 	"\n"
 	"  --json                   as JSON\n"
+	"  --pki DIR                the directory of certificates to look at\n"
 	"  --help, --version\n"
 	"\n"
 	"Exit codes: 0 nothing is refused; 1 something does not work; 2 wrong usage.\n";
@@ -20,6 +21,7 @@ enum {
 
 static const struct option longs[] = {
 	{"json", no_argument, NULL, OPT_JSON},
+	{"pki", required_argument, NULL, OPT_PKI},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{NULL, 0, NULL, 0},
@@ -81,6 +83,7 @@ static int report_print(const struct host_report *report, bool json)
 
 int cmd_check(int argc, char **argv)
 {
+	struct cli_target target = {0};
 	struct host_report report;
 	bool json = false;
 	int opt, code;
@@ -90,13 +93,15 @@ int cmd_check(int argc, char **argv)
 			json = true;
 			continue;
 		}
-		code = cli_common_option(NULL, opt, argv[0], usage);
+		code = cli_common_option(&target, opt, argv[0], usage);
 		if (code >= 0)
 			return code;
 	}
 	if (optind < argc)
 		return cli_usage(argv[0], "takes no arguments, only options");
 	host_probe(&report);
+	invariant(report.count < HOST_ITEMS_MAX);
+	check_certificates(target.pki, &report.items[report.count++]);
 	code = report_print(&report, json);
 	for (unsigned i = 0; i < report.count; i++)
 		if (report.items[i].matters == HOST_REFUSE)

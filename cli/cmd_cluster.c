@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -130,24 +129,6 @@ static void pause_ms(unsigned ms)
 	nanosleep(&ts, NULL);
 }
 
-static int token_make(const char *dir)
-{
-	char path[STATE_PATH_MAX + 64];
-	uint8_t bytes[24];
-	FILE *file;
-
-	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
-		return -EIO;
-	state_path(dir, "token", path);
-	file = fopen(path, "we");
-	if (!file)
-		return -errno;
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		fprintf(file, "%02x", bytes[i]);
-	fputc('\n', file);
-	return fclose(file) == 0 ? 0 : -EIO;
-}
-
 /* Starts a program and notes it down as NAME.pid. */
 static pid_t member_start(struct up *up, const char *name, char *const argv[])
 {
@@ -194,19 +175,21 @@ static void member_mourn(const struct up *up, const char *name)
 static pid_t coordinator_start(struct up *up)
 {
 	char program[sizeof(up->bin) + 32], listen[32];
-	char token[STATE_PATH_MAX + 64], address[STATE_PATH_MAX + 64];
+	char pki[STATE_PATH_MAX + 64], address[STATE_PATH_MAX + 64];
 	char state[STATE_PATH_MAX + 64];
 
 	snprintf(program, sizeof(program), "%s/pangea-coordinator", up->bin);
 	snprintf(listen, sizeof(listen), "127.0.0.1:%u", up->port);
-	state_path(up->dir, "token", token);
+	state_path(up->dir, "pki", pki);
 	state_path(up->dir, "coordinator.address", address);
 	state_path(up->dir, "coordinator", state);
 	char *argv[] = {program,
 			(char[]){"--listen"},
 			listen,
-			(char[]){"--token-file"},
-			token,
+			(char[]){"--pki"},
+			pki,
+			(char[]){"--ca"},
+			pki,
 			(char[]){"--address-file"},
 			address,
 			(char[]){"--state-dir"},
@@ -222,13 +205,13 @@ static pid_t coordinator_start(struct up *up)
 static pid_t node_start(struct up *up, unsigned number)
 {
 	char program[sizeof(up->bin) + 32], name[16], cpus[16], mem[32];
-	char token[STATE_PATH_MAX + 64], run_dir[STATE_PATH_MAX + 64];
+	char pki[STATE_PATH_MAX + 64], run_dir[STATE_PATH_MAX + 64];
 
 	snprintf(program, sizeof(program), "%s/pangead", up->bin);
 	snprintf(name, sizeof(name), "node%u", number);
 	snprintf(cpus, sizeof(cpus), "%u", up->cpus);
 	snprintf(mem, sizeof(mem), "%llu", (unsigned long long)up->mem_bytes);
-	state_path(up->dir, "token", token);
+	cluster_pki_path(up->dir, name, pki);
 	state_path(up->dir, name, run_dir);
 	char *argv[] = {program,
 			(char[]){"--coordinator"},
@@ -239,8 +222,8 @@ static pid_t node_start(struct up *up, unsigned number)
 			cpus,
 			(char[]){"--mem"},
 			mem,
-			(char[]){"--token-file"},
-			token,
+			(char[]){"--pki"},
+			pki,
 			(char[]){"--run-dir"},
 			run_dir,
 			(char[]){"--console-dir"},
@@ -325,10 +308,9 @@ static int members_start(struct up *up)
 	pid_t pid, node[CLUSTER_NODES_MAX];
 	int code;
 
-	if (token_make(up->dir) < 0) {
-		cli_say("cannot write into %s", up->dir);
-		return EXIT_ERROR;
-	}
+	code = cluster_certificates(up->dir, up->nodes);
+	if (code)
+		return code;
 	pid = coordinator_start(up);
 	code = pid < 0 ? EXIT_ERROR : coordinator_wait(up, pid, until_ns);
 	for (unsigned i = 0; i < up->nodes && !code; i++) {

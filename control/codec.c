@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "control/control.h"
 
-static const char *const role_names[] = {"node", "cli", "coordinator", "vmm"};
+static const char *const role_names[] = {"node", "cli", "coordinator", "vmm", "join"};
 
 const char *control_role_name(enum control_role role)
 {

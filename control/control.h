@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "base/limits.h"
+#include "pki/pki.h"
 
 /*
  * A frame: u32 json_len, u32 blob_len (little endian), json_len bytes of one JSON object with a
@@ -30,6 +31,15 @@
  *   attach        cli -> coordinator   vm, incarnation, owner (its token), console, console_bytes
  *   attached      coordinator -> cli   the VM's state; its owner is back
  *   leaving       node, cli -> coord.  it goes and does not come back
+ */
+/*
+ * Connections over TCP are TLS 1.3, and each side shows a certificate with its role and name (pki/pki.h),
+ * unless both were started with --plaintext. roles.c has who may say what. About certificates:
+ *   join          who has none -> coordinator  id and secret of a join token, name, csr
+ *   joined        coordinator -> it            certificate, crl; then it comes back with them
+ *   renew         node, cli -> coordinator     csr: a new key of the same role and name
+ *   renewed       coordinator -> node, cli     certificate
+ *   revocations   coordinator -> node          crl: the authority's list as it is now
  */
 #define CONTROL_MAGIC	"pangea"
 #define CONTROL_VERSION 1
@@ -77,6 +87,7 @@ enum control_role {
 	CONTROL_ROLE_CLI,
 	CONTROL_ROLE_COORDINATOR,
 	CONTROL_ROLE_VMM,
+	CONTROL_ROLE_JOIN, /* it has no certificate yet */
 };
 
 /* ---- codec (codec.c): no I/O ---- */
@@ -164,6 +175,8 @@ int control_host_check(const json_t *msg, json_t **out, char *why);
 
 /* [a-z0-9-]{1,63}, not beginning with '-': safe in file names, tables and sentences. */
 bool control_name_valid(const char *name);
+/* This host's name as far as it is one of ours, else "node". */
+void control_host_name(char name[NAME_MAX_LEN + 1]);
 /* "4096", "512K", "512M", "1G", "2T" (also "MiB" etc.); 0, -EINVAL, or -ERANGE beyond 64 bits. */
 int control_size_parse(const char *text, uint64_t *bytes);
 /* "1 GiB", "1536 MiB", "4095 B": the largest unit that is exact. */
@@ -240,7 +253,32 @@ unsigned control_profile_words(enum control_profile profile, unsigned vcpus, con
  */
 size_t control_console_mark(uint64_t bytes, char out[CONTROL_MARK_MAX]);
 
-/* ---- connections (uv_conn.c, uv_listen.c) ----
+/* ---- TLS (tls_context.c, tls_stream.c, roles.c) ---- */
+
+/* What one side's connections show and believe. It must outlive them. */
+struct control_tls;
+
+/* Reads the directory of certificates; as pki_member_load. */
+int control_tls_new(const char *dir, enum pki_role role, struct control_tls **out, char *why);
+/* For a side that has a join token only: it shows nothing, and believes in the authority with this
+ * fingerprint. 0 or -ENOMEM. */
+int control_tls_join(const char *print, struct control_tls **out);
+/* Reads the directory again, for the connections to come; on an error all stays as it was. */
+int control_tls_reload(struct control_tls *tls, char *why);
+void control_tls_free(struct control_tls *tls);
+/* Its own certificate and what it believes; null for a side that joins. Valid until the next reload. */
+struct pki_member *control_tls_member(const struct control_tls *tls);
+const char *control_tls_dir(const struct control_tls *tls);
+
+/* Whether a peer of this role may send this type of message; and whether anybody may. */
+bool control_role_may(enum control_role role, const char *type);
+bool control_type_known(const char *type);
+/* Whether a node's register names whom its certificate names. 0, or -EACCES and a sentence. */
+int control_name_check(const json_t *msg, const struct pki_identity *id, char *why);
+/* Whether the certificate's role is what the hello says. 0, or -EACCES and a sentence. */
+int control_role_check(enum control_role role, const struct pki_identity *id, char *why);
+
+/* ---- connections (uv_conn.c, uv_listen.c, uv_tls.c) ----
  * Everything runs in the loop's thread; nothing here may be called from another one.
  */
 struct control_conn;
@@ -254,7 +292,8 @@ struct control_ops {
 	/*
 	 * The end, exactly once for each connection made, always from the loop; conn is freed after
 	 * the return. err is 0 after control_close, else -errno or -PANGEA_E...; why is a sentence.
-	 * -EACCES: the peer refused us, why is its reason.
+	 * -EACCES: the peer refused us, why is its reason. -EKEYREJECTED: we refused the peer, for what
+	 * it is; -EKEYREVOKED: the same by control_recheck.
 	 */
 	void (*on_closed)(struct control_conn *conn, int err, const char *why);
 };
@@ -266,6 +305,7 @@ struct control_options {
 	enum control_role role;	  /* what our hello says */
 	const char *token;	  /* what our hello carries; null: none. Copied. */
 	const char *expect_token; /* what the peer's must carry; null: anything. Copied. */
+	struct control_tls *tls;  /* null: plaintext */
 };
 
 /*
@@ -285,6 +325,9 @@ int control_listen(const struct control_options *opts, const char *address,
 		   struct control_listener **out, unsigned *port);
 /* Stops accepting; the connections live on. */
 void control_listener_close(struct control_listener *listener);
+/* How many peers were refused for this reason. Each has a line in the log, with its address. */
+unsigned control_listener_refused(const struct control_listener *listener,
+				  enum pki_verdict verdict);
 /*
  * Sends one message; msg stays the caller's. Allowed from the first moment (queued behind our
  * hello). Errors: -EINVAL, -PANGEA_EWIRELEN, -ENOMEM as control_frame_encode; -ENOBUFS (the
@@ -304,6 +347,16 @@ void control_refuse(struct control_conn *conn, int err, const char *why);
 void control_abort(struct control_conn *conn);
 void *control_user(const struct control_conn *conn);
 void control_set_user(struct control_conn *conn, void *user);
+/* Who the peer is by its certificate; null: it showed none. */
+const struct pki_identity *control_peer_identity(const struct control_conn *conn);
+/* What its hello said; after on_open. */
+enum control_role control_peer_role(const struct control_conn *conn);
+/* The authority that a side that joins has met, for on_open; null: none. Borrowed. */
+X509 *control_peer_authority(const struct control_conn *conn);
+/* After control_tls_reload: refuses the peer if its certificate was revoked; then on_closed(-EKEYREVOKED). */
+void control_recheck(struct control_conn *conn);
+/* Notes that this peer is refused (log, count) and refuses it. */
+void control_refuse_peer(struct control_conn *conn, enum pki_verdict verdict, const char *why);
 /* In on_closed: the peer closed its side in good order, as the system does for a process that ends;
  * no error on the way. */
 bool control_peer_ended(const struct control_conn *conn);

@@ -22,6 +22,19 @@ bool control_name_valid(const char *name)
 	return strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
 }
 
+void control_host_name(char name[NAME_MAX_LEN + 1])
+{
+	char host[256] = "";
+	size_t used = 0;
+
+	gethostname(host, sizeof(host) - 1);
+	for (const char *p = host; *p && *p != '.' && used < NAME_MAX_LEN; p++)
+		name[used++] = *p >= 'A' && *p <= 'Z' ? (char)(*p - 'A' + 'a') : *p;
+	name[used] = 0;
+	if (!control_name_valid(name))
+		snprintf(name, NAME_MAX_LEN + 1, "node");
+}
+
 /* Digits only: no sign, no space, no base prefix. */
 static int decimal_parse(const char *text, const char **end, uint64_t *out)
 {

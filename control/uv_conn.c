@@ -34,6 +34,7 @@ static void conn_free(struct control_conn *conn)
 	if (conn->addrs)
 		uv_freeaddrinfo(conn->addrs);
 	control_decoder_free(&conn->dec);
+	tls_stream_free(conn->stream);
 	if (conn->read_buf != conn->stranger_buf)
 		free(conn->read_buf);
 	free(conn);
@@ -99,7 +100,7 @@ static void shutdown_done(uv_shutdown_t *req, int status)
 		conn_end(conn, conn->err, "closed");
 }
 
-static void conn_flush(struct control_conn *conn, int err, const char *why)
+void conn_flush(struct control_conn *conn, int err, const char *why)
 {
 	if (conn->state >= CONN_FLUSHING)
 		return;
@@ -109,6 +110,8 @@ static void conn_flush(struct control_conn *conn, int err, const char *why)
 		return;
 	}
 	conn->state = CONN_FLUSHING;
+	if (conn->stream)
+		conn_tls_end(conn);
 	conn->shutdown_req.data = conn;
 	uv_timer_start(&conn->timer, timer_fired, CONTROL_FLUSH_TIMEOUT_MS, 0);
 	if (uv_shutdown(&conn->shutdown_req, &conn->h.stream, shutdown_done) < 0)
@@ -153,59 +156,100 @@ static void write_done(uv_write_t *req, int status)
 	}
 }
 
+/* Takes the write for good if it succeeds. */
 static int write_start(struct control_conn *conn, struct conn_write *write)
 {
 	uv_buf_t buf = uv_buf_init((char *)write->frame, (unsigned)write->len);
+	int err = uv_write(&write->req, &conn->h.stream, &buf, 1, write_done);
 
-	return uv_write(&write->req, &conn->h.stream, &buf, 1, write_done);
+	if (!err)
+		conn->queued_bytes += write->len;
+	return err;
+}
+
+int conn_raw_send(struct control_conn *conn, uint8_t *data, size_t len)
+{
+	struct conn_write *write = calloc(1, sizeof(*write));
+	int err = -ENOMEM;
+
+	if (write) {
+		write->conn = conn;
+		write->req.data = write;
+		write->frame = data;
+		write->len = len;
+		err = write_start(conn, write);
+	}
+	if (err) {
+		free(write);
+		free(data);
+	}
+	return err;
+}
+
+/* Whether frames wait: for the connection, or for its handshake. */
+static bool frames_wait(const struct control_conn *conn)
+{
+	return conn->state == CONN_CONNECTING || (conn->stream && !conn->stream->done);
+}
+
+/* The frame is taken for good if it succeeds. */
+static int frame_send(struct control_conn *conn, uint8_t *frame, size_t len)
+{
+	int err;
+
+	if (!conn->stream)
+		return conn_raw_send(conn, frame, len);
+	err = conn_tls_send(conn, frame, len);
+	free(frame);
+	return err;
+}
+
+static int frame_keep(struct control_conn *conn, uint8_t *frame, size_t len)
+{
+	struct conn_write *write = calloc(1, sizeof(*write));
+
+	if (!write) {
+		free(frame);
+		return -ENOMEM;
+	}
+	write->conn = conn;
+	write->frame = frame;
+	write->len = len;
+	*conn->early_end = write;
+	conn->early_end = &write->next;
+	conn->queued_bytes += len;
+	return 0;
 }
 
 int control_send(struct control_conn *conn, const json_t *msg, const void *blob, size_t len)
 {
-	struct conn_write *write;
+	uint8_t *frame;
+	size_t frame_len;
 	int err;
 
 	if (conn->state >= CONN_FLUSHING || conn->write_failed)
 		return -EPIPE;
-	write = calloc(1, sizeof(*write));
-	if (!write)
-		return -ENOMEM;
-	err = control_frame_encode(msg, blob, len, &write->frame, &write->len);
+	err = control_frame_encode(msg, blob, len, &frame, &frame_len);
 	if (err)
-		goto fail;
-	err = -ENOBUFS;
-	if (conn->queued_bytes + write->len > CONTROL_QUEUE_MAX)
-		goto fail_frame;
-	write->conn = conn;
-	write->req.data = write;
-	if (conn->state == CONN_CONNECTING) {
-		*conn->early_end = write;
-		conn->early_end = &write->next;
-	} else {
-		err = write_start(conn, write);
-		if (err < 0)
-			goto fail_frame;
+		return err;
+	if (conn->queued_bytes + frame_len > CONTROL_QUEUE_MAX) {
+		free(frame);
+		return -ENOBUFS;
 	}
-	conn->queued_bytes += write->len;
-	return 0;
-
-fail_frame:
-	free(write->frame);
-fail:
-	free(write);
-	return err;
+	return frames_wait(conn) ? frame_keep(conn, frame, frame_len)
+				 : frame_send(conn, frame, frame_len);
 }
 
-/* Connected: sends what has waited for that. */
-static int early_send(struct control_conn *conn)
+int conn_early_send(struct control_conn *conn)
 {
 	struct conn_write *write;
 	int err = 0;
 
 	while ((write = conn->early) != NULL && !err) {
-		err = write_start(conn, write);
-		if (!err)
-			conn->early = write->next;
+		conn->early = write->next;
+		conn->queued_bytes -= write->len;
+		err = frame_send(conn, write->frame, write->len);
+		free(write);
 	}
 	if (!conn->early)
 		conn->early_end = &conn->early;
@@ -241,6 +285,11 @@ void control_set_user(struct control_conn *conn, void *user)
 	conn->user = user;
 }
 
+enum control_role control_peer_role(const struct control_conn *conn)
+{
+	return conn->peer_role;
+}
+
 bool control_peer_ended(const struct control_conn *conn)
 {
 	return conn->ended;
@@ -251,6 +300,28 @@ static void refused_take(struct control_conn *conn, const json_t *msg)
 	const char *reason = json_string_value(json_object_get(msg, "reason"));
 
 	conn_end(conn, -EACCES, reason && reason[0] ? reason : "refused without a reason");
+}
+
+/* What the hello says is believed as far as the certificate shown says the same. */
+static bool role_take(struct control_conn *conn, enum control_role peer)
+{
+	const char *stranger =
+		"it has no certificate yet: a join needs TLS, and who has one does not join";
+	enum pki_verdict verdict = conn->stream ? conn->stream->verdict : PKI_GOOD;
+	char why[CONTROL_WHY_MAX];
+
+	conn->peer_role = peer;
+	if (!conn->over_tcp || (peer == CONTROL_ROLE_JOIN && verdict == PKI_STRANGER))
+		return true;
+	if (verdict != PKI_GOOD)
+		control_refuse_peer(conn, verdict, conn->stream->why);
+	else if (peer == CONTROL_ROLE_JOIN)
+		control_refuse_peer(conn, PKI_OTHER_ROLE, stranger);
+	else if (conn->stream && control_role_check(peer, &conn->stream->peer, why) < 0)
+		control_refuse_peer(conn, PKI_OTHER_ROLE, why);
+	else
+		return true;
+	return false;
 }
 
 static void hello_take(struct control_conn *conn, const json_t *msg)
@@ -264,7 +335,15 @@ static void hello_take(struct control_conn *conn, const json_t *msg)
 		control_refuse(conn, err, why);
 		return;
 	}
+	if (!role_take(conn, peer))
+		return;
 	conn->state = CONN_OPEN;
+	if (peer == CONTROL_ROLE_JOIN) {
+		/* Still a stranger: with its limits, and its deadline for all that it wants. */
+		if (conn->ops->on_open)
+			conn->ops->on_open(conn, peer);
+		return;
+	}
 	conn->dec.json_max = CONTROL_JSON_MAX;
 	conn->dec.blob_max = CONTROL_BLOB_MAX;
 	uv_timer_stop(&conn->timer);
@@ -272,6 +351,23 @@ static void hello_take(struct control_conn *conn, const json_t *msg)
 		listener_conn_known(conn->listener, conn);
 	if (conn->ops->on_open)
 		conn->ops->on_open(conn, peer);
+}
+
+/* roles.c is asked for every message that comes over a network. */
+static bool message_allowed(struct control_conn *conn, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+
+	if (!conn->over_tcp || control_role_may(conn->peer_role, control_type(msg)))
+		return true;
+	if (control_type_known(control_type(msg)))
+		snprintf(why, sizeof(why), "a %s may not say \"%.40s\"",
+			 control_role_name(conn->peer_role), control_type(msg));
+	else
+		snprintf(why, sizeof(why), "malformed control message: unknown type \"%.40s\"",
+			 control_type(msg));
+	control_refuse_peer(conn, PKI_OTHER_ROLE, why);
+	return false;
 }
 
 static bool frame_take(void *arg, json_t *msg, const uint8_t *blob, size_t len)
@@ -282,12 +378,12 @@ static bool frame_take(void *arg, json_t *msg, const uint8_t *blob, size_t len)
 		refused_take(conn, msg);
 	else if (conn->state == CONN_HELLO)
 		hello_take(conn, msg);
-	else
+	else if (message_allowed(conn, msg))
 		conn->ops->on_msg(conn, msg, blob, len);
 	return conn->state == CONN_OPEN;
 }
 
-static void stream_ended(struct control_conn *conn, int status)
+void conn_stream_ended(struct control_conn *conn, int status)
 {
 	char why[CONTROL_WHY_MAX];
 
@@ -304,21 +400,33 @@ static void stream_ended(struct control_conn *conn, int status)
 		conn_end(conn, -PANGEA_EPEERLOST, "connection closed by the peer");
 }
 
+void conn_take(struct control_conn *conn, const void *data, size_t len)
+{
+	char why[CONTROL_WHY_MAX];
+	int err = control_decoder_feed(&conn->dec, data, len, frame_take, conn, why);
+
+	if (err)
+		control_refuse(conn, err, why);
+}
+
 static void read_done(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
 	struct control_conn *conn = stream->data;
-	char why[CONTROL_WHY_MAX];
-	int err;
 
 	if (n < 0) {
-		stream_ended(conn, (int)n);
+		conn_stream_ended(conn, (int)n);
 		return;
 	}
-	if (conn->state != CONN_HELLO && conn->state != CONN_OPEN)
+	if (n == 0 || (conn->state != CONN_HELLO && conn->state != CONN_OPEN))
 		return; /* flushing: what still comes is thrown away */
-	err = control_decoder_feed(&conn->dec, buf->base, (size_t)n, frame_take, conn, why);
-	if (err)
-		control_refuse(conn, err, why);
+	if (conn->stream)
+		conn_tls_take(conn, (const uint8_t *)buf->base, (size_t)n);
+	else if (!conn->heard && conn->listener && tls_first_byte((uint8_t)buf->base[0]))
+		control_refuse_peer(conn, PKI_HANDSHAKE,
+				    "it speaks TLS, but this side was started with --plaintext");
+	else
+		conn_take(conn, buf->base, (size_t)n);
+	conn->heard = true;
 }
 
 static void read_alloc(uv_handle_t *handle, size_t size, uv_buf_t *buf)
@@ -355,6 +463,13 @@ struct control_conn *conn_new(const struct control_options *opts)
 	conn->read_buf = conn->stranger_buf;
 	conn->read_room = sizeof(conn->stranger_buf);
 	conn->early_end = &conn->early;
+	if (opts->tls) {
+		conn->stream = tls_stream_new(opts->tls, opts->role == CONTROL_ROLE_COORDINATOR);
+		if (!conn->stream) {
+			free(conn);
+			return NULL;
+		}
+	}
 	uv_timer_init(opts->loop, &conn->timer);
 	conn->timer.data = conn;
 	conn->h.handle.data = conn;
@@ -421,7 +536,7 @@ static void connect_done(uv_connect_t *req, int status)
 	uv_tcp_keepalive(&conn->h.tcp, 1, 30);
 	status = conn_begin(conn);
 	if (!status)
-		status = early_send(conn);
+		status = conn->stream ? conn_tls_begin(conn) : conn_early_send(conn);
 	if (status < 0)
 		conn_end(conn, status, error_text(status));
 }
@@ -483,6 +598,7 @@ int control_connect(const struct control_options *opts, const char *address,
 	if (!conn)
 		return -ENOMEM;
 	uv_tcp_init(opts->loop, &conn->h.tcp);
+	conn->over_tcp = true;
 	conn->h.handle.data = conn;
 	conn->connect_req.data = conn->resolve_req.data = conn;
 	err = hello_send(conn);

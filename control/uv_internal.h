@@ -3,7 +3,7 @@
 #ifndef CONTROL_UV_INTERNAL_H
 #define CONTROL_UV_INTERNAL_H
 
-#include "control/control.h"
+#include "control/tls.h"
 
 /* Read at a time before and after the peer's hello. */
 #define STRANGER_READ_BYTES 1024u
@@ -40,6 +40,10 @@ struct control_conn {
 	uv_shutdown_t shutdown_req;
 	unsigned handles_open; /* of h, timer and the look-up */
 	struct control_decoder dec;
+	struct tls_stream *stream; /* null: plaintext */
+	bool heard;		   /* bytes have come */
+	bool over_tcp;
+	enum control_role peer_role; /* once its hello was good */
 	size_t queued_bytes;
 	bool ended;	   /* the peer closed its side in good order */
 	bool write_failed; /* nothing more can be sent; what the peer said is still read */
@@ -64,6 +68,7 @@ struct control_listener {
 	unsigned known; /* whose peers said a good hello */
 	unsigned strangers;
 	struct control_conn *stranger[CONTROL_STRANGERS_MAX]; /* the oldest first */
+	unsigned refused[PKI_VERDICTS];
 	bool closed;
 };
 
@@ -73,6 +78,29 @@ struct control_conn *conn_new(const struct control_options *opts);
 int conn_begin(struct control_conn *conn);
 /* Closes the handles now; on_closed follows. The first reason given stays. */
 void conn_end(struct control_conn *conn, int err, const char *why);
+/* Ends our side in good order: what is queued goes first, the peer's end is waited for. */
+void conn_flush(struct control_conn *conn, int err, const char *why);
+/* Plain bytes of the peer. */
+void conn_take(struct control_conn *conn, const void *data, size_t len);
+/* The peer has closed its side (UV_EOF), or an error. */
+void conn_stream_ended(struct control_conn *conn, int status);
+/* Sends bytes as they are; they are the connection's to free. len counts as queued. 0 or -errno. */
+int conn_raw_send(struct control_conn *conn, uint8_t *data, size_t len);
+/* Sends what has waited for the connection (and its handshake). 0 or -errno. */
+int conn_early_send(struct control_conn *conn);
+
+/* ---- uv_tls.c; of connections with a stream ---- */
+/* Bytes from the network. */
+void conn_tls_take(struct control_conn *conn, const uint8_t *data, size_t len);
+/* Begins the handshake of a client. 0 or -errno. */
+int conn_tls_begin(struct control_conn *conn);
+/* Encrypts a frame and sends it. 0 or -errno. */
+int conn_tls_send(struct control_conn *conn, const uint8_t *frame, size_t len);
+/* Tells the peer that our side ends. */
+void conn_tls_end(struct control_conn *conn);
+
+/* Counts a refusal by the listener, if it is one of its connections, and logs it. */
+void listener_refusal_note(struct control_conn *conn, enum pki_verdict verdict, const char *why);
 /* The peer of a connection of the listener has said a good hello. */
 void listener_conn_known(struct control_listener *listener, struct control_conn *conn);
 /* A connection of the listener is gone. */

@@ -77,6 +77,25 @@ void listener_conn_known(struct control_listener *listener, struct control_conn 
 	listener->known++;
 }
 
+void listener_refusal_note(struct control_conn *conn, enum pki_verdict verdict, const char *why)
+{
+	struct control_listener *listener = conn->listener;
+	char address[80], clean[CONTROL_WHY_MAX];
+
+	if (!listener)
+		return;
+	snprintf(clean, sizeof(clean), "%s", why);
+	control_text_clean(clean);
+	control_address_format((struct sockaddr *)&conn->source, address, sizeof(address));
+	log_warn("refused %s: %s (peers %s: %u so far)", address, clean, pki_verdict_name(verdict),
+		 ++listener->refused[verdict]);
+}
+
+unsigned control_listener_refused(const struct control_listener *listener, enum pki_verdict verdict)
+{
+	return listener->refused[verdict];
+}
+
 void listener_conn_gone(struct control_listener *listener, struct control_conn *conn)
 {
 	stranger_remove(listener, conn);
@@ -133,6 +152,7 @@ static void connection_came(uv_stream_t *stream, int status)
 	conn->listener = listener;
 	listener->conns++;
 	uv_tcp_init(listener->opts.loop, &conn->h.tcp);
+	conn->over_tcp = true;
 	conn->h.handle.data = conn;
 	err = uv_accept(stream, &conn->h.stream);
 	if (err) {

@@ -12,12 +12,15 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "coordinator/certificates.h"
 #include "coordinator/coordinator_state.h"
 #include "coordinator/state_dir.h"
 
 #define DEFAULT_LISTEN "127.0.0.1:7420"
 /* Deadlines are seconds; this is how late they may be noticed. */
 #define TICK_MS 200
+/* The directories of certificates are looked at this often. */
+#define REFRESH_TICKS 10
 
 struct shell_peer {
 	uint64_t id; /* 0: free */
@@ -32,12 +35,15 @@ struct shell {
 	struct coordinator *co;
 	struct control_listener *listener;
 	uv_timer_t tick;
-	uv_signal_t sigterm, sigint;
+	uv_signal_t sigterm, sigint, sighup;
 	struct shell_peer peer[CONTROL_CONNS_MAX];
 	uint64_t next_id;
 	bool stopping;
+	struct certificates certs;
+	unsigned refresh_ticks;
 	/* options */
-	const char *listen, *token_file, *address_file, *state_dir;
+	const char *listen, *token_file, *address_file, *state_dir, *pki_dir, *ca_dir;
+	bool plaintext;
 	unsigned grace_s, deadline_s;
 	char token[CONTROL_TOKEN_MAX];
 };
@@ -186,11 +192,90 @@ static void step(struct shell *shell, struct coordinator_event *event)
 	coordinator_actions_free(&actions);
 }
 
+/* Every node goes by the authority's latest list. */
+static void revocations_send(const struct shell *shell, struct control_conn *conn)
+{
+	json_t *msg = certificates_revocations(&shell->certs);
+
+	if (msg && control_send(conn, msg, NULL, 0) < 0)
+		log_warn("a node cannot be told the revocations");
+	json_decref(msg);
+}
+
+static void refresh(struct shell *shell, bool asked)
+{
+	if (!certificates_refresh(&shell->certs, asked))
+		return;
+	for (unsigned i = 0; i < CONTROL_CONNS_MAX; i++) {
+		if (!shell->peer[i].id)
+			continue;
+		control_recheck(shell->peer[i].conn);
+		if (control_peer_role(shell->peer[i].conn) == CONTROL_ROLE_NODE)
+			revocations_send(shell, shell->peer[i].conn);
+	}
+}
+
+/* Who has no certificate yet: it is no peer of the state machine. */
+static void joiner_msg(struct shell *shell, struct control_conn *conn, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX] = "out of memory";
+	json_t *answer;
+
+	if (!control_is(msg, "join"))
+		return;
+	answer = certificates_join(&shell->certs, msg, why);
+	if (!answer) {
+		control_refuse_peer(conn, PKI_TOKEN, why);
+		return;
+	}
+	control_send(conn, answer, NULL, 0);
+	control_close(conn, "joined");
+	json_decref(answer);
+}
+
+static void renew_msg(struct shell *shell, struct control_conn *conn, const json_t *msg)
+{
+	const struct pki_identity *id = control_peer_identity(conn);
+	char why[CONTROL_WHY_MAX] = "there are no certificates without TLS";
+	json_t *answer = id ? certificates_renew(&shell->certs, id, msg, why) : NULL;
+
+	if (!answer) {
+		log_warn("a certificate was not renewed: %s", why);
+		control_sendf(conn, "{s:s, s:i, s:s}", "type", "error", "code", EXIT_ERROR,
+			      "reason", why);
+		return;
+	}
+	control_send(conn, answer, NULL, 0);
+	json_decref(answer);
+}
+
+/* What is about certificates; true: it was. */
+static bool certificate_msg(struct shell *shell, struct control_conn *conn, const json_t *msg)
+{
+	const struct pki_identity *id = control_peer_identity(conn);
+	char why[CONTROL_WHY_MAX];
+
+	if (control_peer_role(conn) == CONTROL_ROLE_JOIN) {
+		joiner_msg(shell, conn, msg);
+		return true;
+	}
+	if (control_is(msg, "renew")) {
+		renew_msg(shell, conn, msg);
+		return true;
+	}
+	if (!id || !control_is(msg, "register") || control_name_check(msg, id, why) == 0)
+		return false;
+	control_refuse_peer(conn, PKI_OTHER_ROLE, why);
+	return true;
+}
+
 static void peer_opened(struct control_conn *conn, enum control_role role)
 {
 	struct shell *shell = control_user(conn);
 	struct shell_peer *peer = peer_find(shell, 0);
 
+	if (role == CONTROL_ROLE_JOIN)
+		return;
 	if (!peer) {
 		control_refuse(conn, -ENOMEM, "the coordinator has too many connections");
 		return;
@@ -206,12 +291,15 @@ static void peer_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 	struct shell *shell = control_user(conn);
 	struct shell_peer *peer = peer_of(shell, conn);
 
-	if (peer)
-		step(shell, &(struct coordinator_event){.type = COORDINATOR_MESSAGE,
-							.peer = peer->id,
-							.msg = msg,
-							.blob = blob,
-							.blob_len = len});
+	if (certificate_msg(shell, conn, msg) || !peer)
+		return;
+	step(shell, &(struct coordinator_event){.type = COORDINATOR_MESSAGE,
+						.peer = peer->id,
+						.msg = msg,
+						.blob = blob,
+						.blob_len = len});
+	if (control_is(msg, "register"))
+		revocations_send(shell, conn);
 }
 
 static void peer_closed(struct control_conn *conn, int err, const char *why)
@@ -220,7 +308,8 @@ static void peer_closed(struct control_conn *conn, int err, const char *why)
 	struct shell_peer *peer = peer_of(shell, conn);
 
 	if (!peer) {
-		log_info("a connection ended before its hello: %s", why);
+		log_line(err ? LOG_INFO : LOG_DEBUG, "a connection ended before its hello: %s",
+			 why);
 		return;
 	}
 	uint64_t id = peer->id;
@@ -232,7 +321,8 @@ static void peer_closed(struct control_conn *conn, int err, const char *why)
 		step(shell, &(struct coordinator_event){.type = COORDINATOR_CLOSED,
 							.peer = id,
 							.why = why,
-							.ended = control_peer_ended(conn)});
+							.ended = control_peer_ended(conn),
+							.lost = err == -EKEYREVOKED});
 }
 
 static const struct control_ops shell_ops = {peer_opened, peer_msg, peer_closed};
@@ -246,7 +336,16 @@ static void tick(uv_timer_t *timer)
 		if (shell->peer[i].id && shell->peer[i].console_lost &&
 		    control_queued(shell->peer[i].conn) <= CONTROL_CONSOLE_QUEUE_MAX / 2)
 			console_lost_send(&shell->peer[i]);
+	if (++shell->refresh_ticks % REFRESH_TICKS == 0)
+		refresh(shell, false);
 	step(shell, &(struct coordinator_event){.type = COORDINATOR_TICK});
+}
+
+static void reload_asked(uv_signal_t *handle, int signum)
+{
+	(void)signum;
+	log_info("SIGHUP: reading the certificates again");
+	refresh(handle->data, true);
 }
 
 /* Ends this process; VMs go on for the grace time, in which another one may take them up. */
@@ -262,6 +361,7 @@ static void shell_stop(uv_signal_t *handle, int signum)
 	uv_close((uv_handle_t *)&shell->tick, NULL);
 	uv_close((uv_handle_t *)&shell->sigterm, NULL);
 	uv_close((uv_handle_t *)&shell->sigint, NULL);
+	uv_close((uv_handle_t *)&shell->sighup, NULL);
 	for (unsigned i = 0; i < CONTROL_CONNS_MAX; i++)
 		if (shell->peer[i].id)
 			control_refuse(shell->peer[i].conn, 0, "the coordinator was stopped");
@@ -274,10 +374,12 @@ static void handles_start(struct shell *shell)
 	uv_timer_init(&shell->loop, &shell->tick);
 	uv_signal_init(&shell->loop, &shell->sigterm);
 	uv_signal_init(&shell->loop, &shell->sigint);
-	shell->tick.data = shell->sigterm.data = shell->sigint.data = shell;
+	uv_signal_init(&shell->loop, &shell->sighup);
+	shell->tick.data = shell->sigterm.data = shell->sigint.data = shell->sighup.data = shell;
 	uv_timer_start(&shell->tick, tick, TICK_MS, TICK_MS);
 	uv_signal_start(&shell->sigterm, shell_stop, SIGTERM);
 	uv_signal_start(&shell->sigint, shell_stop, SIGINT);
+	uv_signal_start(&shell->sighup, reload_asked, SIGHUP);
 }
 
 /* Writes the address whole or not at all: others wait for the file to appear. */
@@ -335,6 +437,7 @@ static int shell_run(struct shell *shell)
 				       .ops = &shell_ops,
 				       .user = shell,
 				       .role = CONTROL_ROLE_COORDINATOR,
+				       .tls = shell->certs.tls,
 				       .expect_token = shell->token_file ? shell->token : NULL};
 	unsigned port;
 	int err;
@@ -364,7 +467,14 @@ static const char usage[] =
 	"\n"
 	"  --listen HOST:PORT   where daemons and pangea(1) connect; port 0: any (" DEFAULT_LISTEN
 	")\n"
-	"  --token-file FILE    accept only peers that know this token (mode 0600, one line)\n"
+	"  --pki DIR            coordinator.pem, ca.crt and crl.pem (/etc/pangea/pki for root, "
+	"else\n"
+	"                       ~/.config/pangea/pki)\n"
+	"  --ca DIR             the cluster's authority: issue certificates for join tokens, renew "
+	"them\n"
+	"  --plaintext          no TLS and no certificates: for a network that is trusted\n"
+	"  --token-file FILE    with --plaintext, accept only peers that know this token (mode "
+	"0600)\n"
 	"  --address-file FILE  write HOST:PORT there once listening\n"
 	"  --state-dir DIR      keep there what must last when this process does not\n"
 	"  --grace SECONDS      how long a lost link may take to be made again (60)\n"
@@ -378,19 +488,25 @@ static int options_bad(const char *what)
 	return EXIT_USAGE;
 }
 
-/* Whoever can connect can run programs here: not without a secret where others can connect. */
+/* In plaintext whoever can connect can run programs here: not without a secret where others can connect. */
 static int listen_check(const struct shell *shell)
 {
 	struct sockaddr_storage addr;
 	char sentence[512];
 
-	if (shell->token_file || control_address_resolve(shell->listen, &addr) < 0 ||
-	    control_address_loopback(&addr))
+	if (!shell->plaintext && shell->token_file)
+		return options_bad("--token-file goes with --plaintext: with TLS, certificates say "
+				   "who may connect");
+	if (shell->plaintext && (shell->pki_dir || shell->ca_dir))
+		return options_bad(
+			"--plaintext goes without certificates: leave out --pki and --ca");
+	if (!shell->plaintext || shell->token_file ||
+	    control_address_resolve(shell->listen, &addr) < 0 || control_address_loopback(&addr))
 		return -1;
 	snprintf(sentence, sizeof(sentence),
-		 "--listen %.250s lets everybody run virtual machines who can connect: name a "
-		 "secret "
-		 "by --token-file FILE (one line, mode 0600), or listen on 127.0.0.1",
+		 "--plaintext with --listen %.250s lets everybody run virtual machines who can "
+		 "connect: leave out --plaintext, or name a secret by --token-file FILE (one line, "
+		 "mode 0600), or listen on 127.0.0.1",
 		 shell->listen);
 	return options_bad(sentence);
 }
@@ -401,6 +517,9 @@ static int options_parse(struct shell *shell, int argc, char **argv)
 	static const struct option longs[] = {
 		{"listen", required_argument, NULL, 'l'},
 		{"token-file", required_argument, NULL, 't'},
+		{"pki", required_argument, NULL, 'p'},
+		{"ca", required_argument, NULL, 'c'},
+		{"plaintext", no_argument, NULL, 'P'},
 		{"address-file", required_argument, NULL, 'a'},
 		{"state-dir", required_argument, NULL, 's'},
 		{"grace", required_argument, NULL, 'g'},
@@ -417,6 +536,12 @@ static int options_parse(struct shell *shell, int argc, char **argv)
 			shell->listen = optarg;
 		else if (opt == 't')
 			shell->token_file = optarg;
+		else if (opt == 'p')
+			shell->pki_dir = optarg;
+		else if (opt == 'c')
+			shell->ca_dir = optarg;
+		else if (opt == 'P')
+			shell->plaintext = true;
 		else if (opt == 'a')
 			shell->address_file = optarg;
 		else if (opt == 's')
@@ -472,6 +597,11 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (token_load(shell) < 0)
 		goto out;
+	if (shell->plaintext)
+		log_warn("plaintext: control connections are not encrypted, and nobody proves who "
+			 "he is");
+	else if (certificates_open(&shell->certs, shell->pki_dir, shell->ca_dir) < 0)
+		goto out;
 	shell->co = coordinator_new();
 	if (!shell->co)
 		goto out;
@@ -488,6 +618,7 @@ int main(int argc, char **argv)
 	uv_loop_close(&shell->loop);
 	coordinator_free(shell->co);
 out:
+	certificates_close(&shell->certs);
 	free(shell);
 	return code;
 }

@@ -190,11 +190,14 @@ static struct peer peer_forget(struct peer *peer)
 }
 
 /* Its connection has gone, by itself. */
-static void peer_closed(struct coordinator *co, struct peer *peer, const char *why, bool ended)
+static void peer_closed(struct coordinator *co, struct peer *peer, const char *why, bool ended,
+			bool lost)
 {
 	struct peer old = peer_forget(peer);
 
-	if (old.node)
+	if (old.node && lost)
+		node_lost(co, old.node, why);
+	else if (old.node)
 		node_away(co, old.node, why);
 	if (old.vm && old.owner)
 		owner_away(co, old.vm, ended);
@@ -223,7 +226,7 @@ void peer_give_up(struct coordinator *co, struct peer *peer, const char *why)
 
 	snprintf(action->why, sizeof(action->why), "%s", why);
 	snprintf(reason, sizeof(reason), "%s", why);
-	peer_closed(co, peer, reason, false);
+	peer_closed(co, peer, reason, false, false);
 }
 
 static void peer_message(struct coordinator *co, struct peer *peer,
@@ -271,7 +274,7 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 		break;
 	case COORDINATOR_CLOSED:
 		if (peer)
-			peer_closed(co, peer, event->why, event->ended);
+			peer_closed(co, peer, event->why, event->ended, event->lost);
 		break;
 	case COORDINATOR_TICK:
 		idle_peers_tick(co);

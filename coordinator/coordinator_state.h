@@ -31,6 +31,7 @@ struct coordinator_event {
 	size_t blob_len;
 	const char *why;
 	bool ended; /* the peer closed in good order, as the system does for a process that ends */
+	bool lost;  /* it must not come back: its certificate was revoked */
 };
 
 enum coordinator_action_type {

@@ -21,7 +21,7 @@ enum host_paging {
 	HOST_PAGING_NO_VIRT, /* KVM without VT-x or SVM (PVM): copies too */
 };
 
-#define HOST_ITEMS_MAX 12 /* host.c has ten */
+#define HOST_ITEMS_MAX 12 /* host.c has ten, `pangea check` adds one */
 
 /* One thing looked at. mend is a shell command, or empty. */
 struct host_item {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/log.h"
 #include "control/control.h"
 #include "node/node_rate.h"
 
@@ -82,6 +83,9 @@ struct node_slice {
 
 struct node_options {
 	const char *coordinator, *name, *data_address, *run_dir, *vmm, *token_file;
+	const char *pki_dir; /* null: the usual one */
+	bool plaintext;
+	enum log_level level;
 	const char *console_dir; /* logs of consoles; null: none */
 	unsigned cpus, grace_s;
 	uint64_t mem_bytes;
@@ -93,7 +97,7 @@ struct node_daemon {
 	struct node_options opts;
 	char token[CONTROL_TOKEN_MAX];
 	json_t *host; /* what this machine can do, as found at the start */
-	uv_signal_t sigterm, sigint, sigchld;
+	uv_signal_t sigterm, sigint, sigchld, sighup;
 	bool stopping;
 	int exit_code;
 	/* the coordinator (uv_link.c) */
@@ -105,6 +109,11 @@ struct node_daemon {
 	struct control_deadline *retry;
 	struct control_deadline *grace; /* until then the slices wait for a coordinator */
 	uv_timer_t heartbeat;
+	/* its certificate (node_certificate.c) */
+	struct control_tls *tls; /* null: plaintext */
+	EVP_PKEY *renew_key;	 /* of the certificate that it has asked for; null: none */
+	unsigned watch_ticks, renew_ticks;
+	uint64_t pki_stamp; /* of the directory when it was read last */
 	/* slices (uv_slices.c) */
 	struct node_slice *slice[NODE_SLICES_MAX];
 	json_t *records; /* what the coordinator wants kept of each VM, by incarnation */
@@ -122,6 +131,18 @@ void link_start(struct node_daemon *node);
 void link_stop(struct node_daemon *node, const char *reason);
 /* Sends a message to the coordinator, if we are registered; msg's reference is taken. */
 void link_send(struct node_daemon *node, json_t *msg, const void *blob, size_t len);
+
+/* ---- node_certificate.c ---- */
+/* Reads the directory of certificates, unless it is plaintext. 0 or -errno, having logged what mends it. */
+int certificate_open(struct node_daemon *node);
+void certificate_close(struct node_daemon *node);
+/* Each HEARTBEAT_MS: looks whether its files have changed, and whether it must be renewed. */
+void certificate_tick(struct node_daemon *node);
+/* Reads the files again if they have changed, or if asked to. */
+void certificate_reload(struct node_daemon *node, bool asked);
+/* renewed and revocations. */
+void certificate_renewed(struct node_daemon *node, const json_t *msg);
+void certificate_revocations(struct node_daemon *node, const json_t *msg);
 
 /* ---- uv_slices.c ---- */
 /* Starts a slice as slice-start says; on failure the coordinator gets its slice-gone. */

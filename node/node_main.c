@@ -22,14 +22,19 @@ static const char usage[] =
 	"Offers CPUs and memory of this machine to a coordinator and runs slices of its VMs.\n"
 	"\n"
 	"  --coordinator HOST:PORT  where pangea-coordinator listens (" DEFAULT_COORDINATOR ")\n"
-	"  --name NAME              this node's name (the host's)\n"
+	"  --name NAME              this node's name (its certificate's; with --plaintext the "
+	"host's)\n"
 	"  --cpus N                 CPUs on offer (those online)\n"
 	"  --mem SIZE               memory on offer, as 512M or 16G (half of the machine's)\n"
 	"  --data-address ADDRESS   where slices reach each other (127.0.0.1)\n"
 	"  --run-dir DIR            for temporary files (under $XDG_RUNTIME_DIR or /tmp)\n"
 	"  --console-dir DIR        keep what VMs that boot here print, in DIR/VM.console\n"
 	"  --grace SECONDS          how long slices go on without a coordinator (60)\n"
-	"  --token-file FILE        the coordinator's token (mode 0600, one line)\n"
+	"  --pki DIR                node.pem, ca.crt and crl.pem (/etc/pangea/pki for root, else\n"
+	"                           ~/.config/pangea/pki)\n"
+	"  --plaintext              no TLS and no certificates: for a network that is trusted\n"
+	"  --token-file FILE        with --plaintext, the coordinator's token (mode 0600, one "
+	"line)\n"
 	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
 	"  --log-level LEVEL        error, warn, info or debug (info)\n"
 	"  --help, --version\n";
@@ -50,22 +55,6 @@ static int options_bad(const char *what)
 	return EXIT_USAGE;
 }
 
-/* The host's name as far as it is one of ours. */
-static void name_default(char *name, size_t size)
-{
-	char host[256] = "";
-	size_t used = 0;
-
-	gethostname(host, sizeof(host) - 1);
-	for (const char *p = host; *p && *p != '.' && used + 1 < size; p++) {
-		char c = *p >= 'A' && *p <= 'Z' ? (char)(*p - 'A' + 'a') : *p;
-		name[used++] = c;
-	}
-	name[used] = 0;
-	if (!control_name_valid(name))
-		snprintf(name, size, "node");
-}
-
 static void vmm_default(char *path, size_t size)
 {
 	ssize_t n = readlink("/proc/self/exe", path, size - 16);
@@ -80,16 +69,33 @@ static void vmm_default(char *path, size_t size)
 static void options_default(struct node_options *opts, struct defaults *defaults)
 {
 	uint64_t half = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
-	const char *dir = getenv("XDG_RUNTIME_DIR");
 	long online = sysconf(_SC_NPROCESSORS_ONLN);
 
-	if (!opts->name) {
-		name_default(defaults->name, sizeof(defaults->name));
-		opts->name = defaults->name;
-	}
 	if (!opts->vmm) {
 		vmm_default(defaults->vmm, sizeof(defaults->vmm));
 		opts->vmm = defaults->vmm;
+	}
+	if (!opts->cpus)
+		opts->cpus = online < 1 ? 1 : online > VCPUS_MAX ? VCPUS_MAX : (unsigned)online;
+	if (!opts->mem_bytes) {
+		half = half < GUEST_MEM_MAX ? half : GUEST_MEM_MAX;
+		opts->mem_bytes = half & ~(HOME_CHUNK_SIZE - 1);
+	}
+}
+
+/* Its name is the certificate's, unless it is told another: the coordinator judges that. */
+static void names_default(struct node_daemon *node, struct defaults *defaults)
+{
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+	struct node_options *opts = &node->opts;
+
+	if (!opts->name && node->tls) {
+		snprintf(defaults->name, sizeof(defaults->name), "%s",
+			 control_tls_member(node->tls)->self.name);
+		opts->name = defaults->name;
+	} else if (!opts->name) {
+		control_host_name(defaults->name);
+		opts->name = defaults->name;
 	}
 	if (!opts->run_dir) {
 		if (dir && dir[0] == '/')
@@ -100,12 +106,8 @@ static void options_default(struct node_options *opts, struct defaults *defaults
 				 (unsigned)getuid(), opts->name);
 		opts->run_dir = defaults->run_dir;
 	}
-	if (!opts->cpus)
-		opts->cpus = online < 1 ? 1 : online > VCPUS_MAX ? VCPUS_MAX : (unsigned)online;
-	if (!opts->mem_bytes) {
-		half = half < GUEST_MEM_MAX ? half : GUEST_MEM_MAX;
-		opts->mem_bytes = half & ~(HOME_CHUNK_SIZE - 1);
-	}
+	snprintf(defaults->tag, sizeof(defaults->tag), "pangead %s", opts->name);
+	log_init(defaults->tag, opts->level);
 }
 
 /* The data address: what a name means, and whether the other nodes can reach it at all. */
@@ -144,8 +146,13 @@ static int options_check(struct node_options *opts, struct defaults *defaults)
 {
 	char host[CONTROL_HOST_MAX], port[6];
 
-	if (!control_name_valid(opts->name))
+	if (opts->name && !control_name_valid(opts->name))
 		return options_bad("--name is 1 to 63 of a-z, 0-9 and '-', not first '-'");
+	if (opts->token_file && !opts->plaintext)
+		return options_bad("--token-file goes with --plaintext: with TLS, certificates say "
+				   "who may connect");
+	if (opts->plaintext && opts->pki_dir)
+		return options_bad("--plaintext goes without certificates: leave out --pki");
 	if (control_address_split(opts->coordinator, host, port) < 0)
 		return options_bad("--coordinator is HOST:PORT");
 	if (opts->mem_bytes > GUEST_MEM_MAX)
@@ -162,6 +169,8 @@ static const struct option longs[] = {
 	{"run-dir", required_argument, NULL, 'r'},
 	{"console-dir", required_argument, NULL, 'o'},
 	{"grace", required_argument, NULL, 'g'},
+	{"pki", required_argument, NULL, 'p'},
+	{"plaintext", no_argument, NULL, 'P'},
 	{"token-file", required_argument, NULL, 't'},
 	{"vmm", required_argument, NULL, 'x'},
 	{"log-level", required_argument, NULL, 'L'},
@@ -204,6 +213,12 @@ static int option_take(struct node_options *opts, int opt, int *level)
 	case 't':
 		opts->token_file = optarg;
 		return -1;
+	case 'p':
+		opts->pki_dir = optarg;
+		return -1;
+	case 'P':
+		opts->plaintext = true;
+		return -1;
 	case 'x':
 		opts->vmm = optarg;
 		return -1;
@@ -235,8 +250,8 @@ static int options_parse(struct node_options *opts, struct defaults *defaults, i
 	if (optind < argc)
 		return options_bad("takes no arguments, only options");
 	options_default(opts, defaults);
-	snprintf(defaults->tag, sizeof(defaults->tag), "pangead %s", opts->name);
-	log_init(defaults->tag, (enum log_level)level);
+	opts->level = (enum log_level)level;
+	log_init("pangead", opts->level);
 	return options_check(opts, defaults);
 }
 
@@ -319,6 +334,13 @@ static void child_ended(uv_signal_t *handle, int signum)
 	slices_reap(node);
 }
 
+static void reload_asked(uv_signal_t *handle, int signum)
+{
+	(void)signum;
+	log_info("SIGHUP: reading the certificate again");
+	certificate_reload(handle->data, true);
+}
+
 static void daemon_stop(uv_signal_t *handle, int signum)
 {
 	struct node_daemon *node = handle->data;
@@ -331,6 +353,7 @@ static void daemon_stop(uv_signal_t *handle, int signum)
 	slices_kill(node);
 	uv_close((uv_handle_t *)&node->sigterm, NULL);
 	uv_close((uv_handle_t *)&node->sigint, NULL);
+	uv_close((uv_handle_t *)&node->sighup, NULL);
 	daemon_slice_over(node);
 }
 
@@ -339,12 +362,20 @@ static void daemon_run(struct node_daemon *node)
 	uv_signal_init(&node->loop, &node->sigterm);
 	uv_signal_init(&node->loop, &node->sigint);
 	uv_signal_init(&node->loop, &node->sigchld);
-	node->sigterm.data = node->sigint.data = node->sigchld.data = node;
+	uv_signal_init(&node->loop, &node->sighup);
+	node->sigterm.data = node->sigint.data = node->sigchld.data = node->sighup.data = node;
 	uv_signal_start(&node->sigterm, daemon_stop, SIGTERM);
 	uv_signal_start(&node->sigint, daemon_stop, SIGINT);
+	uv_signal_start(&node->sighup, reload_asked, SIGHUP);
 	uv_signal_start(&node->sigchld, child_ended, SIGCHLD);
 	log_info("offering %u CPUs and %llu MiB", node->opts.cpus,
 		 (unsigned long long)(node->opts.mem_bytes >> 20));
+	if (node->tls)
+		certificate_reload(node, true);
+	else
+		log_warn(
+			"plaintext: the control connection is not encrypted, and nobody proves who "
+			"he is");
 	link_start(node);
 	uv_run(&node->loop, UV_RUN_DEFAULT);
 	/* Only a refused registration stops the loop early; there are no slices then. */
@@ -365,6 +396,9 @@ int main(int argc, char **argv)
 	code = EXIT_ERROR;
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
+	if (certificate_open(node) < 0)
+		goto out;
+	names_default(node, defaults);
 	if (prepare(node, defaults) < 0)
 		goto out;
 	uv_loop_init(&node->loop);
@@ -373,6 +407,8 @@ int main(int argc, char **argv)
 	if (defaults->run_dir_made)
 		rmdir(node->opts.run_dir);
 out:
+	if (node)
+		certificate_close(node);
 	json_decref(node ? node->host : NULL);
 	json_decref(node ? node->records : NULL);
 	free(defaults);

@@ -123,6 +123,18 @@ static void registered_take(struct node_daemon *node)
 	log_info("registered with the coordinator at %s", node->opts.coordinator);
 }
 
+/* To a node it is only said about a certificate, which it goes on to ask for. */
+static void error_take(const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX];
+	const char *reason;
+
+	snprintf(text, sizeof(text), "%s",
+		 control_get_string(msg, "reason", &reason, why) == 0 ? reason : why);
+	control_text_clean(text);
+	log_warn("the coordinator could not do it: %s", text);
+}
+
 static void link_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len)
 {
 	struct node_daemon *node = control_user(conn);
@@ -146,6 +158,12 @@ static void link_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 		slice_record(node, msg);
 	else if (control_is(msg, "console-from"))
 		console_wanted(node, msg);
+	else if (control_is(msg, "renewed"))
+		certificate_renewed(node, msg);
+	else if (control_is(msg, "revocations"))
+		certificate_revocations(node, msg);
+	else if (control_is(msg, "error"))
+		error_take(msg);
 	else if (relayed(msg))
 		slice_relay(node, msg, blob, len);
 	else
@@ -202,9 +220,10 @@ static void link_closed(struct control_conn *conn, int err, const char *why)
 	if (node->stopping)
 		return;
 	grace_begin(node);
-	if (err == -EACCES && !node->ever_registered) {
-		log_error("the coordinator at %s refused this node: %s", node->opts.coordinator,
-			  why);
+	if ((err == -EACCES || err == -EKEYREJECTED) && !node->ever_registered) {
+		log_error(err == -EACCES ? "the coordinator at %s refused this node: %s"
+					 : "the coordinator at %s: %s",
+			  node->opts.coordinator, why);
 		node->exit_code = EXIT_ERROR;
 		uv_stop(&node->loop);
 		return;
@@ -224,6 +243,7 @@ static void link_connect(struct node_daemon *node)
 				       .ops = &link_ops,
 				       .user = node,
 				       .role = CONTROL_ROLE_NODE,
+				       .tls = node->tls,
 				       .token = node->opts.token_file ? node->token : NULL};
 
 	/* What we offer is not free before slices that nobody wants are gone. */
@@ -244,6 +264,7 @@ static void heartbeat(uv_timer_t *timer)
 	struct node_daemon *node = timer->data;
 
 	silence_tick(node);
+	certificate_tick(node);
 	if (!node->conn || !node->registered)
 		return;
 	if (clock_now_ns() - node->heard_ns > COORDINATOR_SILENCE_MS * NS_PER_MS) {

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# Hosts of a test's own: network namespaces on one bridge, each with an IPv4 and an IPv6 address, and
-# a token that all know. Sourced by bash scripts, after lib.sh.
+# Hosts of a test's own: network namespaces on one bridge, each with an IPv4 and an IPv6 address; the
+# first one has the cluster's authority, and all join by tokens. Sourced by bash scripts, after lib.sh.
 #
 # Host N (0, 1, ...) has 192.0.2.N+1 and 2001:db8::N+1; its cable is the interface "cable" inside and
 # $hosts_prefix-N outside. The addresses are those set aside for documentation: nothing leaves the machine.
 
 hosts_prefix=pg$$
 hosts_count=0
-token_file=$work/token
+pki=$work/pki
 
 host_ip4() { echo "192.0.2.$(($1 + 1))"; }
 host_ip6() { echo "2001:db8::$(($1 + 1))"; }
@@ -40,7 +40,7 @@ hosts_make() {
 		ip -n "$hosts_prefix-$i" link set cable up
 		ip -n "$switch" link set "port$i" master bridge up
 	done
-	(umask 077 && head -c 24 /dev/urandom | base64 >"$token_file")
+	"$bin/pangea" pki init --pki "$pki" >"$work/pki.log"
 }
 
 # At the end, whatever it is (clean_up of lib.sh).
@@ -71,15 +71,22 @@ hosts_cluster() {
 	coordinator=$(host_ip4 0):7420
 	[ "$family" = 4 ] || coordinator="[$(host_ip6 0)]:7420"
 	mkdir -p "$state"
-	on_host 0 "$bin/pangea-coordinator" --listen "$coordinator" --token-file "$token_file" "$@" \
+	on_host 0 "$bin/pangea-coordinator" --listen "$coordinator" --pki "$pki" --ca "$pki" "$@" \
 		</dev/null >"$state/coordinator.log" 2>&1 &
 	for i in $(seq 0 $((hosts_count - 1))); do
 		ip=$("host_ip$family" "$i")
-		on_host "$i" "$bin/pangead" --coordinator "$coordinator" --token-file "$token_file" \
-			--name "host$i" --data-address "$ip" --cpus "$cpus" --mem "$mem" \
+		wait_until "$command_limit_s" "host $i joins" host_joins "$i"
+		on_host "$i" "$bin/pangead" --coordinator "$coordinator" --pki "$work/pki$i" \
+			--data-address "$ip" --cpus "$cpus" --mem "$mem" \
 			--run-dir "$state/run$i" "$@" </dev/null >"$state/host$i.log" 2>&1 &
 	done
 	wait_until "$command_limit_s" "$hosts_count registered nodes" hosts_ready
+}
+# host_joins N: gets that host its certificate; its name is in there, and it tells the daemon.
+host_joins() {
+	"$bin/pangea" pki token --pki "$pki" --name "host$1" |
+		on_host "$1" "$bin/pangea" join - --coordinator "$coordinator" --name "host$1" --pki "$work/pki$1" \
+			>>"$work/join.log" 2>&1
 }
 hosts_ready() {
 	[ "$(client nodes --json 2>/dev/null | grep -oE '"name": *"host[0-9]+"' | sort -u | wc -l)" -eq "$hosts_count" ]
@@ -88,7 +95,7 @@ hosts_ready() {
 # client ARGUMENT...: one command of the command line on host 0, with a deadline.
 client() {
 	on_host 0 timeout -k 5 "$command_limit_s" "$bin/pangea" "$@" --coordinator "$coordinator" \
-		--token-file "$token_file" </dev/null
+		--pki "$pki" </dev/null
 }
 
 # client_run WORDS ARGUMENT...: `pangea run` on host 0 in the background; console in $console,
@@ -97,7 +104,7 @@ client_run() {
 	local words=$1
 	shift
 	: >"$console"
-	on_host 0 "$bin/pangea" run --coordinator "$coordinator" --token-file "$token_file" \
+	on_host 0 "$bin/pangea" run --coordinator "$coordinator" --pki "$pki" \
 		--kernel "$kernel" --initrd "$initrd" --append "$guest_cmdline $words" "$@" \
 		</dev/null >"$console" 2>"$work/run.err" &
 	run_pid=$!

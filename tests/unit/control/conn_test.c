@@ -139,7 +139,7 @@ Test(conn, messages_and_orderly_close)
 {
 	struct pair *pair = pair_new("secret");
 	uint8_t blob[1000] = {1};
-	json_t *msg = json_pack("{s:s}", "type", "x");
+	json_t *msg = json_pack("{s:s}", "type", "heartbeat");
 
 	pair->server.reply_count = 1;
 	pair_connect(pair, "secret");
@@ -264,7 +264,7 @@ Test(conn, queue_has_a_limit)
 {
 	struct pair *pair = pair_new(NULL);
 	uint8_t *blob = calloc(1, CONTROL_BLOB_MAX);
-	json_t *msg = json_pack("{s:s}", "type", "x");
+	json_t *msg = json_pack("{s:s}", "type", "heartbeat");
 	unsigned sent = 0;
 	int err = 0;
 
@@ -276,7 +276,7 @@ Test(conn, queue_has_a_limit)
 	cr_expect_leq(control_queued(pair->client.conn), CONTROL_QUEUE_MAX);
 	pair_until(pair, &pair->server.msgs, sent);
 	cr_expect_eq(pair->server.blob_bytes, (size_t)sent * CONTROL_BLOB_MAX);
-	cr_expect_eq(control_sendf(pair->client.conn, "{s:s}", "type", "more"), 0);
+	cr_expect_eq(control_sendf(pair->client.conn, "{s:s}", "type", "heartbeat"), 0);
 	json_decref(msg);
 	free(blob);
 	pair_free(pair);
@@ -313,7 +313,7 @@ Test(conn, close_inside_a_message)
 	pair->server.close_on_msg = "enough";
 	pair_connect(pair, NULL);
 	for (int i = 0; i < 5; i++)
-		cr_assert_eq(control_sendf(pair->client.conn, "{s:s}", "type", "x"), 0);
+		cr_assert_eq(control_sendf(pair->client.conn, "{s:s}", "type", "heartbeat"), 0);
 	pair_until(pair, &pair->client.closed, 1);
 	pair_until(pair, &pair->server.closed, 1);
 	cr_expect_eq(pair->server.msgs, 1);
