@@ -308,8 +308,9 @@ static void peer_closed(struct control_conn *conn, int err, const char *why)
 	struct shell_peer *peer = peer_of(shell, conn);
 
 	if (!peer) {
-		log_line(err ? LOG_INFO : LOG_DEBUG, "a connection ended before its hello: %s",
-			 why);
+		/* One that was refused for what it is has its line already. */
+		log_line(err && err != -EKEYREJECTED ? LOG_INFO : LOG_DEBUG,
+			 "a connection ended before its hello: %s", why);
 		return;
 	}
 	uint64_t id = peer->id;
