@@ -80,13 +80,20 @@ static unsigned flags_allowed(unsigned type)
 	return type_carries_page(type) ? MSG_FLAG_ZERO : 0;
 }
 
+bool wire_msg_runs(const struct wire_msg *msg)
+{
+	if (msg->type == MSG_DATA)
+		return (msg->flags & MSG_FLAG_ZERO) && msg->acks == 0;
+	return msg->type == MSG_GET_S || msg->type == MSG_GET_M;
+}
+
 static int coherence_check(const struct wire_msg *msg)
 {
 	bool zero = msg->flags & MSG_FLAG_ZERO;
 
 	if (msg->flags & ~flags_allowed(msg->type))
 		return -PANGEA_EWIRE;
-	if (msg->arg != 0)
+	if (msg->arg != 0 && (msg->arg >= WIRE_RUN_MAX || !wire_msg_runs(msg)))
 		return -PANGEA_EWIRE;
 	if (msg->acks != 0 && msg->type != MSG_DATA && msg->type != MSG_GRANT)
 		return -PANGEA_EWIRE;

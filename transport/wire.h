@@ -14,6 +14,8 @@
 
 #define WIRE_HELLO_SIZE	 48u
 #define WIRE_HEADER_SIZE 32u
+/* Pages that one message may be for (arg). */
+#define WIRE_RUN_MAX 128u
 /* One page is the only payload that coherence sends; no message is longer. */
 #define WIRE_PAYLOAD_MAX 4096u
 
@@ -53,14 +55,14 @@ enum wire_type {
  * then payload_len bytes. Machine messages use gfn and arg as two free words.
  */
 struct wire_msg {
-	uint8_t type;	      /*  0: enum wire_type */
-	uint8_t flags;	      /*  1: MSG_FLAG_... */
-	uint16_t requester;   /*  2: slice that the transaction is for */
-	uint32_t epoch;	      /*  4: VM membership epoch */
-	uint64_t gfn;	      /*  8: guest frame number, or free (machine messages) */
-	uint64_t arg;	      /* 16: free; 0 in coherence messages */
-	uint16_t acks;	      /* 24: DATA, GRANT: number of ACKs to expect */
-	uint16_t reserved;    /* 26: 0 */
+	uint8_t type;	    /*  0: enum wire_type */
+	uint8_t flags;	    /*  1: MSG_FLAG_... */
+	uint16_t requester; /*  2: slice that the transaction is for */
+	uint32_t epoch;	    /*  4: VM membership epoch */
+	uint64_t gfn;	    /*  8: guest frame number, or free (machine messages) */
+	uint64_t arg;	    /* 16: free; coherence messages: pages behind gfn that it is for, too */
+	uint16_t acks;	    /* 24: DATA, GRANT: number of ACKs to expect */
+	uint16_t reserved;  /* 26: 0 */
 	uint32_t payload_len; /* 28: 0 or up to WIRE_PAYLOAD_MAX */
 };
 
@@ -77,13 +79,20 @@ struct wire_hello {
 	uint64_t reserved; /* 40: 0 */
 };
 
+/*
+ * May this coherence message be one for several pages in a row: a request, or the answer that they
+ * are zero? Nobody else takes part in these, and they carry nothing.
+ */
+bool wire_msg_runs(const struct wire_msg *msg);
+
 /* Writes WIRE_HEADER_SIZE bytes to buf. */
 void wire_msg_encode(const struct wire_msg *msg, uint8_t *buf);
 /*
  * Reads a header from len bytes at buf. Returns 0; -EAGAIN if len < WIRE_HEADER_SIZE;
  * -PANGEA_EWIRELEN if payload_len is beyond the limit; -PANGEA_EWIRE for an unknown type, a
- * reserved bit or field that is set, or a payload that the type may not carry (a coherence
- * message carries either none or exactly one page, and only DATA, WB and PUT_M carry one).
+ * reserved bit or field that is set, a run that may be none or is too long, or a payload that the
+ * type may not carry (a coherence message carries either none or exactly one page, and only DATA,
+ * WB and PUT_M carry one).
  */
 int wire_msg_decode(const uint8_t *buf, size_t len, struct wire_msg *msg);
 

@@ -32,9 +32,10 @@ static int protocol_create(struct engine *e)
 {
 	const struct engine_config *config = &e->config;
 	/* One more than threads that fault: duplicates of a fault may come late. */
-	unsigned requests = config->faulters_max + 1 + config->ahead_max;
+	unsigned ahead = ENGINE_ZEROES_TIMES * config->ahead_max;
+	unsigned requests = config->faulters_max + 1 + ahead;
 	unsigned total = config->slices * requests;
-	unsigned least = FAULTERS_TOTAL + config->slices * config->ahead_max;
+	unsigned least = FAULTERS_TOTAL + config->slices * ahead;
 	struct protocol_config protocol = {
 		.self = config->self,
 		.slices = config->slices,

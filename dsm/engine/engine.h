@@ -55,6 +55,8 @@ struct engine_callbacks {
 
 /* Some 100 us of a fast link. */
 #define ENGINE_AHEAD_MAX 32u
+/* So many times as many if they are zeroes, which carry nothing. */
+#define ENGINE_ZEROES_TIMES 4u
 
 /* A slice's memory: [start, end) of guest physical addresses, multiples of HOME_CHUNK_SIZE. */
 struct engine_range {

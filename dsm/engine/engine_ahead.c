@@ -9,7 +9,8 @@
  *
  * Reads ask for copies: a page that somebody writes stays writable there until it is read here.
  * Writes would take pages from who uses them, so they ask ahead only while all that comes are
- * zeroes: a range that nobody has touched yet.
+ * zeroes: a range that nobody has touched yet. These carry nothing, so that a whole window is a
+ * message each way, and their window grows to ENGINE_ZEROES_TIMES times the one of reads.
  */
 
 /* Pages of zeroes that must have come one after the other before writes ask ahead. */
@@ -70,13 +71,20 @@ static unsigned pages_ask(struct engine *e, uint64_t gfn, unsigned count, bool w
 				       .ahead = true};
 	unsigned asked = 0;
 
+	engine_runs_begin(e);
 	for (; asked < count && page_wanted(e, gfn + asked); asked++) {
 		event.gfn = gfn + asked;
 		if (engine_step(e, &event) != 0)
 			break;
 	}
+	engine_runs_end(e);
 	e->pages_ahead += asked;
 	return asked;
+}
+
+static unsigned window_max(const struct engine *e, bool write)
+{
+	return write ? ENGINE_ZEROES_TIMES * e->config.ahead_max : e->config.ahead_max;
 }
 
 void engine_ahead(struct engine *e, uint64_t gfn, bool write, uint64_t now_ns)
@@ -93,7 +101,7 @@ void engine_ahead(struct engine *e, uint64_t gfn, bool write, uint64_t now_ns)
 	if (write && s->zeroes < ZEROES_MIN)
 		return;
 	s->window = s->window ? 2 * s->window : 2;
-	if (s->window > e->config.ahead_max)
-		s->window = e->config.ahead_max;
+	if (s->window > window_max(e, write))
+		s->window = window_max(e, write);
 	s->next += pages_ask(e, s->next, s->window, write, now_ns);
 }

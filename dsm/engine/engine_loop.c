@@ -158,9 +158,11 @@ static void on_idle(uv_idle_t *idle)
 /* Should the loop go round again rather than sleep? */
 static void spin_or_sleep(struct engine *e)
 {
+	bool more = engine_touch_ahead(e);
+
 	if (e->config.poll || e->closing)
 		return;
-	if (engine_spin(e))
+	if (more || engine_spin(e))
 		invariant(uv_idle_start(&e->idle, on_idle) == 0);
 	else
 		uv_idle_stop(&e->idle);

@@ -74,6 +74,23 @@ struct grant {
 /* Grants remembered, direct-mapped: several for each vCPU that a slice can have. */
 #define GRANTS 1024u
 
+/* Pages in a row that something is done for (engine_runs.c). */
+struct runs {
+	bool open, pending;
+	unsigned to;
+	struct wire_msg msg;	       /* if pending: for arg more pages */
+	uint64_t map_first, map_count; /* pages to map writable */
+};
+
+/* Windows of untouched memory that are about to be wanted (engine_touch.c). */
+struct touch_plan {
+	uint64_t window; /* the next one */
+	unsigned left;	 /* 0: free */
+	bool down;
+};
+/* Plans at a time: first touches of some vCPUs. */
+#define TOUCH_PLANS 4u
+
 struct hold_timer {
 	uint64_t deadline_ns;
 	uint64_t gfn;
@@ -169,7 +186,8 @@ struct engine {
 	struct stream streams[STREAMS];
 	uint64_t pages_ahead;
 	uint64_t pages_sent, pages_home, pages_lost;
-	bool run_under_way; /* ACTION_MAP_EXCLUSIVE waits for the end of the run (engine_touch.c) */
+	struct runs runs;
+	struct touch_plan touch_plans[TOUCH_PLANS];
 	struct cache_stats cache_stats;
 	uint64_t fault_ns_total, fault_count_remote;
 	struct locked_queue locked;
@@ -245,13 +263,11 @@ int engine_pin(struct engine *e, uint64_t gfn, bool pinned);
 /* Gives frames in a row back to the host; the protocol needs them no longer. */
 void engine_frames_drop(struct engine *e, uint64_t gfn, uint64_t count);
 
-/* engine_step.c, for engine_touch.c */
+/* engine_step.c, for engine_touch.c and engine_runs.c */
 /* Steps one event and does what it asks for. */
 int engine_step(struct engine *e, const struct protocol_event *event);
-/* A page homed here has a frame now. */
-void engine_home_frame_used(struct engine *e, uint64_t gfn);
-/* The faults on a page that was mapped are over. */
-void engine_faults_served(struct engine *e, uint64_t gfn);
+/* A page was mapped: all who want to know are told. */
+void engine_page_mapped(struct engine *e, uint64_t gfn);
 void engine_page_operation_failed(struct engine *e, const char *what, uint64_t gfn, int err);
 
 /*
@@ -259,6 +275,28 @@ void engine_page_operation_failed(struct engine *e, const char *what, uint64_t g
  * neighbours were touched, all of them that were not. True: done. False: step the fault.
  */
 bool engine_touch(struct engine *e, uint64_t gfn, uint64_t now_ns);
+/*
+ * At the end of a turn: maps a window that is about to be wanted, if there is any. True: there may
+ * be more, so do not sleep yet.
+ */
+bool engine_touch_ahead(struct engine *e);
+
+/*
+ * engine_runs.c: between begin and end messages and mappings of pages in a row are put together.
+ * Not one within another.
+ */
+void engine_runs_begin(struct engine *e);
+void engine_runs_end(struct engine *e);
+/* Maps what has been put together so far: a page may be one that is not only mapped now. */
+void engine_runs_settle(struct engine *e);
+/* The page is to be mapped writable. True: it will be, by engine_runs_end at the latest. */
+bool engine_runs_map(struct engine *e, uint64_t gfn);
+/*
+ * Sends a coherence message, now or by engine_runs_end at the latest; payload as the transport's
+ * send. A peer that cannot be sent to is lost, and its loss is an event of its own.
+ */
+void engine_send(struct engine *e, unsigned to, const struct wire_msg *msg, const void *payload,
+		 bool copy_payload);
 
 /* engine_peers.c: the transport's callbacks. */
 int engine_transport_create(struct engine *e, unsigned *port_out);

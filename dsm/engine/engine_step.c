@@ -31,7 +31,7 @@ void engine_page_operation_failed(struct engine *e, const char *what, uint64_t g
 }
 
 /* A page was mapped: the faults on it that were under way are over. */
-void engine_faults_served(struct engine *e, uint64_t gfn)
+static void faults_served(struct engine *e, uint64_t gfn)
 {
 	struct fault_list *timing = &e->timing;
 	unsigned i = 0;
@@ -55,7 +55,8 @@ void engine_faults_served(struct engine *e, uint64_t gfn)
 	}
 }
 
-void engine_home_frame_used(struct engine *e, uint64_t gfn)
+/* A page homed here has a frame now. */
+static void home_frame_used(struct engine *e, uint64_t gfn)
 {
 	uint64_t bit = UINT64_C(1) << (gfn % 64);
 
@@ -65,22 +66,34 @@ void engine_home_frame_used(struct engine *e, uint64_t gfn)
 	e->pages_home++;
 }
 
-/* A home's page that was never used has no frame yet: make it before the mapping asks for it. */
-static void frame_prepare(struct engine *e, uint64_t gfn)
+/* A home's page that was never used has no frame yet. */
+static bool frame_missing(const struct engine *e, uint64_t gfn)
 {
-	if (engine_home_is_self(e, gfn) && !(e->home_touched[gfn / 64] & UINT64_C(1) << (gfn % 64)))
-		pages_touch_frame(e->pages, gfn);
+	return engine_home_is_self(e, gfn) &&
+	       !(e->home_touched[gfn / 64] & UINT64_C(1) << (gfn % 64));
+}
+
+void engine_page_mapped(struct engine *e, uint64_t gfn)
+{
+	home_frame_used(e, gfn);
+	if (e->cache)
+		engine_cache_mapped(e, gfn);
+	faults_served(e, gfn);
+	engine_locked_notice(e, gfn);
 }
 
 static void map_check(struct engine *e, uint64_t gfn, int err)
 {
 	if (err)
 		engine_page_operation_failed(e, "map", gfn, err);
-	engine_home_frame_used(e, gfn);
-	if (e->cache)
-		engine_cache_mapped(e, gfn);
-	engine_faults_served(e, gfn);
-	engine_locked_notice(e, gfn);
+	engine_page_mapped(e, gfn);
+}
+
+/* The mapping makes the frame, if there is none: in one call. */
+static int page_map_exclusive(struct engine *e, uint64_t gfn)
+{
+	return frame_missing(e, gfn) ? pages_map_run(e->pages, gfn, 1)
+				     : pages_map_exclusive(e->pages, gfn);
 }
 
 /* A page that is hidden has no mapping to make writable yet. */
@@ -145,7 +158,6 @@ static int page_wake(struct engine *e, uint64_t gfn)
 
 static void page_send(struct engine *e, const struct protocol_action *action)
 {
-	struct transport *t = e->transport;
 	struct wire_msg msg = action->msg;
 	const void *frame = pages_frame(e->pages, action->gfn);
 	/* Nobody tells when the frame of a page that was given away has gone out: where it may be
@@ -160,8 +172,7 @@ static void page_send(struct engine *e, const struct protocol_action *action)
 	} else {
 		e->pages_sent++;
 	}
-	/* A peer that cannot be sent to is lost, and its loss is an event of its own. */
-	(void)t->ops->send(t, action->to, &msg, frame, copy);
+	engine_send(e, action->to, &msg, frame, copy);
 }
 
 /*
@@ -202,9 +213,13 @@ static void action_execute(struct engine *e, const struct protocol_event *event,
 	uint64_t gfn = action->gfn;
 	int err;
 
+	/* Whatever else is done to a page finds it mapped. */
+	if (action->type != ACTION_MAP_EXCLUSIVE && action->type != ACTION_SEND &&
+	    action->type != ACTION_SEND_PAGE)
+		engine_runs_settle(e);
 	switch (action->type) {
 	case ACTION_SEND:
-		(void)e->transport->ops->send(e->transport, action->to, &action->msg, NULL, false);
+		engine_send(e, action->to, &action->msg, NULL, false);
 		break;
 	case ACTION_SEND_PAGE:
 		page_send(e, action);
@@ -213,14 +228,14 @@ static void action_execute(struct engine *e, const struct protocol_event *event,
 		pages_zero_frame(e->pages, gfn);
 		break;
 	case ACTION_MAP_SHARED:
-		frame_prepare(e, gfn);
+		if (frame_missing(e, gfn))
+			pages_touch_frame(e->pages, gfn);
 		map_check(e, gfn, pages_map_shared(e->pages, gfn));
 		break;
 	case ACTION_MAP_EXCLUSIVE:
-		if (e->run_under_way)
+		if (engine_runs_map(e, gfn))
 			break;
-		frame_prepare(e, gfn);
-		map_check(e, gfn, pages_map_exclusive(e->pages, gfn));
+		map_check(e, gfn, page_map_exclusive(e, gfn));
 		break;
 	case ACTION_MAP_UPGRADE:
 		map_check(e, gfn, page_upgrade(e, gfn));
@@ -403,7 +418,7 @@ void engine_retry(struct engine *e)
 	}
 }
 
-int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
+static void message_step(struct engine *e, unsigned from, const struct wire_msg *msg)
 {
 	struct protocol_event event = {
 		.type = EVENT_MESSAGE, .from = from, .gfn = msg->gfn, .now_ns = clock_now_ns()};
@@ -414,11 +429,38 @@ int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
 	if (msg->type == MSG_DATA && e->config.ahead_max)
 		engine_ahead_learn(e, msg->gfn, msg->flags & MSG_FLAG_ZERO);
 	engine_step(e, &event);
-	if (e->violators & UINT64_C(1) << from)
+}
+
+static bool violated(const struct engine *e, unsigned from)
+{
+	return e->violators & UINT64_C(1) << from;
+}
+
+/* A message for several pages in a row: one of each, as if they had come one by one. */
+static void run_step(struct engine *e, unsigned from, const struct wire_msg *msg)
+{
+	struct wire_msg one = *msg;
+
+	one.arg = 0;
+	engine_runs_begin(e);
+	for (uint64_t i = 0; i <= msg->arg && !violated(e, from); i++) {
+		one.gfn = msg->gfn + i;
+		message_step(e, from, &one);
+	}
+	engine_runs_end(e);
+}
+
+int engine_message(struct engine *e, unsigned from, const struct wire_msg *msg)
+{
+	if (msg->arg)
+		run_step(e, from, msg);
+	else
+		message_step(e, from, msg);
+	if (violated(e, from))
 		return -PANGEA_EPROTOCOL;
 	/* A dropped message's gfn was never checked: protocol_home does. */
 	if (msg->payload_len && protocol_home(e->protocol, msg->gfn) == e->config.self)
-		engine_home_frame_used(e, msg->gfn);
+		home_frame_used(e, msg->gfn);
 	if (e->waiting.count > 0)
 		engine_retry(e);
 	return 0;

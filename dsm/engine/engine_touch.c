@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* First touches at home: an untouched page is mapped with its neighbours, so that few are faults. */
+#include "base/clock.h"
 #include "dsm/engine/engine_parts.h"
 
 /*
- * A window is a word of home_touched: 64 pages, 256 KiB. Mapping one takes some 100 us, most of it the
+ * A window is a word of home_touched: 64 pages, 256 KiB. Mapping one takes some 50 us, most of it the
  * host's for finding and clearing the memory, and in these the engine does nothing else.
  */
 #define WINDOW 64u
+/*
+ * Windows that are mapped ahead of a thread that goes through them, one a turn of the loop, so that
+ * faults and messages come between: as many as it has gone through, up to 2 MiB.
+ */
+#define AHEAD_MAX 8u
 /* Pages of a window that are touched one by one: memory that is used here and there stays sparse. */
 #define SPARSE_MAX 2u
 
@@ -46,42 +52,96 @@ static struct run run_around(const struct engine *e, uint64_t gfn)
 	return run;
 }
 
-/* Makes the pages exclusive here; how many, since requests may run out. */
-static uint64_t run_step(struct engine *e, const struct run *run, uint64_t gfn, uint64_t now_ns)
+/* Makes the pages exclusive here, and maps them; how many, since requests may run out. None of them
+ * but missed is one that a thread waits for. */
+static uint64_t run_touch(struct engine *e, const struct run *run, uint64_t missed, uint64_t now_ns)
 {
 	struct protocol_event event = {.type = EVENT_FAULT_WRITE, .now_ns = now_ns};
 	uint64_t done = 0;
 
-	e->run_under_way = true;
+	engine_runs_begin(e);
 	for (; done < run->count; done++) {
 		event.gfn = run->first + done;
-		event.ahead = event.gfn != gfn;
+		event.ahead = event.gfn != missed;
 		if (engine_step(e, &event) != 0)
 			break;
 	}
-	e->run_under_way = false;
+	engine_runs_end(e);
 	return done;
+}
+
+/* ---- ahead of the first touches ---- */
+
+static bool window_full(const struct engine *e, uint64_t window)
+{
+	return window < e->home_touched_bytes / sizeof(uint64_t) &&
+	       e->home_touched[window] == UINT64_MAX;
+}
+
+/* Windows in a row, from the one beside `window` on, that are full. */
+static unsigned windows_full(const struct engine *e, uint64_t window, bool down)
+{
+	unsigned n = 0;
+
+	while (n < AHEAD_MAX && window_full(e, down ? window - n - 1 : window + n + 1))
+		n++;
+	return n;
+}
+
+/* A window was touched that is not full any more by single touches: does it go on from others? */
+static void plan_make(struct engine *e, uint64_t window)
+{
+	unsigned below = windows_full(e, window, true), above = windows_full(e, window, false);
+	bool down = above > below;
+	struct touch_plan *plan = e->touch_plans;
+
+	if (e->config.slices == 1 || (below == 0 && above == 0))
+		return;
+	for (unsigned i = 1; i < TOUCH_PLANS && plan->left > 0; i++)
+		plan = &e->touch_plans[i];
+	*plan = (struct touch_plan){.window = down ? window - 1 : window + 1,
+				    .left = down ? above : below,
+				    .down = down};
+}
+
+/* Maps the plan's next window, if nobody has touched any of it. */
+static bool plan_step(struct engine *e, struct touch_plan *plan)
+{
+	uint64_t gfn = plan->window * WINDOW;
+	struct run run;
+
+	if (plan->window >= e->home_touched_bytes / sizeof(uint64_t) || !untouched(e, gfn))
+		return false;
+	run = run_around(e, gfn);
+	if (run.count < WINDOW || run_touch(e, &run, UINT64_MAX, clock_now_ns()) < WINDOW)
+		return false;
+	plan->window += plan->down ? UINT64_MAX : 1;
+	plan->left--;
+	return true;
+}
+
+bool engine_touch_ahead(struct engine *e)
+{
+	for (unsigned i = 0; i < TOUCH_PLANS; i++) {
+		struct touch_plan *plan = &e->touch_plans[i];
+
+		if (plan->left == 0)
+			continue;
+		if (e->closing || e->failed || !plan_step(e, plan))
+			plan->left = 0;
+		return true;
+	}
+	return false;
 }
 
 bool engine_touch(struct engine *e, uint64_t gfn, uint64_t now_ns)
 {
 	struct run run;
-	int err;
 
 	if (!untouched(e, gfn) || !window_in_use(e, gfn))
 		return false;
 	run = run_around(e, gfn);
-	run.count = run_step(e, &run, gfn, now_ns);
-	if (run.count == 0)
-		return false;
-	pages_touch_run(e->pages, run.first, run.count);
-	err = pages_map_run(e->pages, run.first, run.count);
-	if (err)
-		engine_page_operation_failed(e, "map", run.first, err);
-	for (uint64_t i = 0; i < run.count; i++) {
-		engine_home_frame_used(e, run.first + i);
-		engine_faults_served(e, run.first + i);
-		engine_locked_notice(e, run.first + i);
-	}
+	run.count = run_touch(e, &run, gfn, now_ns);
+	plan_make(e, gfn / WINDOW);
 	return gfn < run.first + run.count;
 }

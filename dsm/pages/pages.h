@@ -76,15 +76,14 @@ int pages_upgrade(struct pages *pages, uint64_t gfn);	    /* readable -> writabl
 int pages_protect(struct pages *pages, uint64_t gfn);	    /* writable -> readable */
 /* Any state -> invalid: when it returns no CPU can read or write the page through G. */
 int pages_unmap(struct pages *pages, uint64_t gfn);
-/* invalid -> writable for count pages from gfn on, all invalid and RAM without a gap; at once. */
+/* invalid -> writable for count pages from gfn on, all invalid and RAM without a gap; at once. A frame
+ * that does not exist yet is made, of zeroes. */
 int pages_map_run(struct pages *pages, uint64_t gfn, uint64_t count);
 /* Lets waiting threads try again. */
 int pages_wake(struct pages *pages, uint64_t gfn);
 
 /* Makes the frame exist, which mapping it needs and else does itself (slower). */
 void pages_touch_frame(const struct pages *pages, uint64_t gfn);
-/* The same for count frames from gfn on, all RAM without a gap; only a hint. */
-void pages_touch_run(const struct pages *pages, uint64_t gfn, uint64_t count);
 /* Makes the frame all zeroes; gfn must be invalid in G. */
 void pages_zero_frame(struct pages *pages, uint64_t gfn);
 /* Is the frame all zeroes? */

@@ -114,14 +114,6 @@ void pages_touch_frame(const struct pages *pages, uint64_t gfn)
 	(void)*(volatile const uint8_t *)pages_frame(pages, gfn);
 }
 
-/* Without the fault in A that touching costs. Zeroed when they are mapped. */
-void pages_touch_run(const struct pages *pages, uint64_t gfn, uint64_t count)
-{
-	if (fallocate(pages->memfd, FALLOC_FL_KEEP_SIZE, (off_t)(gfn << PAGE_SHIFT),
-		      (off_t)(count << PAGE_SHIFT)) < 0)
-		log_debug("guest memory cannot be had ahead: %s", error_text(-errno));
-}
-
 static int page_continue(struct pages *pages, uint64_t gfn, uint64_t mode)
 {
 	for (int i = 0; i < ATTEMPTS_MAX; i++) {
@@ -228,30 +220,51 @@ int pages_map_exclusive(struct pages *pages, uint64_t gfn)
 	return err == -EEXIST ? pages_upgrade(pages, gfn) : err;
 }
 
+/*
+ * Makes frames of zeroes and maps them, as far as no frame is there: one walk through the page
+ * tables and the file for what fallocate and CONTINUE take two for. Returns how many pages.
+ */
+static uint64_t holes_map(struct pages *pages, uint64_t gfn, uint64_t count)
+{
+	struct uffdio_zeropage arg = {.range = {g_address(pages, gfn), count << PAGE_SHIFT}};
+
+	if (ioctl(pages->uffd, UFFDIO_ZEROPAGE, &arg) == 0)
+		return count;
+	return arg.zeropage > 0 ? (uint64_t)arg.zeropage >> PAGE_SHIFT : 0;
+}
+
+/* Maps frames that are there. Returns how many pages. */
+static uint64_t frames_map(struct pages *pages, uint64_t gfn, uint64_t count)
+{
+	struct uffdio_continue arg = {.range = {g_address(pages, gfn), count << PAGE_SHIFT}};
+
+	if (ioctl(pages->uffd, UFFDIO_CONTINUE, &arg) == 0)
+		return count;
+	return arg.mapped > 0 ? (uint64_t)arg.mapped >> PAGE_SHIFT : 0;
+}
+
 int pages_map_run(struct pages *pages, uint64_t gfn, uint64_t count)
 {
 	uint64_t done = 0;
 
-	for (int i = 0; i < ATTEMPTS_MAX && done < count; i++) {
-		struct uffdio_continue arg = {
-			.range = {g_address(pages, gfn + done), (count - done) << PAGE_SHIFT}};
+	while (done < count) {
+		uint64_t some = 0;
 		int err;
 
-		if (ioctl(pages->uffd, UFFDIO_CONTINUE, &arg) == 0)
-			return 0;
-		if (errno == EAGAIN && arg.mapped > 0) {
-			done += (uint64_t)arg.mapped >> PAGE_SHIFT;
-			continue;
+		if (!pages->alone)
+			some = holes_map(pages, gfn + done, count - done);
+		if (!pages->alone && some == 0)
+			some = frames_map(pages, gfn + done, count - done);
+		if (some == 0) {
+			/* Mapped already, or the kernel wants another attempt: this one alone. */
+			err = pages_map_exclusive(pages, gfn + done);
+			if (err)
+				return err;
+			some = 1;
 		}
-		if (errno == EAGAIN)
-			continue;
-		/* A page without a frame, or mapped already: this one alone, as ever. */
-		err = pages_map_exclusive(pages, gfn + done);
-		if (err)
-			return err;
-		done++;
+		done += some;
 	}
-	return done == count ? 0 : -EAGAIN;
+	return 0;
 }
 
 int pages_upgrade(struct pages *pages, uint64_t gfn)

@@ -81,20 +81,48 @@ Test(engine, first_touches_at_home_come_in_windows)
 	cr_assert_eq(s.faults_write, SPARSE);
 	cr_assert_eq(s.faults_local, SPARSE);
 	cr_assert_eq(s.pages_home, WINDOW);
-	/* Next to a window that is full the first touch is enough, for reads as well. */
-	for (unsigned n = WINDOW; n < 2 * WINDOW; n++)
+	/* Next to a window that is full the first touch is enough, for reads as well; and as many windows
+	 * as were gone through come ahead. */
+	cr_assert_eq(rig_read(&rig, 0, rig_page(0, WINDOW)), 0);
+	s = rig_stats(&rig, 0);
+	cr_assert_eq(s.pages_home, 3 * WINDOW);
+	for (unsigned n = WINDOW; n < 3 * WINDOW; n++)
 		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), 0);
 	s = rig_stats(&rig, 0);
 	cr_assert_eq(s.faults_write, SPARSE + 1);
 	cr_assert_eq(s.faults_read, 0);
-	cr_assert_eq(s.pages_home, 2 * WINDOW);
+	cr_assert_eq(s.pages_home, 3 * WINDOW);
 	/* What was not touched is not given: three windows on, a page each. */
-	for (unsigned k = 4; k < 7; k++)
+	for (unsigned k = 5; k < 8; k++)
 		rig_write(&rig, 0, rig_page(0, k * WINDOW + 5), k);
 	s = rig_stats(&rig, 0);
 	cr_assert_eq(s.faults_write, SPARSE + 1 + 3);
-	cr_assert_eq(s.pages_home, 2 * WINDOW + 3);
+	cr_assert_eq(s.pages_home, 3 * WINDOW + 3);
 	cr_assert_eq(s.msgs_sent + s.msgs_received, 0);
+	rig_down(&rig);
+}
+
+/* Windows ahead of who comes from above lie below, and they end where another slice has a page. */
+Test(engine, windows_come_ahead_in_both_directions_and_leave_out_what_others_have)
+{
+	enum {
+		WINDOW = 64,
+		TOP = 10
+	};
+	struct engine_stats s;
+
+	rig_up(&rig, 2);
+	rig_write(&rig, 1, rig_page(0, 5 * WINDOW + 40), 7);
+	for (unsigned n = (TOP + 1) * WINDOW; n-- > (TOP - 3) * WINDOW;)
+		rig_write(&rig, 0, rig_page(0, n), n);
+	s = rig_stats(&rig, 0);
+	/* Windows 10 to 7; of the next three one is whole. */
+	cr_assert_eq(s.pages_home, 5 * WINDOW);
+	cr_assert_eq(rig_read(&rig, 0, rig_page(0, 5 * WINDOW + 40)), 7);
+	for (unsigned n = (TOP - 3) * WINDOW; n < (TOP + 1) * WINDOW; n++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), n);
+	for (unsigned n = (TOP - 4) * WINDOW; n < (TOP - 3) * WINDOW; n++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), 0);
 	rig_down(&rig);
 }
 
@@ -144,6 +172,10 @@ Test(engine, first_touches_of_remote_memory_are_asked_for_ahead)
 	cr_assert_geq(s.pages_ahead, FRESH / 2);
 	cr_assert_leq(s.requests_write - s.pages_ahead, 20, "%lu requests, %lu ahead",
 		      s.requests_write, s.pages_ahead);
+	/* A message for the page that was missed, and one for all that are asked for with it; so the
+	 * answers. */
+	cr_assert_leq(s.msgs_sent, 2 * (s.requests_write - s.pages_ahead));
+	cr_assert_leq(s.msgs_received, s.msgs_sent);
 	for (unsigned n = 0; n < FRESH; n++)
 		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), n + 1);
 	for (unsigned n = 400; n < 400 + USED; n++)

@@ -100,6 +100,50 @@ Test(engine_raw, a_wrong_request_that_waited_costs_its_sender_the_connection)
 	close(two);
 }
 
+/* A request for pages in a row is one of each: the answers are runs, as far as they are alike. */
+Test(engine_raw, a_run_of_requests_is_answered_page_by_page)
+{
+	const unsigned flags = MSG_FLAG_ZERO | MSG_FLAG_EXCLUSIVE;
+	struct wire_msg msg;
+	int fd;
+
+	raw_up(2);
+	fd = rig_raw_join(&rig, 1);
+	cr_assert(rig_until(&rig.slice[0].ready, 1));
+	rig_write(&rig, 0, rig_page(0, 10), 7);
+	raw_send(fd, (struct wire_msg){.type = MSG_GET_M, .requester = 1, .gfn = 5, .arg = 19});
+	msg = raw_expect(fd, MSG_DATA);
+	cr_assert(msg.gfn == 5 && msg.arg == 4 && msg.flags == flags);
+	msg = raw_expect(fd, MSG_DATA);
+	cr_assert(msg.gfn == 10 && msg.arg == 0 && msg.flags == MSG_FLAG_EXCLUSIVE);
+	msg = raw_expect(fd, MSG_DATA);
+	cr_assert(msg.gfn == 11 && msg.arg == 13 && msg.flags == flags);
+	/* The last one is the peer's already: what comes before it is served, and no more. */
+	raw_send(fd, (struct wire_msg){.type = MSG_GET_S, .requester = 1, .gfn = 3, .arg = 5});
+	msg = raw_expect(fd, MSG_DATA);
+	cr_assert(msg.gfn == 3 && msg.arg == 1 && msg.flags == MSG_FLAG_ZERO);
+	cr_assert(rig_until(&rig.slice[0].lost, 1));
+	cr_assert_eq(rig.slice[0].lost_err, -PANGEA_EPROTOCOL);
+	rig_down(&rig);
+	close(fd);
+}
+
+/* Pages beyond the end of memory are refused as they are one by one. */
+Test(engine_raw, a_run_beyond_memory_costs_its_sender_the_connection)
+{
+	int fd;
+
+	raw_up(2);
+	fd = rig_raw_join(&rig, 1);
+	cr_assert(rig_until(&rig.slice[0].ready, 1));
+	raw_send(fd, (struct wire_msg){
+			     .type = MSG_GET_M, .requester = 1, .gfn = UINT64_MAX - 3, .arg = 100});
+	cr_assert(rig_until(&rig.slice[0].lost, 1));
+	cr_assert_eq(rig.slice[0].lost_err, -PANGEA_EPROTOCOL);
+	rig_down(&rig);
+	close(fd);
+}
+
 /* ---- what waits for the bell ---- */
 
 /* So many messages for each slice wait to be taken; the engine thread's, but for the first. */

@@ -128,7 +128,8 @@ Test(pages, runs)
 
 	pages_frame(pages, 3)[0] = 0x33;
 	cr_assert_eq(pages_map_run(pages, 2, 5), 0, "without frames");
-	pages_touch_run(pages, 8, 20);
+	for (unsigned gfn = 8; gfn < 18; gfn++)
+		pages_touch_frame(pages, gfn);
 	cr_assert_eq(pages_map_shared(pages, 15), 0);
 	cr_assert_eq(pages_map_run(pages, 8, 20), 0);
 	for (unsigned gfn = 2; gfn < 28; gfn++)

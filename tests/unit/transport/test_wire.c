@@ -151,7 +151,8 @@ Test(wire, reserved_fields_are_refused)
 		cr_assert_eq(decode_err(&msg), -PANGEA_EWIRE);
 		msg = msg_of(type);
 		msg.arg = 1;
-		cr_assert_eq(decode_err(&msg), -PANGEA_EWIRE);
+		cr_assert_eq(decode_err(&msg),
+			     type == MSG_GET_S || type == MSG_GET_M ? 0 : -PANGEA_EWIRE);
 		msg = msg_of(type);
 		msg.acks = 1;
 		cr_assert_eq(decode_err(&msg),
@@ -161,6 +162,29 @@ Test(wire, reserved_fields_are_refused)
 
 	machine.reserved = 0x8000;
 	cr_assert_eq(decode_err(&machine), -PANGEA_EWIRE);
+}
+
+/* A message for several pages: requests, and DATA of zeroes that names no ACKs. */
+Test(wire, runs_are_of_few_kinds_and_bounded)
+{
+	struct wire_msg msg = msg_of(MSG_DATA), out;
+
+	msg.flags = MSG_FLAG_ZERO | MSG_FLAG_EXCLUSIVE;
+	msg.payload_len = 0;
+	msg.acks = 0;
+	msg.arg = WIRE_RUN_MAX - 1;
+	cr_assert_eq(decode(&msg, &out), 0);
+	cr_assert_eq(out.arg, WIRE_RUN_MAX - 1);
+	msg.arg = WIRE_RUN_MAX;
+	cr_assert_eq(decode_err(&msg), -PANGEA_EWIRE);
+	msg.arg = UINT64_MAX;
+	cr_assert_eq(decode_err(&msg), -PANGEA_EWIRE);
+	msg.arg = 1;
+	msg.acks = 1;
+	cr_assert_eq(decode_err(&msg), -PANGEA_EWIRE);
+	msg = msg_of(MSG_GET_M);
+	msg.arg = WIRE_RUN_MAX;
+	cr_assert_eq(decode_err(&msg), -PANGEA_EWIRE);
 }
 
 Test(wire, payload_lengths_are_checked)
