@@ -132,7 +132,7 @@ int apic_msr_write(struct apic *a, uint32_t msr, uint64_t value);
 uint64_t apic_cr8_read(const struct apic *a);
 void apic_cr8_write(struct apic *a, uint64_t value);
 
-/* The timer thread: the deadline asked for has passed, perhaps. */
+/* The timer thread, or the vCPU's while it sleeps: the deadline asked for has passed, perhaps. */
 void apic_timer_fire(struct apic *a);
 
 #endif

@@ -2,8 +2,10 @@
 /* The timer thread. It wakes for a deadline or for an earlier one, never to look around. */
 #include "vmm/apic/timer.h"
 
+#include <errno.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/lock.h"
@@ -20,18 +22,18 @@ int timer_init(struct timer *t, void (*fire)(void *ctx, unsigned slot), void *ct
 	for (i = 0; i < TIMER_SLOTS_MAX; i++)
 		t->deadlines_ns[i] = TIMER_OFF;
 	t->wake_ns = TIMER_OFF;
+	t->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	if (t->fd < 0)
+		return -errno;
 	err = lock_init(&t->lock);
 	if (err)
-		return err;
-	err = lock_cond_init(&t->earlier);
-	if (err)
-		pthread_mutex_destroy(&t->lock);
+		close(t->fd);
 	return err;
 }
 
 void timer_destroy(struct timer *t)
 {
-	pthread_cond_destroy(&t->earlier);
+	close(t->fd);
 	pthread_mutex_destroy(&t->lock);
 }
 
@@ -45,26 +47,39 @@ static unsigned slot_earliest(const struct timer *t)
 	return best;
 }
 
-/* lock held; returns after a signal or at the deadline. */
+/* lock held. A deadline that has passed makes fd readable at once; 0 would disarm it. */
+static void wake_set(struct timer *t, uint64_t wake_ns)
+{
+	bool off = wake_ns == TIMER_OFF;
+	struct itimerspec when = {.it_value = {.tv_sec = off ? 0 : (time_t)(wake_ns / NS_PER_S),
+					       .tv_nsec = off ? 0 : (long)(wake_ns % NS_PER_S)}};
+
+	if (!off && wake_ns == 0)
+		when.it_value.tv_nsec = 1;
+	t->wake_ns = wake_ns;
+	invariant(timerfd_settime(t->fd, TFD_TIMER_ABSTIME, &when, NULL) == 0);
+}
+
+/* lock held; returns at the deadline, or at one that was set meanwhile. */
 static void timer_wait(struct timer *t, uint64_t deadline_ns)
 {
-	struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
-				 .tv_nsec = (long)(deadline_ns % NS_PER_S)};
+	uint64_t times;
+	ssize_t n;
 
-	t->wake_ns = deadline_ns;
-	if (deadline_ns == TIMER_OFF)
-		pthread_cond_wait(&t->earlier, &t->lock);
-	else
-		pthread_cond_timedwait(&t->earlier, &t->lock, &until);
-	t->wake_ns = 0; /* awake: it will look at all deadlines before it sleeps again */
+	wake_set(t, deadline_ns);
+	pthread_mutex_unlock(&t->lock);
+	do {
+		n = read(t->fd, &times, sizeof(times));
+	} while (n < 0 && errno == EINTR);
+	invariant(n == sizeof(times));
+	pthread_mutex_lock(&t->lock);
+	t->wake_ns = 0;
 }
 
 static void *timer_thread(void *arg)
 {
 	struct timer *t = arg;
 
-	/* The default slack, 50 us, is half a guest's shortest sleep. */
-	prctl(PR_SET_TIMERSLACK, 1000);
 	pthread_mutex_lock(&t->lock);
 	while (!t->stopping) {
 		unsigned slot = slot_earliest(t);
@@ -104,7 +119,7 @@ void timer_stop(struct timer *t)
 		return;
 	pthread_mutex_lock(&t->lock);
 	t->stopping = true;
-	pthread_cond_signal(&t->earlier);
+	wake_set(t, 1);
 	pthread_mutex_unlock(&t->lock);
 	pthread_join(t->thread, NULL);
 	pthread_mutex_lock(&t->lock);
@@ -112,12 +127,12 @@ void timer_stop(struct timer *t)
 	pthread_mutex_unlock(&t->lock);
 }
 
-/* lock held. */
+/* lock held. An awake thread looks at all slots before it sleeps. */
 static void deadline_set(struct timer *t, unsigned slot, uint64_t deadline_ns)
 {
 	t->deadlines_ns[slot] = deadline_ns;
 	if (deadline_ns < t->wake_ns)
-		pthread_cond_signal(&t->earlier);
+		wake_set(t, deadline_ns);
 }
 
 void timer_set(struct timer *t, unsigned slot, uint64_t deadline_ns)
@@ -139,6 +154,21 @@ bool timer_set_running(struct timer *t, unsigned slot, uint64_t deadline_ns)
 		deadline_set(t, slot, deadline_ns);
 	pthread_mutex_unlock(&t->lock);
 	return running;
+}
+
+uint64_t timer_take(struct timer *t, unsigned slot)
+{
+	uint64_t deadline_ns;
+
+	invariant(slot < TIMER_SLOTS_MAX);
+	pthread_mutex_lock(&t->lock);
+	deadline_ns = t->deadlines_ns[slot];
+	t->deadlines_ns[slot] = TIMER_OFF;
+	/* The thread would wake for nothing. */
+	if (deadline_ns != TIMER_OFF && t->wake_ns == deadline_ns && !t->stopping)
+		wake_set(t, t->deadlines_ns[slot_earliest(t)]);
+	pthread_mutex_unlock(&t->lock);
+	return deadline_ns;
 }
 
 uint64_t timer_fires(struct timer *t)

@@ -19,9 +19,11 @@ struct timer {
 	void *ctx;
 	/* lock */
 	pthread_mutex_t lock;
-	pthread_cond_t earlier; /* CLOCK_MONOTONIC: a deadline before wake_ns, or stopping */
+	/* The thread sleeps in a read of it. Whoever has another deadline sets it anew, which wakes
+	 * nobody. */
+	int fd;
 	uint64_t deadlines_ns[TIMER_SLOTS_MAX];
-	uint64_t wake_ns; /* when the thread will look by itself */
+	uint64_t wake_ns; /* what fd is set to; 0: the thread is awake and will look at all slots */
 	uint64_t fires;
 	bool stopping;
 	bool thread_running; /* written by timer_start/stop's caller */
@@ -29,7 +31,7 @@ struct timer {
 	pthread_t thread;
 };
 
-/* No deadlines, no thread. 0 or negative errno. */
+/* No deadlines, no thread. 0 or negative errno; then there is nothing to destroy. */
 int timer_init(struct timer *t, void (*fire)(void *ctx, unsigned slot), void *ctx);
 void timer_destroy(struct timer *t);
 /* Deadlines that are set before this fire then. 0 or -EAGAIN. */
@@ -41,6 +43,11 @@ void timer_stop(struct timer *t);
 void timer_set(struct timer *t, unsigned slot, uint64_t deadline_ns);
 /* The same if the thread is there to fire; false: nothing is set. Any thread. */
 bool timer_set_running(struct timer *t, unsigned slot, uint64_t deadline_ns);
+/*
+ * Clears a slot's deadline and returns it (TIMER_OFF: none): the caller will see to it himself, or
+ * set it again. Any thread. A deadline that is being fired at the moment is none any more.
+ */
+uint64_t timer_take(struct timer *t, unsigned slot);
 /* How often fire was called; any thread. */
 uint64_t timer_fires(struct timer *t);
 

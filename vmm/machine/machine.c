@@ -448,6 +448,7 @@ static void vcpu_stats(const struct machine_vcpu *v, struct machine_stats *out)
 	out->interrupts += atomic_load(&v->interrupts);
 	out->ipis_local += atomic_load(&v->ipis_local);
 	out->ipis_remote += atomic_load(&v->ipis_remote);
+	out->timer_fires += atomic_load(&v->timer_fires);
 	out->vcpus_started += atomic_load(&v->started);
 	out->vcpus_idle += !atomic_load(&v->started) || atomic_load(&v->halted);
 }
@@ -461,7 +462,7 @@ void machine_stats(struct machine *m, struct machine_stats *out)
 	for (i = 0; i < m->vcpus_count; i++)
 		vcpu_stats(&m->vcpus[i], out);
 	out->ipis_remote += atomic_load(&m->device_ipis_remote);
-	out->timer_fires = timer_fires(&m->timer);
+	out->timer_fires += timer_fires(&m->timer);
 	if (m->self != 0)
 		out->remote_io = remote_io_accesses(&m->remote);
 	out->remote_io_served = atomic_load(&m->io_served);

@@ -41,6 +41,7 @@ struct machine_vcpu {
 	_Atomic bool halted;
 	_Atomic uint64_t stopped_ns; /* since when it is halted with interrupts off; 0: it is not */
 	_Atomic uint64_t exits_kicked, exits_hlt, exits_irq_window, interrupts;
+	_Atomic uint64_t timer_fires; /* of its own timer, in its own sleep */
 	_Atomic uint64_t ipis_local, ipis_remote;
 	/* the vCPU's thread */
 	bool window_wanted;

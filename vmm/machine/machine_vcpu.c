@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -129,11 +130,13 @@ struct machine_vcpu *machine_vcpu_find(struct machine *m, unsigned id)
 
 /* ---- sleeping and waking ---- */
 
-static void futex_sleep(_Atomic uint32_t *word, uint32_t expected)
+static void futex_sleep(_Atomic uint32_t *word, uint32_t expected, uint64_t until_ns)
 {
-	const struct timespec limit = {.tv_sec = SLEEP_MAX_S};
+	const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
+				       .tv_nsec = (long)(until_ns % NS_PER_S)};
 
-	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &limit, NULL, 0);
+	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, &until, NULL,
+		FUTEX_BITSET_MATCH_ANY);
 }
 
 /*
@@ -166,13 +169,37 @@ static bool vcpu_due(struct machine_vcpu *v)
 	return apic_pending(&v->apic) >= 0 && v->m->ops->interrupt_ready(v->cpu);
 }
 
+/*
+ * Sleeps until it is kicked, or until its own APIC's timer is due: the timer thread would have to be
+ * told of the deadline, wake for it and wake us. What has been left of it is the timer thread's again.
+ */
+static void timed_sleep(struct machine_vcpu *v, uint32_t wakes)
+{
+	unsigned slot = v->id - v->m->first_vcpu;
+	uint64_t deadline_ns = timer_take(&v->m->timer, slot), now_ns = clock_now_ns();
+	uint64_t until_ns = now_ns + SLEEP_MAX_S * NS_PER_S;
+
+	if (deadline_ns < until_ns)
+		until_ns = deadline_ns;
+	if (now_ns < until_ns)
+		futex_sleep(&v->wakes, wakes, until_ns);
+	if (deadline_ns == TIMER_OFF)
+		return;
+	if (clock_now_ns() < deadline_ns) {
+		timer_set(&v->m->timer, slot, deadline_ns);
+		return;
+	}
+	atomic_fetch_add_explicit(&v->timer_fires, 1, memory_order_relaxed);
+	apic_timer_fire(&v->apic);
+}
+
 static void vcpu_sleep(struct machine_vcpu *v)
 {
 	uint32_t wakes = atomic_load(&v->wakes);
 
 	atomic_store(&v->where, VCPU_ASLEEP);
 	if (!vcpu_due(v))
-		futex_sleep(&v->wakes, wakes);
+		timed_sleep(v, wakes);
 	atomic_store(&v->where, VCPU_OUTSIDE);
 }
 
@@ -381,6 +408,8 @@ void *machine_vcpu_thread(void *arg)
 	struct machine_vcpu *v = arg;
 	struct machine *m = v->m;
 
+	/* The default slack, 50 us, is half a guest's shortest sleep. */
+	prctl(PR_SET_TIMERSLACK, 1000);
 	atomic_store(&m->vcpu_tid[v - m->vcpus], (uint32_t)syscall(SYS_gettid));
 	while (!atomic_load(&m->stopping))
 		vcpu_round(v);

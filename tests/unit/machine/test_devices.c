@@ -274,3 +274,29 @@ Test(timer, fires_in_order_and_once)
 	cr_assert_eq(atomic_load(&o.slots[3]), 5);
 	timer_destroy(&t);
 }
+
+/* What was taken does not fire, and what it hid does; taken once it is gone. */
+Test(timer, a_deadline_that_was_taken_is_the_takers)
+{
+	struct order o = {0};
+	struct timer t;
+	uint64_t soon;
+	unsigned ms;
+
+	cr_assert_eq(timer_init(&t, order_fire, &o), 0);
+	cr_assert_eq(timer_start(&t), 0);
+	cr_assert_eq(timer_take(&t, 3), TIMER_OFF);
+	soon = clock_now_ns() + 20 * NS_PER_S;
+	timer_set(&t, 4, soon + 1);
+	timer_set(&t, 3, soon);
+	cr_assert_eq(timer_take(&t, 3), soon);
+	cr_assert_eq(timer_take(&t, 3), TIMER_OFF);
+	cr_assert_eq(timer_take(&t, 4), soon + 1);
+	timer_set(&t, 6, clock_now_ns() + 5 * NS_PER_MS);
+	for (ms = 0; atomic_load(&o.count) < 1 && ms < 10000; ms++)
+		nanosleep(&(struct timespec){.tv_nsec = NS_PER_MS}, NULL);
+	timer_stop(&t);
+	cr_assert_eq(atomic_load(&o.count), 1);
+	cr_assert_eq(atomic_load(&o.slots[0]), 6);
+	timer_destroy(&t);
+}
