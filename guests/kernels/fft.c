@@ -15,8 +15,9 @@ struct complex {
 };
 
 struct problem {
-	unsigned m, rows; /* rows = columns = 2^(m / 2) */
-	/* Each transpose writes to an array that nobody has read yet, so that no copy is taken back. */
+	unsigned m, rows, rounds; /* rows = columns = 2^(m / 2) */
+	/* Each transpose of the first round writes to an array that nobody has read, so that no copy is
+	 * taken back. */
 	struct complex *data[4];
 	struct complex *roots[THREADS_MAX]; /* e^(-2 pi i k / rows), each thread its own */
 };
@@ -30,8 +31,8 @@ static void *make(unsigned long size, unsigned rounds, unsigned threads)
 {
 	struct problem *p = memory_take(sizeof(*p));
 
-	(void)rounds;
 	p->m = (unsigned)size;
+	p->rounds = rounds;
 	p->rows = 1u << p->m / 2;
 	for (unsigned i = 0; i < 4; i++)
 		p->data[i] = memory_take(sizeof(struct complex) << p->m);
@@ -122,12 +123,9 @@ static void row_twiddle(struct complex *row, unsigned count, struct complex step
 	}
 }
 
-/* The result is in data[3]. */
-static void solve(void *problem, struct team *team, unsigned self)
+/* From data[0] to data[3]. */
+static void forward(struct problem *p, struct team *team, unsigned self, struct share mine)
 {
-	struct problem *p = problem;
-	struct share mine = share_of(p->rows, self, team_threads(team));
-
 	transpose(p, 0, mine);
 	for (size_t i = mine.first; i < mine.end; i++) {
 		row_transform(&p->data[1][i * p->rows], p->rows, p->roots[self]);
@@ -140,6 +138,15 @@ static void solve(void *problem, struct team *team, unsigned self)
 	team_wait(team, self);
 	transpose(p, 2, mine);
 	team_wait(team, self);
+}
+
+static void solve(void *problem, struct team *team, unsigned self)
+{
+	struct problem *p = problem;
+	struct share mine = share_of(p->rows, self, team_threads(team));
+
+	for (unsigned round = 0; round < p->rounds; round++)
+		forward(p, team, self, mine);
 }
 
 /* One bin by the definition. */
@@ -204,6 +211,8 @@ const struct kernel kernel_fft = {
 	.size_default = 20,
 	.size_max = 24,
 	.size_good = size_good,
+	.rounds_what = "transforms",
+	.rounds_default = 3,
 	.make = make,
 	.fill = fill,
 	.solve = solve,

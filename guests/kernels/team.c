@@ -23,15 +23,18 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kernels.h"
 
 #define ROUNDS_MAX 8u /* 2^8 groups */
-/* To sleep and to be woken by another node costs some ten pages; so long it is worth looking. */
-#define SPIN_NS	       5000000u
-#define SPIN_LOOKS_MAX 256u /* between two looks at the clock */
+/* To sleep and to be woken by another node costs some ten pages, so it is worth looking for a while: 5 ms
+ * where the TSC runs at 1 GHz, as in guests of software CPUs. The TSC is read, and no clock of the
+ * kernel's: that lies on a page which another node writes at every tick. */
+#define SPIN_TICKS 5000000u
+/* After so long the one waited for may be waiting for this CPU. */
+#define YIELD_TICKS    500000u
+#define SPIN_LOOKS_MAX 64u /* between two looks at the TSC */
 
 static_assert(1u << ROUNDS_MAX >= THREADS_MAX, "each thread may be a group");
 
@@ -77,7 +80,7 @@ struct team {
 	struct team_setting setting;
 	const struct place *place;
 	unsigned groups;
-	uint64_t spin_ns;
+	uint64_t spin_ticks;
 	struct group *group;
 	struct member *member;
 };
@@ -103,14 +106,6 @@ void memory_free(void *memory, size_t bytes)
 }
 
 /* ---- gates ---- */
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static bool gate_open(struct gate *gate, uint32_t epoch)
 {
@@ -144,25 +139,27 @@ static void gate_sleep(struct gate *gate, uint32_t epoch)
 
 /*
  * Looks for a while, then sleeps. PAUSE lets a software CPU's host run others; sched_yield lets a
- * thread run that may be on this CPU, and does not count as waiting (pangea-spread looks at that).
+ * thread run that is on this CPU, and does not count as waiting (pangea-spread looks at that).
  */
-static void gate_wait(struct gate *gate, uint32_t epoch, uint64_t spin_ns)
+static void gate_wait(struct gate *gate, uint32_t epoch, uint64_t spin_ticks)
 {
-	uint64_t end_ns = 0;
+	uint64_t start = __builtin_ia32_rdtsc(), yielded = start;
 
-	if (!spin_ns)
-		return gate_sleep(gate, epoch);
 	for (;;) {
+		uint64_t now;
+
 		for (unsigned look = 0; look < SPIN_LOOKS_MAX; look++) {
 			if (gate_open(gate, epoch))
 				return;
 			__builtin_ia32_pause();
 		}
-		if (!end_ns)
-			end_ns = now_ns() + spin_ns;
-		else if (now_ns() >= end_ns)
+		now = __builtin_ia32_rdtsc();
+		if (now - start >= spin_ticks)
 			return gate_sleep(gate, epoch);
+		if (now - yielded < YIELD_TICKS)
+			continue;
 		sched_yield();
+		yielded = now;
 	}
 }
 
@@ -182,7 +179,7 @@ static double groups_exchange(struct team *team, unsigned self, uint32_t epoch, 
 
 		memcpy(out->value, known, take * sizeof(double));
 		gate_set(&out->gate, epoch);
-		gate_wait(&in->gate, epoch, team->spin_ns);
+		gate_wait(&in->gate, epoch, team->spin_ticks);
 		memcpy(known + have, in->value, take * sizeof(double));
 	}
 	for (unsigned i = 0; i < n; i++)
@@ -199,7 +196,7 @@ static double barrier(struct team *team, unsigned self, double value)
 
 	group->slot[me->index].value = value;
 	if (atomic_fetch_add(&group->arrived, 1) + 1 < group->members) {
-		gate_wait(&group->gate, epoch, team->spin_ns);
+		gate_wait(&group->gate, epoch, team->spin_ticks);
 		return group->total;
 	}
 	for (unsigned i = 0; i < group->members; i++)
@@ -257,7 +254,7 @@ struct team *team_make(const struct team_setting *setting, const struct place *p
 	}
 	team->setting = *setting;
 	team->place = place;
-	team->spin_ns = setting->threads > place_cpus(place) ? 0 : SPIN_NS;
+	team->spin_ticks = setting->threads > place_cpus(place) ? 0 : SPIN_TICKS;
 	team->groups = setting->bind ? 0 : setting->threads;
 	team->group = memory_take(setting->threads * sizeof(*team->group));
 	team->member = memory_take(setting->threads * sizeof(*team->member));
