@@ -18,8 +18,11 @@
 #define CPUS_MAX    1024u
 /* A thread computes if it ran for this much of a period, a share among twelve... */
 #define BUSY_PERCENT 8
-/* ...and waited for something no more often than this in it. */
-#define WAITS_MAX 20
+/* ...and waited for something no more often than this in it, or only after so much work each time: to
+ * be woken from another node costs up to 2 ms, over TCP. Threads that meet at barriers compute in between;
+ * a server and its clients work less for each message. */
+#define WAITS_MAX	 20
+#define WORK_PER_WAIT_MS 4
 /* Rounds that it must have done so: what starts many others soon ends. */
 #define ROUNDS_MIN 2u
 #define PF_KTHREAD 0x00200000ul
@@ -160,6 +163,14 @@ static bool thread_free(const struct spread *s, const struct thread *t)
 	return sched_getaffinity(t->tid, sizeof(set), &set) == 0 && CPU_EQUAL(&set, &s->all);
 }
 
+/* For a thread that ran so many ticks. */
+static uint64_t waits_allowed(uint64_t ticks)
+{
+	uint64_t allowed = ticks * 1000 / (uint64_t)sysconf(_SC_CLK_TCK) / WORK_PER_WAIT_MS;
+
+	return allowed > WAITS_MAX ? allowed : WAITS_MAX;
+}
+
 static void thread_look(struct spread *s, int pid, int tid)
 {
 	uint64_t ticks, start, waits, ran,
@@ -182,7 +193,7 @@ static void thread_look(struct spread *s, int pid, int tid)
 	if (!known || ran * 100 >= per_period * BUSY_PERCENT)
 		waits = waits_read(pid, tid) + 1;
 	/* A count that was not taken is none to compare with. */
-	if (known && waits && t->waits && waits - t->waits <= WAITS_MAX)
+	if (known && waits && t->waits && waits - t->waits <= waits_allowed(ran))
 		t->rounds++;
 	else
 		t->rounds = 0;
