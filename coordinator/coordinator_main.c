@@ -21,6 +21,8 @@
 #define TICK_MS 200
 /* The directories of certificates are looked at this often. */
 #define REFRESH_TICKS 10
+/* A connection may have its certificate renewed so often: each one leaves a copy with the authority. */
+#define RENEWALS_MAX 8
 
 struct shell_peer {
 	uint64_t id; /* 0: free */
@@ -28,6 +30,7 @@ struct shell_peer {
 	/* Console output dropped and not yet told: how much, and a message it came in. */
 	uint64_t console_lost;
 	json_t *console_msg;
+	unsigned renewals; /* of its certificate, on this connection */
 };
 
 struct shell {
@@ -236,8 +239,14 @@ static void joiner_msg(struct shell *shell, struct control_conn *conn, const jso
 static void renew_msg(struct shell *shell, struct control_conn *conn, const json_t *msg)
 {
 	const struct pki_identity *id = control_peer_identity(conn);
+	struct shell_peer *peer = peer_of(shell, conn);
 	char why[CONTROL_WHY_MAX] = "there are no certificates without TLS";
-	json_t *answer = id ? certificates_renew(&shell->certs, id, msg, why) : NULL;
+	json_t *answer = NULL;
+
+	if (peer && peer->renewals++ >= RENEWALS_MAX)
+		snprintf(why, sizeof(why), "it was renewed on this connection often enough");
+	else if (id)
+		answer = certificates_renew(&shell->certs, id, msg, why);
 
 	if (!answer) {
 		log_warn("a certificate was not renewed: %s", why);

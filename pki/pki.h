@@ -26,8 +26,9 @@
  * Functions return 0, -errno, or what else they name, with a sentence in why (PKI_WHY_MAX bytes).
  */
 #define PKI_WHY_MAX 384
-/* Certificates, requests and lists in PEM; the list has room for a thousand revocations. */
-#define PKI_FILE_MAX (64u << 10)
+/* Certificates, requests and lists in PEM; the list has room for some thousand revocations of what has not
+ * expired. */
+#define PKI_FILE_MAX (256u << 10)
 #define PKI_PEM_MAX  4096u
 /* 16 hexadecimal digits. */
 #define PKI_SERIAL_MAX 17

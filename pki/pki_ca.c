@@ -355,13 +355,18 @@ static X509 *leaf_make(struct pki_ca *ca, EVP_PKEY *key, const struct pki_wish *
 	int64_t usual = wish->role == PKI_NODE ? PKI_NODE_SPAN_S : PKI_OTHER_SPAN_S;
 	int64_t span = wish->span_s ? wish->span_s : usual;
 	int64_t back = span / 10 < PKI_BACKDATE_S ? span / 10 : PKI_BACKDATE_S;
-	int64_t from = wish->from_s ? wish->from_s : pki_now_s() - back;
+	int64_t from = wish->from_s ? wish->from_s : pki_now_s() - back, until = from + span;
 	const char *use = wish->role == PKI_COORDINATOR ? "serverAuth,clientAuth" : "clientAuth";
+	struct pki_identity root;
 	X509 *cert = X509_new();
 
+	/* Nothing outlives the authority, whose own time nobody looks at again. */
+	pki_cert_identity(ca->cert, &root);
+	if (until > root.until_s)
+		until = root.until_s;
 	snprintf(why, PKI_WHY_MAX, "cannot make a certificate");
 	if (cert && X509_set_version(cert, X509_VERSION_3) && serial_draw(cert) == 0 &&
-	    times_set(cert, from, from + span) == 0 &&
+	    times_set(cert, from, until) == 0 &&
 	    (wish->like ? names_copy(cert, wish->like) : names_add(ca, cert, wish, why)) == 0 &&
 	    name_set(cert, pki_role_name(wish->role), wish->name) == 0 &&
 	    X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) &&

@@ -182,10 +182,13 @@ int pki_file_read(const char *path, bool secret, char **text, size_t *len)
 		err = -EINVAL;
 	else if (secret && (st.st_mode & 077))
 		err = -EPERM;
-	else if (!(out = calloc(1, PKI_FILE_MAX + 2)))
+	else if (st.st_size > (off_t)PKI_FILE_MAX)
+		err = -EFBIG;
+	else if (!(out = calloc(1, (size_t)st.st_size + 2)))
 		err = -ENOMEM;
+	/* One that grows meanwhile is not ours: ours are replaced whole. */
 	if (!err)
-		err = all_read(fd, out, PKI_FILE_MAX + 1, len);
+		err = all_read(fd, out, (size_t)st.st_size + 1, len);
 	close(fd);
 	if (err) {
 		free(out);

@@ -69,10 +69,37 @@ static int crl_read(const struct pki_ca *ca, X509_CRL **crl, char *why)
 	return *crl ? 0 : -EINVAL;
 }
 
-/* A list with what the old one has and its number raised; signed later. */
-static X509_CRL *crl_next(const struct pki_ca *ca, X509_CRL *old)
+/* What the old list has goes into the new one, but for what has expired: that is refused anyway. */
+static int entries_copy(X509_CRL *crl, X509_CRL *old, const struct pki_identity *list, size_t count)
 {
-	X509_CRL *crl = old ? X509_CRL_dup(old) : X509_CRL_new();
+	STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(old);
+	int64_t now_s = pki_now_s();
+
+	for (int i = 0; i < sk_X509_REVOKED_num(entries); i++) {
+		X509_REVOKED *entry = sk_X509_REVOKED_value(entries, i), *copy;
+		char serial[PKI_SERIAL_MAX];
+		bool over = false;
+		pki_serial_text(X509_REVOKED_get0_serialNumber(entry), serial);
+		/* A day later, for clocks that are behind. */
+		for (size_t k = 0; k < count && !over; k++)
+			over = strcmp(list[k].serial, serial) == 0 &&
+			       list[k].until_s + PKI_DAY_S < now_s;
+		if (over)
+			continue;
+		copy = X509_REVOKED_dup(entry);
+		if (!copy || !X509_CRL_add0_revoked(crl, copy)) {
+			X509_REVOKED_free(copy);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* A list with what the old one has and its number raised; signed later. */
+static X509_CRL *crl_next(const struct pki_ca *ca, X509_CRL *old, const struct pki_identity *list,
+			  size_t count)
+{
+	X509_CRL *crl = X509_CRL_new();
 	ASN1_INTEGER *number = ASN1_INTEGER_new();
 	ASN1_TIME *now = ASN1_TIME_set(NULL, (time_t)pki_now_s());
 	/* Lists are handed out by us and never fetched: an old one is no sign that one is held back. */
@@ -85,7 +112,8 @@ static X509_CRL *crl_next(const struct pki_ca *ca, X509_CRL *old)
 	good = good && ASN1_INTEGER_set_uint64(number, last + 1) && X509_CRL_set_version(crl, 1) &&
 	       X509_CRL_set_issuer_name(crl, X509_get_subject_name(ca->cert)) &&
 	       X509_CRL_set1_lastUpdate(crl, now) && X509_CRL_set1_nextUpdate(crl, next) &&
-	       X509_CRL_add1_ext_i2d(crl, NID_crl_number, number, 0, X509V3_ADD_REPLACE) == 1;
+	       X509_CRL_add1_ext_i2d(crl, NID_crl_number, number, 0, X509V3_ADD_REPLACE) == 1 &&
+	       (!old || entries_copy(crl, old, list, count) == 0);
 	ASN1_INTEGER_free(number);
 	ASN1_TIME_free(now);
 	ASN1_TIME_free(next);
@@ -249,7 +277,7 @@ static int revoke_locked(struct pki_ca *ca, const char *what, unsigned *count, c
 
 	if (!err)
 		err = issued_list(ca, &list, &issued, why);
-	if (!err && !(crl = crl_next(ca, old)))
+	if (!err && !(crl = crl_next(ca, old, list, issued)))
 		err = -ENOMEM;
 	for (size_t i = 0; i < issued && !err; i++) {
 		if (strcmp(list[i].serial, what) != 0 && strcmp(list[i].name, what) != 0)
@@ -299,7 +327,7 @@ int pki_ca_crl(struct pki_ca *ca, char **pem, char *why)
 
 	/* The first one is empty: members know then that there is a list. */
 	if (!err && !crl) {
-		crl = crl_next(ca, NULL);
+		crl = crl_next(ca, NULL, NULL, 0);
 		err = crl ? crl_sign(ca, crl) : -ENOMEM;
 	}
 	X509_CRL_free(crl);

@@ -27,7 +27,7 @@ static const char *const verdict_names[PKI_VERDICTS] = {
 	[PKI_OTHER_ROLE] = "of another role or name",
 	[PKI_TOKEN] = "with a bad join token",
 	[PKI_PLAINTEXT] = "without TLS",
-	[PKI_HANDSHAKE] = "no TLS 1.3",
+	[PKI_HANDSHAKE] = "lost in the TLS handshake",
 };
 
 const char *pki_role_name(enum pki_role role)

@@ -58,6 +58,21 @@ static unsigned vms_count(struct world *world)
 	return count;
 }
 
+/* A node whose certificate was revoked is not waited for. */
+Test(away, a_banned_node_is_lost_at_once)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_ban(world, 2, "its certificate was revoked");
+	cr_expect_eq(world_count(world, 1, "slice-stop"), 1);
+	world_exit(world, 0, EXIT_STOPPED, "stopped");
+	world_gone(world, 0, "exited");
+	cr_expect_str_eq(world_text(world, 10, "vm-ended", "reason"),
+			 "lost node node1 (its certificate was revoked)");
+	cr_expect_eq(world_int(world, 10, "vm-ended", "code"), EXIT_NODE_LOST);
+	world_free(world);
+}
+
 Test(away, a_daemon_that_comes_back_is_taken_up)
 {
 	struct world *world = world_at(STEP_RUNNING);

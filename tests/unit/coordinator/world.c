@@ -80,6 +80,12 @@ void world_close(struct world *world, uint64_t peer, const char *why)
 	     &(struct coordinator_event){.type = COORDINATOR_CLOSED, .peer = peer, .why = why});
 }
 
+void world_ban(struct world *world, uint64_t peer, const char *why)
+{
+	step(world, &(struct coordinator_event){
+			    .type = COORDINATOR_CLOSED, .peer = peer, .why = why, .lost = true});
+}
+
 static void say(struct world *world, uint64_t peer, json_t *msg, const void *blob, size_t len)
 {
 	cr_assert(msg);

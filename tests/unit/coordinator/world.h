@@ -22,6 +22,8 @@ void world_clear(struct world *world);
 /* Events. world_say takes a json_pack format. */
 void world_open(struct world *world, uint64_t peer, enum control_role role);
 void world_close(struct world *world, uint64_t peer, const char *why);
+/* The same for one that must not come back. */
+void world_ban(struct world *world, uint64_t peer, const char *why);
 void world_say(struct world *world, uint64_t peer, const char *fmt, ...);
 /* Takes the message. */
 void world_say_json(struct world *world, uint64_t peer, json_t *msg);

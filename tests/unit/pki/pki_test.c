@@ -198,6 +198,40 @@ Test(pki, revocations)
 	rig_close(&rig);
 }
 
+/* The list does not grow for ever: what has expired leaves it, and is refused for that. */
+Test(pki, what_has_expired_leaves_the_list)
+{
+	struct pki_wish old = {.role = PKI_NODE, .name = "old", .span_s = 1000};
+	struct pki_identity gone, b;
+	unsigned count;
+	struct rig rig;
+
+	rig_open(&rig);
+	old.from_s = pki_now_s() - 3 * PKI_DAY_S;
+	rig_issue(&rig, "old", &old, &gone);
+	rig_issue(&rig, "b", NODE_WISH("b"), &b);
+	cr_assert_eq(pki_ca_revoke(rig.ca, "old", &count, rig.why), 0);
+	cr_expect(pki_ca_revoked(rig.ca, gone.serial));
+	cr_assert_eq(pki_ca_revoke(rig.ca, "b", &count, rig.why), 0);
+	cr_expect_not(pki_ca_revoked(rig.ca, gone.serial));
+	cr_expect(pki_ca_revoked(rig.ca, b.serial));
+	rig_close(&rig);
+}
+
+Test(pki, nothing_outlives_the_authority)
+{
+	struct pki_wish wish = {.role = PKI_NODE, .name = "n", .span_s = PKI_SPAN_MAX_S};
+	struct pki_identity id, root;
+	struct rig rig;
+
+	rig_open(&rig);
+	wish.from_s = pki_now_s() + 100 * PKI_DAY_S;
+	rig_issue(&rig, "n", &wish, &id);
+	pki_cert_identity(pki_ca_cert(rig.ca), &root);
+	cr_expect_eq(id.until_s, root.until_s);
+	rig_close(&rig);
+}
+
 Test(pki, another_authoritys_list_is_none)
 {
 	struct pki_member *member;
