@@ -22,6 +22,11 @@ void log_init(const char *tag, enum log_level threshold)
 	log_sink_open();
 }
 
+void log_tag_set(const char *tag)
+{
+	snprintf(log_tag, sizeof(log_tag), "%s", tag);
+}
+
 int log_level_parse(const char *name)
 {
 	for (int i = LOG_ERROR; i <= LOG_DEBUG; i++)

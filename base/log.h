@@ -15,6 +15,8 @@ enum log_level {
 /* Sets the process's tag ("pangead node0") and threshold, and looks what stderr is; before threads
  * start. */
 void log_init(const char *tag, enum log_level threshold);
+/* Another tag; stderr stays as log_init found it. Before threads start. */
+void log_tag_set(const char *tag);
 /* Parses "error", "warn", "info" or "debug"; returns the level, or -EINVAL. */
 int log_level_parse(const char *name);
 /* Writes one line with a single write(2); any thread. Never fails and never waits for a reader: a

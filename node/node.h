@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "base/log.h"
+#include "confine/confine.h"
 #include "control/control.h"
 #include "node/node_rate.h"
 
@@ -57,7 +58,10 @@ struct node_slice {
 	uint64_t incarnation; /* the VM's */
 	unsigned index, vcpus;
 	uint64_t mem_bytes;
+	unsigned slices;      /* of its VM */
+	uint64_t limit_bytes; /* of all memory of its process; 0: none */
 	pid_t pid;
+	struct confine_hold hold; /* with the process */
 	bool reaped;
 	bool orphan; /* nobody wants it any more, nor to hear of its end */
 	bool over;   /* nothing is left but its reports, until the coordinator has heard its end */
@@ -87,6 +91,8 @@ struct node_options {
 	bool plaintext;
 	enum log_level level;
 	const char *console_dir; /* logs of consoles; null: none */
+	const char *slice_user;	 /* whom slices run as; null: each VM as one of its own */
+	enum confine_wish confine;
 	unsigned cpus, grace_s;
 	uint64_t mem_bytes;
 };
@@ -96,7 +102,8 @@ struct node_daemon {
 	uint64_t incarnation;
 	struct node_options opts;
 	char token[CONTROL_TOKEN_MAX];
-	json_t *host; /* what this machine can do, as found at the start */
+	json_t *host;		/* what this machine can do, as found at the start */
+	struct confine confine; /* how slices can be confined here, found then too */
 	uv_signal_t sigterm, sigint, sigchld, sighup;
 	bool stopping;
 	int exit_code;
@@ -212,10 +219,10 @@ void console_lost_send(struct node_slice *slice);
 
 /* ---- node_spawn.c ---- */
 /*
- * Starts the vmm with the socket as fd 3, the kernel as 4 and the initrd as 5 (each -1: none). It
- * dies with us. Returns the pid or -errno.
+ * Starts the slice's vmm, confined, with the socket as fd 3, the kernel as 4 and the initrd as 5 (each
+ * -1: none). It dies with us. Returns the pid or -errno.
  */
-pid_t vmm_spawn(const char *path, int sock, int kernel, int initrd);
+pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd);
 /* "killed by signal 9", "exited with code 1". */
 void status_describe(int status, char *out, size_t size);
 

@@ -36,6 +36,10 @@ static const char usage[] =
 	"  --token-file FILE        with --plaintext, the coordinator's token (mode 0600, one "
 	"line)\n"
 	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
+	"  --confine HOW            auto: slices have name spaces, a user and a memory cgroup\n"
+	"                           of their own where this host allows it; require: else this\n"
+	"                           daemon does not start; none (auto)\n"
+	"  --slice-user USER        whom slices run as (each VM as a user of its own)\n"
 	"  --log-level LEVEL        error, warn, info or debug (info)\n"
 	"  --help, --version\n";
 
@@ -173,11 +177,26 @@ static const struct option longs[] = {
 	{"plaintext", no_argument, NULL, 'P'},
 	{"token-file", required_argument, NULL, 't'},
 	{"vmm", required_argument, NULL, 'x'},
+	{"confine", required_argument, NULL, 'f'},
+	{"slice-user", required_argument, NULL, 'u'},
 	{"log-level", required_argument, NULL, 'L'},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'v'},
 	{NULL, 0, NULL, 0},
 };
+
+static int confine_parse(const char *word, enum confine_wish *out)
+{
+	static const char *const words[] = {
+		[CONFINE_AUTO] = "auto", [CONFINE_REQUIRE] = "require", [CONFINE_NONE] = "none"};
+
+	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strcmp(word, words[i]) == 0) {
+			*out = (enum confine_wish)i;
+			return 0;
+		}
+	return -EINVAL;
+}
 
 /* One option; -1 to go on, else the exit code. */
 static int option_take(struct node_options *opts, int opt, int *level)
@@ -221,6 +240,13 @@ static int option_take(struct node_options *opts, int opt, int *level)
 		return -1;
 	case 'x':
 		opts->vmm = optarg;
+		return -1;
+	case 'f':
+		return confine_parse(optarg, &opts->confine)
+			       ? options_bad("--confine is auto, require or none")
+			       : -1;
+	case 'u':
+		opts->slice_user = optarg;
 		return -1;
 	case 'L':
 		*level = log_level_parse(optarg);
@@ -290,6 +316,26 @@ static int host_look(struct node_daemon *node)
 	return node->host ? 0 : -ENOMEM;
 }
 
+/* How slices can be confined here; what cannot be had is said once. */
+static int confine_look(struct node_daemon *node)
+{
+	struct confine *c = &node->confine;
+	int err = confine_probe(node->opts.confine, node->opts.slice_user, c);
+
+	if (err) {
+		log_error("--slice-user: %s", c->lacks);
+		return err;
+	}
+	if (confine_whole(c))
+		return 0;
+	if (node->opts.confine == CONFINE_REQUIRE) {
+		log_error("slices cannot be confined as --confine require asks for: %s", c->lacks);
+		return -EPERM;
+	}
+	log_warn("slices are confined in part only: %s", c->lacks);
+	return 0;
+}
+
 static int prepare(struct node_daemon *node, struct defaults *defaults)
 {
 	struct stat st;
@@ -309,6 +355,8 @@ static int prepare(struct node_daemon *node, struct defaults *defaults)
 		}
 	}
 	err = host_look(node);
+	if (!err)
+		err = confine_look(node);
 	if (err)
 		return err;
 	node->records = json_object();

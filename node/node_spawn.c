@@ -67,25 +67,32 @@ static void oom_raise(const char *text)
 	close(fd);
 }
 
+/* What the child is told. */
+struct child {
+	const char *path;
+	char oom[24];
+	int sock, kernel, initrd;
+};
+
 /* In the child: only what is safe after fork. */
-_Noreturn static void child_run(const char *path, pid_t parent, const char *oom, int sock,
-				int kernel, int initrd)
+static void child_run(const char *confine, void *arg)
 {
-	char name[] = "pangea-vmm";
-	char *argv[] = {name, NULL};
+	const struct child *child = arg;
+	char name[] = "pangea-vmm", word[] = "--confine";
+	char *argv[] = {name, word, (char *)(uintptr_t)confine, NULL};
 	sigset_t none;
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-	/* Dies with the daemon, even if that is killed; unless it is dead already. */
+	/* Dies with the daemon, even if that is killed. If it is dead already, the socket's end says so. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent || null < 0)
+	if (null < 0)
 		_exit(127);
-	oom_raise(oom);
+	oom_raise(child->oom);
 	/* A group of its own: the terminal's Ctrl-C is for the daemon. */
 	setpgid(0, 0);
-	sock = fd_lift(sock);
-	kernel = fd_lift(kernel);
-	initrd = fd_lift(initrd);
+	int sock = fd_lift(child->sock);
+	int kernel = fd_lift(child->kernel);
+	int initrd = fd_lift(child->initrd);
 	if (dup2(null, STDIN_FILENO) < 0 || fd_put(sock, CHILD_SOCK) < 0 ||
 	    fd_put(kernel, CHILD_KERNEL) < 0 || fd_put(initrd, CHILD_INITRD) < 0)
 		_exit(127);
@@ -93,22 +100,25 @@ _Noreturn static void child_run(const char *path, pid_t parent, const char *oom,
 	signal(SIGPIPE, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	execv(path, argv);
+	execv(child->path, argv);
 	_exit(127);
 }
 
-pid_t vmm_spawn(const char *path, int sock, int kernel, int initrd)
+pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd)
 {
-	pid_t parent = getpid(), pid;
-	char oom[24];
+	const struct node_daemon *node = slice->node;
+	char name[NAME_MAX_LEN + 64];
+	struct child child = {
+		.path = node->opts.vmm, .sock = sock, .kernel = kernel, .initrd = initrd};
+	/* A VM of one slice speaks to nobody but its daemon. */
+	struct confine_process process = {.name = name,
+					  .vm = slice->incarnation,
+					  .mem_bytes = slice->limit_bytes,
+					  .network = slice->slices > 1};
 
-	oom_text(oom, sizeof(oom));
-	pid = fork();
-	if (pid < 0)
-		return -errno;
-	if (pid == 0)
-		child_run(path, parent, oom, sock, kernel, initrd);
-	return pid;
+	snprintf(name, sizeof(name), "pangea-%s-%u.%d", slice->vm, slice->index, (int)getpid());
+	oom_text(child.oom, sizeof(child.oom));
+	return confine_spawn(&node->confine, &process, child_run, &child, &slice->hold);
 }
 
 void status_describe(int status, char *out, size_t size)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -41,6 +42,13 @@ static int file_make(const char *dir)
 	if (fd < 0)
 		return -errno;
 	unlink(path);
+	/* The slice opens it by its descriptor, as another user; without a name nobody else can. */
+	if (fchmod(fd, 0444) < 0) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
 	return fd;
 }
 

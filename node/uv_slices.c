@@ -21,6 +21,12 @@
 #include "base/log.h"
 #include "node/node.h"
 
+/* What a slice's process takes besides the guest's memory, generously: the kernel shall stop one that has lost
+ * its mind, not one that is busy. */
+#define PROCESS_BYTES (UINT64_C(64) << 20)
+#define PEER_BYTES    (UINT64_C(1) << 20)
+#define VCPU_BYTES    (UINT64_C(40) << 20)
+
 /* The coordinator hears of it, now or when there is one again. */
 static void gone_report(struct node_slice *slice, const char *how)
 {
@@ -43,6 +49,10 @@ static void slice_finish_if_over(struct node_slice *slice)
 	if (!slice->reaped || slice->conn)
 		return;
 	status_describe(slice->status, how, sizeof(how));
+	if (confine_release(&node->confine, &slice->hold))
+		snprintf(how + strlen(how), sizeof(how) - strlen(how),
+			 ": it wanted more than its limit of %llu MiB of memory",
+			 (unsigned long long)slice->limit_bytes >> 20);
 	log_info("VM %s: slice %u %s", slice->vm, slice->index, how);
 	if (slice->index == 0)
 		upload_forget(node, slice->incarnation);
@@ -197,6 +207,34 @@ static int budget_check(const struct node_daemon *node, const struct node_slice 
 	return -PANGEA_ENOFIT;
 }
 
+/*
+ * The most memory a slice's process may have: its own part of the guest's, its copies of others' pages, and for
+ * itself: tables of all pages and of its own (docs/design.md, "What a slice takes"), translated code of each CPU, rings
+ * shared with other slices. A slice whose copies are not limited is not limited either.
+ */
+static int limit_parse(const json_t *msg, const json_t *slices, struct node_slice *slice, char *why)
+{
+	uint64_t own, all = 0, cache;
+	int err = 0;
+
+	slice->slices = (unsigned)json_array_size(slices);
+	for (unsigned i = 0; !err && i < slice->slices; i++) {
+		err = control_get_u64(json_array_get(slices, i), "mem_bytes", 0, GUEST_MEM_MAX,
+				      &own, why);
+		all += err ? 0 : own;
+	}
+	slice->limit_bytes = 0;
+	if (err || (slice->slices > 1 && !json_object_get(msg, "cache_bytes")))
+		return err;
+	cache = 0;
+	if (json_object_get(msg, "cache_bytes"))
+		err = control_get_u64(msg, "cache_bytes", 0, GUEST_MEM_MAX, &cache, why);
+	own = slice->mem_bytes;
+	slice->limit_bytes = own + cache + own / 64 + all / 1024 + PROCESS_BYTES +
+			     slice->slices * PEER_BYTES + slice->vcpus * VCPU_BYTES;
+	return err;
+}
+
 static int start_parse(const struct node_daemon *node, const json_t *msg, struct node_slice *slice,
 		       char *why)
 {
@@ -216,6 +254,8 @@ static int start_parse(const struct node_daemon *node, const json_t *msg, struct
 	    (json_object_get(own, "cache_room_bytes") &&
 	     (err = control_get_u64(own, "cache_room_bytes", 0, GUEST_MEM_MAX, &room, why))))
 		return err;
+	if ((err = limit_parse(msg, slices, slice, why)))
+		return err;
 	/* Its copies of other slices' pages beyond the overhead count as its memory. */
 	slice->mem_bytes += room;
 	snprintf(slice->vm, sizeof(slice->vm), "%s", vm);
@@ -231,7 +271,7 @@ static int slice_spawn(struct node_slice *slice, const struct upload *upload)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
-	slice->pid = vmm_spawn(node->opts.vmm, fds[1], upload ? upload->fd[UPLOAD_KERNEL] : -1,
+	slice->pid = vmm_spawn(slice, fds[1], upload ? upload->fd[UPLOAD_KERNEL] : -1,
 			       upload ? upload->fd[UPLOAD_INITRD] : -1);
 	close(fds[1]);
 	if (slice->pid < 0) {

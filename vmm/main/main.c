@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "confine/confine.h"
 #include "vmm/main/slice.h"
 
 static void usage_print(FILE *out)
@@ -17,6 +18,7 @@ static void usage_print(FILE *out)
 	fputs("Usage: pangea-vmm\n"
 	      "Runs one slice of a virtual machine. pangead starts it, with its control socket as\n"
 	      "file descriptor 3; it is of no use by hand.\n\n"
+	      "  --confine HOW  what pangead has prepared to confine this process by\n"
 	      "  -h, --help     print this\n"
 	      "  -V, --version  print the version\n",
 	      out);
@@ -105,10 +107,12 @@ static int slice_open(struct slice *s)
 	return control_open_fd(&options, SLICE_CONTROL_FD, &s->node);
 }
 
-static int options_parse(int argc, char **argv)
+static int options_parse(int argc, char **argv, const char **confine)
 {
-	static const struct option longs[] = {
-		{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {0}};
+	static const struct option longs[] = {{"help", no_argument, NULL, 'h'},
+					      {"version", no_argument, NULL, 'V'},
+					      {"confine", required_argument, NULL, 'c'},
+					      {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "hV", longs, NULL)) != -1) {
@@ -119,6 +123,10 @@ static int options_parse(int argc, char **argv)
 		if (c == 'V') {
 			puts("pangea-vmm " PANGEA_VERSION);
 			return EXIT_OK;
+		}
+		if (c == 'c') {
+			*confine = optarg;
+			continue;
 		}
 		fputs("Try 'pangea-vmm --help'.\n", stderr);
 		return EXIT_USAGE;
@@ -132,8 +140,10 @@ static int options_parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	char why[CONFINE_WHY_MAX];
+	const char *confine = NULL;
 	struct slice *s;
-	int code = options_parse(argc, argv);
+	int code = options_parse(argc, argv, &confine);
 
 	if (code >= 0)
 		return code;
@@ -143,6 +153,10 @@ int main(int argc, char **argv)
 		      "program, see 'pangea run --help'\n",
 		      stderr);
 		return EXIT_USAGE;
+	}
+	if (confine_enter(confine, why)) {
+		log_error("%s", why);
+		return EXIT_ERROR;
 	}
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGALRM, alarm_exit);

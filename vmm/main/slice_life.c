@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "confine/confine.h"
 #include "vmm/boot/layout.h"
 #include "vmm/main/slice.h"
 
@@ -213,7 +214,7 @@ void slice_configure(struct slice *s, const json_t *msg)
 		return;
 	}
 	snprintf(tag, sizeof(tag), "pangea-vmm %s/%u", s->config.vm, s->config.self);
-	log_init(tag, LOG_INFO);
+	log_tag_set(tag);
 	if (!image_open(s) || !cpu_take(s) || !cache_take(s))
 		return;
 	err = engine_make(s, &port);
@@ -221,6 +222,7 @@ void slice_configure(struct slice *s, const json_t *msg)
 		err = machine_make(s);
 	if (!err)
 		err = engine_start(s->engine);
+	confine_priority_drop();
 	if (err) {
 		slice_exit(s, EXIT_ERROR, "cannot make slice %u: %s", s->config.self,
 			   error_text(err));
@@ -279,6 +281,12 @@ void slice_measured(struct slice *s)
 {
 	if (s->state != SLICE_MEASURING)
 		return;
+	int err = confine_settle();
+	if (err) {
+		slice_exit(s, EXIT_ERROR, "the slice cannot be confined: its system calls: %s",
+			   error_text(err));
+		return;
+	}
 	s->state = SLICE_CONNECTED;
 	slice_step_deadline(s, true);
 	control_sendf(s->node, "{ssso*}", "type", "slice-connected", "rtt_ns", slice_rtt_list(s));

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Started processes: their name spaces, root, user and limits, as far as this host has them; memory's bound. */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "confine/confine.h"
+#include "confine/confine_parts.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+/* What a child found out, told through a pipe. */
+struct report {
+	int err;
+	char why[CONFINE_WHY_MAX];
+	uid_t uid;
+	pid_t pid;
+	ino_t space[4];	  /* of spaces[] */
+	unsigned entries; /* of its root, beside dev, proc and sys */
+	bool etc;	  /* it sees the host's files */
+	bool capable;
+	bool opens_null;
+};
+
+static const char *const spaces[] = {"mnt", "pid", "ipc", "net"};
+
+static void spaces_read(ino_t out[4])
+{
+	char path[64];
+	struct stat st;
+
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "/proc/self/ns/%s", spaces[i]);
+		out[i] = stat(path, &st) == 0 ? st.st_ino : 0;
+	}
+}
+
+static void root_look(struct report *r)
+{
+	DIR *dir = opendir("/");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		r->entries += entry->d_name[0] != '.' && strcmp(entry->d_name, "dev") &&
+			      strcmp(entry->d_name, "proc") && strcmp(entry->d_name, "sys");
+	r->etc = access("/etc/passwd", F_OK) == 0;
+	r->opens_null = open("/dev/null", O_RDWR | O_CLOEXEC) >= 0;
+	if (dir)
+		closedir(dir);
+}
+
+static bool status_has_capability(void)
+{
+	char line[128];
+	unsigned long long caps = 1;
+	FILE *file = fopen("/proc/self/status", "r");
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "CapPrm: %llx", &caps) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return caps != 0;
+}
+
+static void child_report(const char *option, void *arg)
+{
+	const int *pipe_fd = arg;
+	struct report r = {0};
+
+	/* The list of calls is test_calls.c's affair, and getdents is not on it. */
+	struct confine_option parsed;
+	r.err = confine_option_parse(option, &parsed);
+	if (!r.err && parsed.spaces)
+		r.err = confine_root_make(&parsed, r.why);
+	if (!r.err)
+		root_look(&r);
+	spaces_read(r.space);
+	if (!r.err)
+		r.err = confine_enter(parsed.user ? option + (parsed.spaces ? strlen("spaces,") : 0)
+						  : "none",
+				      r.why);
+	r.uid = getuid();
+	r.pid = getpid();
+	r.capable = status_has_capability();
+	_exit(write(*pipe_fd, &r, sizeof(r)) == (ssize_t)sizeof(r) ? 0 : 1);
+}
+
+static void report_get(const struct confine *c, bool network, struct report *out)
+{
+	struct confine_process process = {.name = "pangea-test.1", .vm = 77, .network = network};
+	struct confine_hold hold;
+	int fds[2], status;
+	pid_t pid;
+
+	cr_assert_eq(pipe(fds), 0);
+	pid = confine_spawn(c, &process, child_report, &fds[1], &hold);
+	cr_assert_gt(pid, 0, "%s", strerror(-pid));
+	close(fds[1]);
+	cr_assert_eq(read(fds[0], out, sizeof(*out)), (ssize_t)sizeof(*out));
+	close(fds[0]);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
+	cr_expect_eq(confine_release(c, &hold), false);
+	cr_expect_eq(out->err, 0, "%s", out->why);
+}
+
+Test(confine_spawn, a_process_has_all_that_the_probe_promised)
+{
+	struct confine c;
+	struct report r;
+	ino_t own[4];
+
+	cr_assert_eq(confine_probe(CONFINE_AUTO, NULL, &c), 0);
+	spaces_read(own);
+	report_get(&c, false, &r);
+	cr_expect_not(r.capable);
+	if (c.users) {
+		cr_expect_eq(r.uid, CONFINE_UID_FIRST + 77);
+	}
+	if (c.spaces == CONFINE_SPACES_NONE)
+		cr_skip_test("%s", c.lacks);
+	for (unsigned i = 0; i < 4; i++)
+		cr_expect(r.space[i] && r.space[i] != own[i], "%s", spaces[i]);
+	cr_expect_eq(r.pid, 1);
+	cr_expect_eq(r.entries, 0);
+	cr_expect_not(r.etc);
+	cr_expect(r.opens_null);
+	/* Who has others to speak to stays in the host's network. */
+	report_get(&c, true, &r);
+	cr_expect_eq(r.space[3], own[3]);
+	cr_expect_neq(r.space[0], own[0]);
+}
+
+Test(confine_spawn, without_confinement_there_are_no_privileges_either)
+{
+	struct confine c;
+	struct report r;
+	ino_t own[4];
+
+	cr_assert_eq(confine_probe(CONFINE_NONE, NULL, &c), 0);
+	cr_expect_not(confine_whole(&c));
+	spaces_read(own);
+	report_get(&c, true, &r);
+	cr_expect_arr_eq(r.space, own, sizeof(own));
+	cr_expect_eq(r.uid, getuid());
+	cr_expect_not(r.capable);
+}
+
+Test(confine_spawn, a_user_that_is_not_there_is_said)
+{
+	struct confine c;
+
+	cr_expect_eq(confine_probe(CONFINE_AUTO, "nobody-of-this-name", &c), -ENOENT);
+	cr_expect_str_eq(c.lacks, "there is no user nobody-of-this-name");
+	cr_expect_eq(confine_probe(CONFINE_AUTO, "root", &c), -ENOENT);
+	cr_expect(strstr(c.lacks, "who may do everything"));
+}
+
+/* Each VM as another, and always as the same. */
+Test(confine_spawn, virtual_machines_are_users_of_their_own)
+{
+	struct confine c = {.users = true}, named = {.users = true, .named = true, .uid = 5};
+
+	cr_expect_eq(confine_uid(&c, 12345), confine_uid(&c, 12345));
+	cr_expect_neq(confine_uid(&c, 12345), confine_uid(&c, 12346));
+	cr_expect_eq(confine_uid(&c, UINT64_MAX),
+		     CONFINE_UID_FIRST + (uid_t)(UINT64_MAX % CONFINE_UIDS));
+	cr_expect_eq(confine_uid(&named, 12345), 5);
+}
+
+static void child_eat(const char *option, void *arg)
+{
+	char *at = mmap(NULL, 96 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)option;
+	(void)arg;
+	if (at == MAP_FAILED)
+		_exit(1);
+	for (size_t i = 0; i < 96 * MIB; i += 4096)
+		((volatile char *)at)[i] = 1;
+	_exit(0);
+}
+
+/* The status of a process that touches 96 MiB; *killed: the kernel says that it was for its own limit. */
+static int eat(const struct confine *c, uint64_t limit, bool *over)
+{
+	struct confine_process process = {.name = "pangea-test.2", .mem_bytes = limit};
+	struct confine_hold hold;
+	int status;
+	pid_t pid = confine_spawn(c, &process, child_eat, NULL, &hold);
+
+	cr_assert_gt(pid, 0, "%s", strerror(-pid));
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	*over = confine_release(c, &hold);
+	cr_expect_eq(hold.cgroup[0], 0);
+	return status;
+}
+
+Test(confine_spawn, who_wants_more_memory_than_its_limit_ends_alone)
+{
+	struct confine c;
+	bool over;
+	int status;
+
+	cr_assert_eq(confine_probe(CONFINE_AUTO, NULL, &c), 0);
+	if (c.cgroups == CONFINE_CGROUPS_NONE)
+		cr_skip_test("no memory cgroup: %s", c.lacks);
+	status = eat(&c, 32 * MIB, &over);
+	cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	cr_expect(over);
+	status = eat(&c, 256 * MIB, &over);
+	cr_expect_eq(status, 0);
+	cr_expect_not(over);
+}
