@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Accesses that go through another slice's memory: the pages ahead are asked for with the one missed. */
+#include "dsm/engine/engine_cache.h"
 #include "dsm/engine/engine_parts.h"
 
 /*
@@ -82,9 +83,12 @@ static unsigned pages_ask(struct engine *e, uint64_t gfn, unsigned count, bool w
 	return asked;
 }
 
+/* Where frames are few, each page asked for in vain costs one that is in use. */
 static unsigned window_max(const struct engine *e, bool write)
 {
-	return write ? ENGINE_ZEROES_TIMES * e->config.ahead_max : e->config.ahead_max;
+	bool wide = write && !(e->cache && e->cache->limited);
+
+	return wide ? ENGINE_ZEROES_TIMES * e->config.ahead_max : e->config.ahead_max;
 }
 
 void engine_ahead(struct engine *e, uint64_t gfn, bool write, uint64_t now_ns)
