@@ -100,11 +100,24 @@ static int proc_make(void)
 	return mount("/proc", PLACE "/proc", NULL, MS_BIND | MS_REC, NULL);
 }
 
+/* The kernel's first file system cannot go: the new root covers it, and without capabilities there is no way below. */
+static int root_cover(void)
+{
+	return mount(".", "/", NULL, MS_MOVE, NULL) < 0 ? -1 : chroot(".");
+}
+
 /* The new root takes the old one's place, and the old one goes. */
 static int root_change(void)
 {
-	if (chdir(PLACE) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
-	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+	if (chdir(PLACE) < 0)
+		return -1;
+	if (syscall(SYS_pivot_root, ".", ".") == 0) {
+		if (umount2(".", MNT_DETACH) < 0)
+			return -1;
+	} else if (errno != EINVAL || root_cover() < 0) {
+		return -1;
+	}
+	if (chdir("/") < 0)
 		return -1;
 	return mount(NULL, "/", NULL,
 		     MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
