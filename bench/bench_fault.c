@@ -41,7 +41,7 @@ enum series {
 	SERIES_UPGRADE,
 	SERIES_KINDS_END,
 	KINDS = SERIES_KINDS_END - SERIES_READ,
-	CARRIERS = 2,
+	CARRIERS = 3,
 	SERIES_COUNT = SERIES_READ + KINDS * CARRIERS
 };
 
@@ -50,11 +50,28 @@ static const char *const series_names[SERIES_COUNT] = {"TCP: request 64 B, respo
 						       "TCP: remote read fault",
 						       "TCP: remote write fault",
 						       "TCP: remote upgrade (no data)",
+						       "TLS: remote read fault",
+						       "TLS: remote write fault",
+						       "TLS: remote upgrade (no data)",
 						       "shared memory: remote read fault",
 						       "shared memory: remote write fault",
 						       "shared memory: remote upgrade (no data)"};
 
-static const enum transport_wish carriers[CARRIERS] = {TRANSPORT_TCP, TRANSPORT_SHM};
+enum carrier {
+	CARRIER_TCP,
+	CARRIER_TLS,
+	CARRIER_SHM
+};
+
+static const struct {
+	const char *word, *name;
+	enum transport_wish wish;
+	bool plaintext;
+} carriers[CARRIERS] = {
+	[CARRIER_TCP] = {"tcp", "TCP", TRANSPORT_TCP, true},
+	[CARRIER_TLS] = {"tls", "TLS", TRANSPORT_TCP, false},
+	[CARRIER_SHM] = {"shm", "shared memory", TRANSPORT_SHM, false},
+};
 
 /* Where the two processes run. */
 enum placement {
@@ -66,7 +83,7 @@ enum placement {
 struct bench {
 	unsigned iterations; /* of each series */
 	bool poll;
-	enum transport_wish transport; /* AUTO: both, in turns */
+	bool carried[CARRIERS]; /* which are measured, in turns */
 	enum placement placement;
 	int raw_fd;			  /* to the other process */
 	int control_fd;			  /* the same, for set-up */
@@ -218,9 +235,12 @@ static void engine_up(struct bench *b, unsigned self, unsigned carrier)
 {
 	struct engine_range ranges[2] = {{0, 0, HOME_CHUNK_SIZE},
 					 {1, HOME_CHUNK_SIZE, HOME_CHUNK_SIZE + remote_bytes(b)}};
+	static const uint8_t secret[PAIR_SECRET_SIZE] = "bench_fault";
+	struct pair_keys keys;
 	struct engine_config config = {.self = self,
 				       .slices = 2,
-				       .vm_key = 42,
+				       .vm = 42,
+				       .keys = &keys,
 				       .ram_end = ranges[1].end,
 				       .ranges = ranges,
 				       .ranges_count = 2,
@@ -228,7 +248,8 @@ static void engine_up(struct bench *b, unsigned self, unsigned carrier)
 				       .connect_timeout_ms = 10000,
 				       .faulters_max = 2,
 				       .poll = b->poll,
-				       .transport = carriers[carrier],
+				       .transport = carriers[carrier].wish,
+				       .plaintext = carriers[carrier].plaintext,
 				       .callbacks = {.ctx = b,
 						     .on_ready = on_ready,
 						     .on_machine_msg = on_machine_msg,
@@ -237,8 +258,10 @@ static void engine_up(struct bench *b, unsigned self, unsigned carrier)
 	const char *addresses[2] = {text, text};
 	unsigned port, peer_port, ready = atomic_load(&b->ready);
 	struct engine **engine = &b->engines[carrier];
-	int err = engine_create(&config, &port, engine);
+	int err;
 
+	pair_keys_derive(secret, config.vm, config.epoch, self, 2, &keys);
+	err = engine_create(&config, &port, engine);
 	if (!err)
 		err = engine_start(*engine);
 	if (err)
@@ -256,7 +279,7 @@ static void engine_up(struct bench *b, unsigned self, unsigned carrier)
 static void engines_up(struct bench *b, unsigned self)
 {
 	for (unsigned c = 0; c < CARRIERS; c++)
-		if (b->transport == TRANSPORT_AUTO || b->transport == carriers[c])
+		if (b->carried[c])
 			engine_up(b, self, c);
 }
 
@@ -379,14 +402,16 @@ static void ratios_print(const struct bench *b)
 
 	for (int k = 0; k < KINDS; k++) {
 		snprintf(what, sizeof(what), "TCP: %s / (request and response + local)", kinds[k]);
-		if (b->engines[0])
+		if (b->engines[CARRIER_TCP])
 			ratio_print(b, what, SERIES_READ + k, SERIES_RAW, SERIES_LOCAL);
 	}
-	for (int k = 0; k < KINDS; k++) {
-		snprintf(what, sizeof(what), "%s: shared memory / TCP", kinds[k]);
-		if (b->engines[0] && b->engines[1])
-			ratio_print(b, what, SERIES_READ + KINDS + k, SERIES_READ + k, -1);
-	}
+	for (int c = CARRIER_TLS; c < CARRIERS; c++)
+		for (int k = 0; k < KINDS; k++) {
+			snprintf(what, sizeof(what), "%s: %s / TCP", kinds[k], carriers[c].name);
+			if (b->engines[CARRIER_TCP] && b->engines[c])
+				ratio_print(b, what, SERIES_READ + KINDS * c + k, SERIES_READ + k,
+					    -1);
+		}
 }
 
 static void counts_print(const char *name, struct engine *engine)
@@ -394,11 +419,11 @@ static void counts_print(const char *name, struct engine *engine)
 	struct engine_stats stats;
 
 	engine_stats(engine, &stats);
-	printf("%s: messages sent %llu, received %llu, bells rung %llu; spins %llu, of them in "
+	printf("%s%s: messages sent %llu, received %llu, bells rung %llu; spins %llu, of them in "
 	       "time %llu; mean service of a remote fault in the engine %.1f us\n",
-	       name, (unsigned long long)stats.msgs_sent, (unsigned long long)stats.msgs_received,
-	       (unsigned long long)stats.bells_sent, (unsigned long long)stats.spins,
-	       (unsigned long long)stats.spin_hits,
+	       name, stats.links_ktls ? " in the kernel" : "", (unsigned long long)stats.msgs_sent,
+	       (unsigned long long)stats.msgs_received, (unsigned long long)stats.bells_sent,
+	       (unsigned long long)stats.spins, (unsigned long long)stats.spin_hits,
 	       stats.fault_count_remote
 		       ? (double)stats.fault_ns_total / (double)stats.fault_count_remote / 1000.0
 		       : 0.0);
@@ -424,10 +449,9 @@ static void report(struct bench *b)
 		printf("\n");
 	}
 	ratios_print(b);
-	if (b->engines[0])
-		counts_print("TCP", b->engines[0]);
-	if (b->engines[1])
-		counts_print("shared memory", b->engines[1]);
+	for (int c = 0; c < CARRIERS; c++)
+		if (b->engines[c])
+			counts_print(carriers[c].name, b->engines[c]);
 }
 
 /* Two connected TCP sockets over loopback, as the transport's are. */
@@ -451,20 +475,28 @@ static void tcp_pair(int fds[2])
 static void usage(FILE *to)
 {
 	fprintf(to,
-		"usage: bench_fault [--iterations N] [--transport tcp|shm] [--poll] [--free | "
-		"--one]\n"
-		"Measures remote page faults between two processes over TCP loopback and over "
-		"shared\n"
-		"memory, in turns, and prints them beside a raw TCP round trip of the same size "
-		"and a\n"
-		"local userfaultfd fault.\n"
+		"usage: bench_fault [--iterations N] [--transport tcp|tls|shm]... [--poll] [--free "
+		"| --one]\n"
+		"Measures remote page faults between two processes over TCP loopback, over TLS on "
+		"it and\n"
+		"over shared memory, in turns, and prints them beside a raw TCP round trip of the "
+		"same\n"
+		"size and a local userfaultfd fault.\n"
 		"  --iterations N  faults of each kind (default %u, a multiple of %u)\n"
-		"  --transport W   one of the two only\n"
+		"  --transport W   this one only; again: and this one\n"
 		"Each process runs on a CPU of its own, like two machines, unless told otherwise:\n"
 		"  --free          the scheduler places them\n"
 		"  --one           both processes on one CPU\n"
 		"  --poll          engine threads spin (each needs a CPU of its own)\n",
 		ITERATIONS_DEFAULT, ROUNDS);
+}
+
+static bool carrier_option(struct bench *b, const char *word)
+{
+	for (int c = 0; c < CARRIERS; c++)
+		if (strcmp(word, carriers[c].word) == 0)
+			return b->carried[c] = true;
+	return false;
 }
 
 static void options_parse(struct bench *b, int argc, char **argv)
@@ -481,7 +513,7 @@ static void options_parse(struct bench *b, int argc, char **argv)
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'i')
 			b->iterations = (unsigned)strtoul(optarg, NULL, 10) / ROUNDS * ROUNDS;
-		else if (option == 't' && transport_wish_parse(optarg, &b->transport) == 0)
+		else if (option == 't' && carrier_option(b, optarg))
 			continue;
 		else if (option == 'p')
 			b->poll = true;
@@ -494,6 +526,8 @@ static void options_parse(struct bench *b, int argc, char **argv)
 		if (option == 'h' || option == '?' || option == 't')
 			exit(option == 'h' ? EXIT_OK : EXIT_USAGE);
 	}
+	if (!b->carried[CARRIER_TCP] && !b->carried[CARRIER_TLS] && !b->carried[CARRIER_SHM])
+		memset(b->carried, true, sizeof(b->carried));
 	if (b->iterations == 0 || b->iterations > ITERATIONS_MAX) {
 		fprintf(stderr, "bench_fault: --iterations must be %u to %u\n", ROUNDS,
 			ITERATIONS_MAX);

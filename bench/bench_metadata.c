@@ -117,8 +117,11 @@ static void on_peer_lost(void *ctx, unsigned peer, int err, const char *why)
 
 static void engines_create(void)
 {
+	static const uint8_t secret[PAIR_SECRET_SIZE] = "bench_metadata";
+	struct pair_keys keys;
 	struct engine_config config = {.slices = SLICES,
-				       .vm_key = 7,
+				       .vm = 7,
+				       .keys = &keys,
 				       .epoch = 1,
 				       .ram_end = ram_end,
 				       .ranges = ranges,
@@ -134,6 +137,7 @@ static void engines_create(void)
 		int err;
 
 		config.self = i;
+		pair_keys_derive(secret, config.vm, config.epoch, i, SLICES, &keys);
 		config.callbacks.ctx = &slices[i];
 		err = engine_create(&config, &slices[i].port, &slices[i].engine);
 		if (!err)

@@ -65,8 +65,11 @@ static void engines_up(void)
 {
 	struct engine_range ranges[SLICES] = {{0, 0, bench.bytes},
 					      {1, bench.bytes, 2 * bench.bytes}};
+	/* The engines are all here: what key they have is all the same. */
+	static const struct pair_keys keys;
 	struct engine_config config = {.slices = SLICES,
-				       .vm_key = 42,
+				       .vm = 42,
+				       .keys = &keys,
 				       .ram_end = SLICES * bench.bytes,
 				       .ranges = ranges,
 				       .ranges_count = SLICES,

@@ -38,6 +38,9 @@ static const char usage[] =
 	"  --transport WHAT         what carries messages between slices: auto, shm or tcp (auto: "
 	"shared\n"
 	"                           memory on one host, TCP between hosts)\n"
+	"  --plaintext-data         for a network that is trusted: do not encrypt messages between "
+	"hosts\n"
+	"  --require-encryption     take nothing that is not encrypted, whatever else is said\n"
 	"  --distance D             the distance of any two NUMA nodes, 11 to 254 (as measured)\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
@@ -70,6 +73,8 @@ enum {
 	OPT_SLICE,
 	OPT_CACHE,
 	OPT_TRANSPORT,
+	OPT_PLAINTEXT_DATA,
+	OPT_REQUIRE_ENCRYPTION,
 	OPT_DISTANCE,
 	OPT_NAME,
 	OPT_NODES,
@@ -95,6 +100,8 @@ static const struct option longs[] = {
 	{"slice", required_argument, NULL, OPT_SLICE},
 	{"cache", required_argument, NULL, OPT_CACHE},
 	{"transport", required_argument, NULL, OPT_TRANSPORT},
+	{"plaintext-data", no_argument, NULL, OPT_PLAINTEXT_DATA},
+	{"require-encryption", no_argument, NULL, OPT_REQUIRE_ENCRYPTION},
 	{"distance", required_argument, NULL, OPT_DISTANCE},
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
@@ -326,6 +333,12 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		return -1;
 	case OPT_TRANSPORT:
 		return transport_option(opts, command);
+	case OPT_PLAINTEXT_DATA:
+		opts->plaintext_data = true;
+		return -1;
+	case OPT_REQUIRE_ENCRYPTION:
+		opts->require_encryption = true;
+		return -1;
 	case OPT_NO_CONSOLE:
 		opts->no_console = true;
 		return -1;
@@ -388,6 +401,8 @@ static int options_check(const struct run_options *opts, const char *command)
 	if (slices && (opts->cpus || opts->mem_bytes || opts->nodes))
 		return cli_usage(command,
 				 "--slice says it all: no --cpus, --mem or --nodes with it");
+	if (opts->plaintext_data && opts->require_encryption)
+		return cli_usage(command, "--plaintext-data is what --require-encryption refuses");
 	if (!slices && (!opts->cpus || !opts->mem_bytes))
 		return cli_usage(command, "needs --cpus and --mem, or --slice");
 	return -1;

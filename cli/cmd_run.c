@@ -56,6 +56,10 @@ static void run_ask(struct client *client)
 		json_object_set_new(msg, "cache_percent",
 				    json_integer((json_int_t)run->opts.cache_percent));
 	json_object_set_new(msg, "transport", json_string(run->opts.transport));
+	json_object_set_new(msg, "encryption",
+			    json_string(run->opts.plaintext_data       ? "off"
+					: run->opts.require_encryption ? "required"
+								       : "on"));
 	json_object_set_new(
 		msg, "profile",
 		json_string(run_profile_choose(&run->opts, run->upload.fd[RUN_KERNEL])));
@@ -96,6 +100,10 @@ static void placed_say(const struct run *run, const json_t *slices)
 			 node, (unsigned long long)vcpus, vcpus == 1 ? "" : "s", mem);
 	}
 	cli_say("VM %s on%s", run->console.vm, text);
+	if (run->opts.plaintext_data)
+		cli_say("--plaintext-data: whoever is on the network between the nodes can read "
+			"and "
+			"change the guest's memory");
 }
 
 static void upload_go_on(struct run *run)

@@ -25,29 +25,34 @@ static void wait_print(const json_t *vm)
 }
 
 /* What carries the messages between its slices, as far as they have told. */
-static const char *links_word(const json_t *slices)
+static void links_words(const json_t *slices, char *out, size_t size)
 {
-	json_int_t shm = 0, tcp = 0;
-	const json_t *slice;
-	size_t i;
+	static const struct {
+		const char *key, *word;
+	} carriers[] = {{"links_shm", "shm"},
+			{"links_ktls", "tls(kernel)"},
+			{"links_tls", "tls"},
+			{"links_tcp", "tcp"}};
+	size_t used = 0, i;
 
-	json_array_foreach((json_t *)slices, i, slice)
-	{
-		const json_t *stats = json_object_get(slice, "stats");
+	snprintf(out, size, "-");
+	for (size_t c = 0; c < sizeof(carriers) / sizeof(carriers[0]); c++) {
+		const json_t *slice;
+		json_int_t links = 0;
 
-		shm += json_integer_value(json_object_get(stats, "links_shm"));
-		tcp += json_integer_value(json_object_get(stats, "links_tcp"));
+		json_array_foreach((json_t *)slices, i, slice) links += json_integer_value(
+			json_object_get(json_object_get(slice, "stats"), carriers[c].key));
+		if (links)
+			used += (size_t)snprintf(out + used, size - used, "%s%s", used ? "+" : "",
+						 carriers[c].word);
 	}
-	if (shm && tcp)
-		return "mixed";
-	return shm ? "shm" : tcp ? "tcp" : "-";
 }
 
 static void vm_print(const json_t *vm)
 {
 	const char *name, *state, *node;
 	uint64_t cpus, mem, age_ms;
-	char why[CONTROL_WHY_MAX], size[32];
+	char why[CONTROL_WHY_MAX], size[32], links[40];
 	json_t *slices, *slice;
 	size_t i;
 
@@ -59,8 +64,9 @@ static void vm_print(const json_t *vm)
 	    control_get_array(vm, "slices", SLICES_MAX, &slices, why))
 		return;
 	control_size_format(mem, size, sizeof(size));
-	printf("%-16s %-10s %5llu %12s %8llu s %-5s ", name, state, (unsigned long long)cpus, size,
-	       (unsigned long long)(age_ms / 1000), links_word(slices));
+	links_words(slices, links, sizeof(links));
+	printf("%-16s %-10s %5llu %12s %8llu s %-11s ", name, state, (unsigned long long)cpus, size,
+	       (unsigned long long)(age_ms / 1000), links);
 	json_array_foreach(slices, i, slice) if (control_get_name(slice, "node", &node, why) == 0)
 		printf("%s%s", i ? "," : " ", node);
 	wait_print(vm);
@@ -84,7 +90,7 @@ int cmd_vms(int argc, char **argv)
 		json_dumpf(json_object_get(answer, "vms"), stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {
-		printf("%-16s %-10s %5s %12s %10s %-5s  %s\n", "VM", "STATE", "CPUS", "MEMORY",
+		printf("%-16s %-10s %5s %12s %10s %-11s  %s\n", "VM", "STATE", "CPUS", "MEMORY",
 		       "AGE", "LINKS", "NODES");
 		json_array_foreach(json_object_get(answer, "vms"), i, vm) vm_print(vm);
 	}

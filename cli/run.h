@@ -30,8 +30,9 @@ struct run_options {
 	unsigned distance; /* between any two NUMA nodes; 0: as measured */
 	json_t *slices;	   /* array of {node, cpus, mem_bytes} */
 	bool no_console, stats, force;
-	const char *stats_json;	 /* a file for the statistics; null: none */
-	const char *console_log; /* a file for all console output; null: none */
+	bool plaintext_data, require_encryption; /* of messages between hosts; not both */
+	const char *stats_json;			 /* a file for the statistics; null: none */
+	const char *console_log;		 /* a file for all console output; null: none */
 };
 
 /* cli_run_options.c. Returns -1 to go on, else the exit code. */

@@ -117,8 +117,9 @@ struct request {
 	const char *vendor; /* static; null: we choose */
 	bool force, micro;
 	struct cache_wish cache;
-	unsigned distance;     /* 0: as measured */
-	const char *transport; /* static */
+	unsigned distance;	/* 0: as measured */
+	const char *transport;	/* static */
+	const char *encryption; /* static */
 };
 
 static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
@@ -166,6 +167,28 @@ static int transport_parse(const json_t *msg, struct request *request, char *why
 		return 0;
 	}
 	snprintf(why, CONTROL_WHY_MAX, "the transport is auto, shm or tcp, not \"%.20s\"", word);
+	return -EINVAL;
+}
+
+/* Whether messages between hosts are encrypted; it may be missing. */
+static int encryption_parse(const json_t *msg, struct request *request, char *why)
+{
+	static const char *const words[] = {"on", "required", "off"};
+	const char *word = words[0];
+	int err = 0;
+
+	if (json_object_get(msg, "encryption"))
+		err = control_get_string(msg, "encryption", &word, why);
+	if (err)
+		return err;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (strcmp(word, words[i]) != 0)
+			continue;
+		request->encryption = words[i];
+		return 0;
+	}
+	snprintf(why, CONTROL_WHY_MAX, "the encryption is on, required or off, not \"%.20s\"",
+		 word);
 	return -EINVAL;
 }
 
@@ -245,6 +268,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = engine_parse(msg, request, why)) || (err = vendor_parse(msg, request, why)) ||
 	    (err = cache_parse(msg, &request->cache, why)) ||
 	    (err = transport_parse(msg, request, why)) ||
+	    (err = encryption_parse(msg, request, why)) ||
 	    (err = profile_parse(msg, request, why)) ||
 	    (json_object_get(msg, "distance") &&
 	     (err = control_get_uint(msg, "distance", NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX,
@@ -294,6 +318,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->micro = request->micro;
 	vm->distance = request->distance;
 	vm->transport = request->transport;
+	vm->encryption = request->encryption;
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:O, s:s, s:o, s:o, s:o, s:I}", "type", "run-placed",
 				 "profile", control_profile_name(cmdline->profile), "words",

@@ -6,6 +6,9 @@
 #include "base/error.h"
 #include "coordinator/coordinator_state.h"
 
+/* Of every VM: its slices are the same from its start to its end. */
+#define VM_EPOCH 1
+
 /* Tables are searched linearly; these sizes keep that cheap. */
 #define NODES_MAX 128
 #define VMS_MAX	  64
@@ -119,7 +122,9 @@ struct vm {
 	uint64_t deadline_ms; /* of the state; 0: none */
 	uint64_t created_ms;
 	uint64_t incarnation;
-	uint64_t key;
+	/* Of the keys of its data connections; zero once its slices have theirs, or were started
+	 * before this coordinator. */
+	uint8_t secret[PAIR_SECRET_SIZE];
 	uint64_t owner; /* the token of who runs it */
 	bool owned;	/* it ends with its owner */
 	uint64_t
@@ -130,6 +135,7 @@ struct vm {
 	bool micro;		/* the kernel is a micro-guest */
 	uint64_t tsc_hz;	/* the guest's; 0: the slices' own choice */
 	const char *transport;	/* static: "auto", "shm" or "tcp"; null: it was started before */
+	const char *encryption; /* static: "on", "required" or "off"; of its data connections */
 	const char *vendor;	/* of the CPU model, static: "intel" or "amd"; null: to be chosen */
 	unsigned distance;	/* between any two slices, as its owner says; 0: as measured */
 	uint64_t file_bytes[2]; /* kernel, initrd */
@@ -184,7 +190,8 @@ struct coordinator {
 	unsigned vm_number;  /* of the last name we invented */
 	/* of the step under way */
 	uint64_t first_ms; /* when we began; 0: not yet */
-	uint64_t now_ms, fresh_key, fresh_incarnation, fresh_owner;
+	uint64_t now_ms, fresh_incarnation, fresh_owner;
+	const uint8_t *fresh_secret; /* the event's */
 	struct coordinator_actions *out;
 };
 
@@ -241,6 +248,10 @@ int inventory_take(struct coordinator *co, struct node *node, const json_t *msg,
 void stray_kill(struct coordinator *co, struct node *node, const json_t *msg);
 /* The end of a slice was heard: what it held as a stray is free, and the daemon may forget it. */
 void slice_end_heard(struct coordinator *co, struct node *node, const json_t *msg);
+
+/* ---- coordinator_keys.c ---- */
+/* The keys that slice self shares with each other slice, as slice-start carries them: hex digits. */
+json_t *vm_keys_json(const struct vm *vm, unsigned self);
 
 /* ---- coordinator_record.c ---- */
 /* All that must last of a VM that runs; a new reference. */

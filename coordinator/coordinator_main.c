@@ -171,12 +171,12 @@ static void action_do(struct shell *shell, const struct coordinator_action *acti
 }
 
 /* From the kernel each time: whoever knows one VM's key learns nothing of another's. */
-static uint64_t key_draw(void)
+static uint64_t id_draw(void)
 {
-	uint64_t key;
+	uint64_t id;
 
-	invariant(getrandom(&key, sizeof(key), 0) == (ssize_t)sizeof(key));
-	return key;
+	invariant(getrandom(&id, sizeof(id), 0) == (ssize_t)sizeof(id));
+	return id;
 }
 
 static void step(struct shell *shell, struct coordinator_event *event)
@@ -185,11 +185,13 @@ static void step(struct shell *shell, struct coordinator_event *event)
 
 	event->now_ms = clock_now_ns() / NS_PER_MS;
 	if (event->type == COORDINATOR_MESSAGE) {
-		event->fresh_key = key_draw();
-		event->fresh_incarnation = key_draw();
-		event->fresh_owner = key_draw();
+		invariant(getrandom(event->fresh_secret, sizeof(event->fresh_secret), 0) ==
+			  (ssize_t)sizeof(event->fresh_secret));
+		event->fresh_incarnation = id_draw();
+		event->fresh_owner = id_draw();
 	}
 	coordinator_step(shell->co, event, &actions);
+	pair_wipe(event->fresh_secret, sizeof(event->fresh_secret));
 	for (size_t i = 0; i < actions.count; i++)
 		action_do(shell, &actions.list[i]);
 	coordinator_actions_free(&actions);
@@ -615,7 +617,7 @@ int main(int argc, char **argv)
 	shell->co = coordinator_new();
 	if (!shell->co)
 		goto out;
-	coordinator_set_lease(shell->co, key_draw(), (uint64_t)shell->grace_s * 1000);
+	coordinator_set_lease(shell->co, id_draw(), (uint64_t)shell->grace_s * 1000);
 	coordinator_set_deadline(shell->co, shell->deadline_s);
 	if (records_load(shell) < 0) {
 		coordinator_free(shell->co);

@@ -8,14 +8,13 @@
 
 json_t *vm_record(struct coordinator *co, const struct vm *vm)
 {
-	return message_make("{s:s, s:o, s:o, s:o, s:o, s:b, s:I, s:s, s:s, s:b, s:b, s:I, s:o}",
-			    "vm", vm->name, "incarnation", control_id_json(vm->incarnation), "key",
-			    control_id_json(vm->key), "coordinator",
-			    control_id_json(co->incarnation), "owner", control_id_json(vm->owner),
-			    "owned", (int)vm->owned, "created_ms", (json_int_t)vm->created_ms,
-			    "append", vm->append, "cpu", vm->cpu, "force", (int)vm->force, "micro",
-			    (int)vm->micro, "tsc_hz", (json_int_t)vm->tsc_hz, "slices",
-			    vm_slices_json(vm, false));
+	return message_make("{s:s, s:o, s:o, s:o, s:b, s:I, s:s, s:s, s:b, s:b, s:I, s:o}", "vm",
+			    vm->name, "incarnation", control_id_json(vm->incarnation),
+			    "coordinator", control_id_json(co->incarnation), "owner",
+			    control_id_json(vm->owner), "owned", (int)vm->owned, "created_ms",
+			    (json_int_t)vm->created_ms, "append", vm->append, "cpu", vm->cpu,
+			    "force", (int)vm->force, "micro", (int)vm->micro, "tsc_hz",
+			    (json_int_t)vm->tsc_hz, "slices", vm_slices_json(vm, false));
 }
 
 void vm_record_keep(struct coordinator *co, struct vm *vm)
@@ -66,7 +65,6 @@ static int identity_restore(struct vm *vm, const json_t *record, char *why)
 
 	if ((err = control_get_name(record, "vm", &name, why)) ||
 	    (err = control_get_id(record, "incarnation", &vm->incarnation, why)) ||
-	    (err = control_get_id(record, "key", &vm->key, why)) ||
 	    (err = control_get_id(record, "owner", &vm->owner, why)) ||
 	    (err = control_get_bool(record, "owned", &vm->owned, why)) ||
 	    (err = control_get_u64(record, "created_ms", 0, INT64_MAX, &vm->created_ms, why)))

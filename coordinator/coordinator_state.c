@@ -259,7 +259,7 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 	co->now_ms = event->now_ms;
 	if (!co->first_ms)
 		co->first_ms = co->now_ms;
-	co->fresh_key = event->fresh_key;
+	co->fresh_secret = event->fresh_secret;
 	co->fresh_incarnation = event->fresh_incarnation;
 	co->fresh_owner = event->fresh_owner;
 	co->out = out;

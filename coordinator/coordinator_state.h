@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/pair_keys.h"
 #include "control/control.h"
 
 struct coordinator;
@@ -21,8 +22,9 @@ enum coordinator_event_type {
 struct coordinator_event {
 	enum coordinator_event_type type;
 	uint64_t now_ms; /* monotonic; never goes back from event to event */
-	/* Drawn for this event alone: the key of the VM that it may make. */
-	uint64_t fresh_key;
+	/* Drawn for this event alone: the secret of the VM that it may make (its data connections'
+	 * keys are made of it). */
+	uint8_t fresh_secret[PAIR_SECRET_SIZE];
 	uint64_t fresh_incarnation, fresh_owner; /* the same for the VM's incarnation and token */
 	uint64_t peer; /* a number that is never used again for another connection */
 	enum control_role role;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a VM: placing, starting, connecting, booting, running, ending. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +36,7 @@ struct vm *vm_create(struct coordinator *co, const char *name, const struct plac
 	if (!vm)
 		return NULL;
 	snprintf(vm->name, sizeof(vm->name), "%s", name);
-	vm->key = co->fresh_key;
+	memcpy(vm->secret, co->fresh_secret, sizeof(vm->secret));
 	vm->incarnation = co->fresh_incarnation;
 	vm->owner = co->fresh_owner;
 	vm->created_ms = co->now_ms;
@@ -79,6 +78,7 @@ void vm_free(struct vm *vm)
 		json_decref(vm->slice[i].rtt_ns);
 		json_decref(vm->slice[i].stats);
 	}
+	pair_wipe(vm->secret, sizeof(vm->secret));
 	free(vm);
 }
 
@@ -131,25 +131,24 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats)
 
 void vm_start(struct coordinator *co, struct vm *vm)
 {
-	char key[17];
-
-	snprintf(key, sizeof(key), "%016" PRIx64, vm->key);
 	vm->tsc_hz = vm_tsc_choose(vm);
 	if (!vm->vendor)
 		vm->vendor = vm_vendor_choose(vm);
 	vm_state_set(co, vm, VM_STARTING);
 	vm_record_keep(co, vm);
 	for (unsigned i = 0; i < vm->slices; i++) {
-		json_t *msg = message_make("{s:s, s:s, s:i, s:o, s:s, s:s, s:i}", "type",
-					   "slice-start", "vm_key", key, "epoch", 1, "slices",
-					   vm_slices_json(vm, false), "append", vm->append, "cpu",
-					   "soft", "connect_timeout_ms", SLICE_CONNECT_TIMEOUT_MS);
+		json_t *msg =
+			message_make("{s:s, s:o, s:i, s:o, s:s, s:s, s:i}", "type", "slice-start",
+				     "link_keys", vm_keys_json(vm, i), "epoch", VM_EPOCH, "slices",
+				     vm_slices_json(vm, false), "append", vm->append, "cpu", "soft",
+				     "connect_timeout_ms", SLICE_CONNECT_TIMEOUT_MS);
 		json_object_set_new(msg, "record", vm_record(co, vm));
 		json_object_set_new(msg, "cpu", json_string(vm->cpu));
 		json_object_set_new(msg, "force", json_boolean(vm->force));
 		json_object_set_new(msg, "micro", json_boolean(vm->micro));
 		json_object_set_new(msg, "vendor", json_string(vm->vendor));
 		json_object_set_new(msg, "transport", json_string(vm->transport));
+		json_object_set_new(msg, "encryption", json_string(vm->encryption));
 		if (vm->slice[i].cache_limited)
 			json_object_set_new(msg, "cache_bytes",
 					    json_integer((json_int_t)vm->slice[i].cache_bytes));
@@ -160,6 +159,8 @@ void vm_start(struct coordinator *co, struct vm *vm)
 		vm->slice[i].state = SLICE_STARTING;
 		slice_send(co, vm, i, msg, NULL, 0);
 	}
+	/* Nothing is left to make of it: slices make their connections once. */
+	pair_wipe(vm->secret, sizeof(vm->secret));
 }
 
 /* "host:port" of every slice's data connections. */

@@ -347,9 +347,9 @@ static void coordinator_obey(struct sim *sim)
 static void coordinator_hear(struct sim *sim, struct coordinator_event event)
 {
 	event.now_ms = 1000 + sim->now_ns / NS_PER_MS;
-	event.fresh_key = sim->config.seed * UINT64_C(0x9e3779b97f4a7c15) + event.now_ms;
-	event.fresh_incarnation = event.fresh_key + 1;
-	event.fresh_owner = event.fresh_key + 2;
+	event.fresh_incarnation =
+		sim->config.seed * UINT64_C(0x9e3779b97f4a7c15) + event.now_ms + 1;
+	event.fresh_owner = event.fresh_incarnation + 1;
 	coordinator_step(sim->control->co, &event, &sim->control->out);
 }
 

@@ -218,7 +218,7 @@ static void peer_lost(struct inproc *port, unsigned peer, int err)
 /* Do two slices belong to one VM? The hub's lock is held. */
 static bool hellos_fit(const struct wire_hello *a, const struct wire_hello *b)
 {
-	return a->vm_key == b->vm_key && a->epoch == b->epoch && a->slices == b->slices &&
+	return a->vm == b->vm && a->epoch == b->epoch && a->slices == b->slices &&
 	       a->ram_end == b->ram_end;
 }
 

@@ -90,7 +90,19 @@ static bool config_valid(const struct transport_config *config)
 {
 	const struct wire_hello *hello = &config->hello;
 
-	return hello->slices >= 1 && hello->slices <= SLICES_MAX && hello->slice < hello->slices;
+	return hello->slices >= 1 && hello->slices <= SLICES_MAX && hello->slice < hello->slices &&
+	       config->keys;
+}
+
+/* What this slice proves itself with. */
+static int secrets_take(struct net *net)
+{
+	net->keys = net_keys_keep(net->config.keys);
+	if (!net->keys)
+		return -ENOMEM;
+	if (!(net->config.hello.features & WIRE_FEATURE_TLS))
+		return 0;
+	return tls_context_create(&net->tls);
 }
 
 int transport_net_create(const struct transport_config *config, const char *bind_host,
@@ -108,11 +120,16 @@ int transport_net_create(const struct transport_config *config, const char *bind
 	net->config = *config;
 	if (!net->config.silence_ms)
 		net->config.silence_ms = TRANSPORT_SILENCE_MS;
-	err = net_listen(net, bind_host, port, port_out);
+	err = secrets_take(net);
+	if (!err)
+		err = net_listen(net, bind_host, port, port_out);
 	if (err) {
+		net_keys_forget(net);
+		tls_context_destroy(net->tls);
 		free(net);
 		return err;
 	}
+	net->config.keys = NULL; /* they are the caller's */
 	invariant(uv_timer_init(config->loop, &net->retry_timer) == 0);
 	invariant(uv_timer_init(config->loop, &net->deadline_timer) == 0);
 	net->retry_timer.data = net;

@@ -51,8 +51,11 @@ static void socket_tune(int fd, unsigned silence_ms)
 
 void net_handle_closed(struct net *net)
 {
-	if (--net->handles == 0)
-		free(net);
+	if (--net->handles > 0)
+		return;
+	net_keys_forget(net);
+	tls_context_destroy(net->tls);
+	free(net);
 }
 
 static void conn_unlink(struct conn *conn)
@@ -77,6 +80,7 @@ static void on_conn_closed(uv_handle_t *handle)
 		peer_conn_closed(conn);
 	send_queue_free(&conn->tx);
 	shm_link_destroy(conn);
+	tls_link_destroy(conn->tls);
 	if (conn->memory_fd >= 0)
 		close(conn->memory_fd);
 	free(conn);
@@ -90,8 +94,12 @@ void conn_up(struct conn *conn)
 	conn->state = CONN_UP;
 	if (conn->shm)
 		stats->links_shm++;
-	else
+	else if (!conn->encrypted)
 		stats->links_tcp++;
+	else if (conn->tls)
+		stats->links_tls++;
+	else
+		stats->links_ktls++;
 	if (conn->shm)
 		shm_loop_start(conn->net);
 }
@@ -137,6 +145,8 @@ static void connect_event(struct conn *conn)
 	if (err)
 		conn_close_transient(conn, -err, "slice %u at %s: %s", conn->peer, conn->from,
 				     error_text(-err));
+	else if (conn->net->tls && !conn->local)
+		tls_begin(conn);
 	else
 		hello_begin(conn);
 }
@@ -154,6 +164,23 @@ static void up_event(struct conn *conn, int status, int events)
 		conn_close(conn, -PANGEA_EPEERLOST, "connection to slice %u lost", conn->peer);
 }
 
+/* Before it is known who the other side is. */
+static void meeting_event(struct conn *conn, int status)
+{
+	if (conn->state == CONN_TLS)
+		tls_event(conn);
+	else if (conn->state == CONN_HELLO)
+		hello_receive(conn);
+	else
+		proof_receive(conn);
+	/* What TLS read together with the hello no event will tell. */
+	if (conn->state == CONN_UP && conn->tls)
+		tcp_receive(conn);
+	if (status < 0)
+		conn_close_transient(conn, -PANGEA_EPEERLOST,
+				     "%s closed the connection during its hello", conn->from);
+}
+
 static void on_conn_event(uv_poll_t *poll, int status, int events)
 {
 	struct conn *conn = poll->data;
@@ -162,12 +189,10 @@ static void on_conn_event(uv_poll_t *poll, int status, int events)
 	case CONN_CONNECTING:
 		connect_event(conn);
 		break;
+	case CONN_TLS:
 	case CONN_HELLO:
-		hello_receive(conn);
-		if (status < 0)
-			conn_close_transient(conn, -PANGEA_EPEERLOST,
-					     "%s closed the connection during its hello",
-					     conn->from);
+	case CONN_PROOF:
+		meeting_event(conn, status);
 		break;
 	case CONN_MAPPING:
 		local_mapped(conn);
@@ -216,8 +241,10 @@ struct conn *conn_create(struct net *net, int fd, bool local, bool accepted, uns
 	conn->net = net;
 	conn->poll.data = conn;
 	conn->fd = fd;
-	conn->state = accepted ? CONN_HELLO : CONN_CONNECTING;
 	conn->local = local;
+	conn->state = !accepted ? CONN_CONNECTING : net->tls && !local ? CONN_TLS : CONN_HELLO;
+	conn->since_ms = uv_now(net->config.loop);
+	conn->claimed = SLICES_MAX;
 	conn->memory_fd = -1;
 	conn->accepted = accepted;
 	conn->peer = peer;

@@ -59,6 +59,7 @@ static void net_settle(struct net *net)
 	if (!pending) {
 		uv_timer_stop(&net->retry_timer);
 		uv_timer_stop(&net->deadline_timer);
+		net_keys_forget(net);
 	}
 }
 
@@ -70,6 +71,27 @@ static void peer_lost(struct net *net, unsigned index, int err, const char *why)
 		net_settle(net);
 }
 
+/* What carries this link, and why not something better. */
+static void carrier_log(const struct conn *conn)
+{
+	const struct net *net = conn->net;
+	const char *why = net->peers[conn->peer].local_why;
+
+	if (conn->local)
+		return;
+	if (why[0])
+		log_info("slice %u is reached over TCP: %s", conn->peer, why);
+	if (!conn->encrypted)
+		log_warn("slice %u: what is said can be read and changed on the way "
+			 "(--plaintext-data)",
+			 conn->peer);
+	else if (conn->tls)
+		log_info("slice %u: TLS 1.3 in user space: %s", conn->peer,
+			 tls_kernel_why(net->tls));
+	else
+		log_info("slice %u: TLS 1.3 in the kernel", conn->peer);
+}
+
 void peer_up(struct conn *conn)
 {
 	struct net *net = conn->net;
@@ -77,8 +99,7 @@ void peer_up(struct conn *conn)
 
 	conn_up(conn);
 	peer->state = PEER_UP;
-	if (!conn->local && peer->local_why[0])
-		log_info("slice %u is reached over TCP: %s", conn->peer, peer->local_why);
+	carrier_log(conn);
 	net->config.callbacks.on_up(net->config.callbacks.ctx, conn->peer);
 	if (!net->closed)
 		net_settle(net);
@@ -179,6 +200,7 @@ static void on_retry(uv_timer_t *timer)
 	struct net *net = timer->data;
 
 	peers_attempt(net);
+	net_strangers_tick(net);
 	if (net->accept_paused)
 		net_accept_start(net);
 }
@@ -193,6 +215,14 @@ static void lateness_explain(struct net *net, unsigned index, char *why)
 		snprintf(why, NET_WHY_MAX,
 			 "slice %u did not say within %u ms that it has the memory to share", index,
 			 ms);
+	else if (peer->conn && peer->conn->state == CONN_TLS)
+		snprintf(why, NET_WHY_MAX,
+			 "slice %u at %s did not end its TLS handshake within %u ms", index,
+			 peer->name, ms);
+	else if (peer->conn && peer->conn->state == CONN_PROOF)
+		snprintf(why, NET_WHY_MAX,
+			 "slice %u at %s did not prove within %u ms that it has its key", index,
+			 peer->name, ms);
 	else if (peer->conn && peer->conn->state == CONN_HELLO)
 		snprintf(why, NET_WHY_MAX,
 			 "slice %u at %s sent only %u of %u bytes of its hello within %u ms", index,

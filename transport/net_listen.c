@@ -113,10 +113,20 @@ static void stranger_drop_oldest(struct net *net)
 	struct conn *oldest = NULL;
 
 	for (struct conn *conn = net->conns; conn; conn = conn->next)
-		if (conn->accepted && conn->peer == SLICES_MAX && conn->state == CONN_HELLO)
+		if (conn->accepted && conn->peer == SLICES_MAX && conn->state != CONN_CLOSING)
 			oldest = conn;
 	if (oldest)
 		conn_close(oldest, -ENOBUFS, "too many connections that do not say who they are");
+}
+
+void net_strangers_tick(struct net *net)
+{
+	uint64_t now_ms = uv_now(net->config.loop);
+
+	for (struct conn *conn = net->conns; conn; conn = conn->next)
+		if (conn->accepted && conn->peer == SLICES_MAX &&
+		    now_ms - conn->since_ms >= NET_STRANGER_MS)
+			conn_close(conn, -ETIMEDOUT, "it did not say and prove in time who it is");
 }
 
 static void accept_failed(struct listener *listener, int err)

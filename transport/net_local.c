@@ -24,8 +24,8 @@ socklen_t local_address(const struct sockaddr_storage *tcp, struct sockaddr_un *
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(out->sun_path + 1));
 }
 
-/* Anyone may take a name first, and callers say the VM's key: so only to who could read our memory
- * anyway. */
+/* Anyone may take a name first, and without its key learns nothing; but who could read our memory
+ * anyway is the only one to call. */
 static bool listener_is_ours(int fd, char *why, size_t size)
 {
 	struct ucred cred;
@@ -66,8 +66,8 @@ int local_call(const struct net_peer *peer, char *why, size_t size)
 
 static int offer_send(struct conn *conn, int fd)
 {
-	uint8_t hello[WIRE_HELLO_SIZE];
-	struct iovec iov = {hello, sizeof(hello)};
+	uint8_t proof[PROOF_SIZE];
+	struct iovec iov = {proof, sizeof(proof)};
 	union {
 		char bytes[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
@@ -78,12 +78,12 @@ static int offer_send(struct conn *conn, int fd)
 			     .msg_controllen = sizeof(control.bytes)};
 	struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
 
-	wire_hello_encode(&conn->net->config.hello, hello);
+	conn_prove(conn, proof);
 	head->cmsg_level = SOL_SOCKET;
 	head->cmsg_type = SCM_RIGHTS;
 	head->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(head), &fd, sizeof(fd));
-	return sendmsg(conn->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(hello)
+	return sendmsg(conn->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(proof)
 		       ? 0
 		       : -PANGEA_EPEERLOST;
 }

@@ -10,7 +10,9 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 
+#include "transport/proof.h"
 #include "transport/shm_link.h"
+#include "transport/tls_link.h"
 #include "transport/transport.h"
 
 /* Messages that may wait for one peer's socket or ring: with copied payloads 16 MiB, and far beyond what
@@ -27,6 +29,8 @@
 #define NET_STRANGERS_MAX 80
 /* A refused connect is tried again after this long. */
 #define NET_RETRY_MS 20
+/* A caller has so long to say and prove who it is. */
+#define NET_STRANGER_MS 5000u
 
 #define NET_WHY_MAX 256
 /* "host:port", or the name of a local socket. */
@@ -42,7 +46,9 @@ enum peer_state {
 
 enum conn_state {
 	CONN_CONNECTING, /* ours: connect() is under way */
+	CONN_TLS,	 /* the TLS handshake is under way, or the first bytes of one are awaited */
 	CONN_HELLO,	 /* the peer's hello is awaited */
+	CONN_PROOF,	 /* no TLS: the peer's proof that it has the pair's key is awaited */
 	CONN_MAPPING,	 /* the peer was sent shared memory, and has not said that it has it */
 	CONN_UP,
 	CONN_CLOSING, /* the handle is closing; nothing is read or written any more */
@@ -84,9 +90,15 @@ struct conn {
 	bool local;		 /* over a local socket, to share memory */
 	bool was_up;		 /* before it closed */
 	char from[NET_NAME_MAX]; /* the other side's name */
-	uint8_t hello[WIRE_HELLO_SIZE];
+	uint64_t since_ms;	 /* loop time of its making */
+	bool encrypted;		 /* by TLS, here or in the kernel */
+	struct tls_link *tls;	 /* NULL: no TLS, not yet, or it is the kernel's by now */
+	unsigned claimed;	 /* accepted, by TLS: the slice whose key the caller has */
+	uint8_t hello[WIRE_HELLO_SIZE], sent[WIRE_HELLO_SIZE]; /* the other side's, and ours */
 	unsigned hello_have;
-	int memory_fd;	      /* came with the hello; -1: none */
+	uint8_t proof[PROOF_SIZE]; /* the other side's */
+	unsigned proof_have;
+	int memory_fd;	      /* came with the proof; -1: none */
 	struct shm_link *shm; /* NULL: TCP, or not there yet */
 	struct receiver rx;
 	struct send_queue tx;
@@ -120,6 +132,8 @@ struct net {
 	struct transport transport;
 	struct transport_config config;
 	struct transport_stats stats;
+	struct pair_keys *keys;	      /* in memory of its own; NULL once nobody is awaited */
+	struct tls_context *tls;      /* NULL: without encryption */
 	struct listener listeners[2]; /* TCP, and local */
 	uv_timer_t retry_timer, deadline_timer;
 	unsigned handles;	   /* open or closing; the memory goes with the last */
@@ -160,22 +174,53 @@ void net_handle_closed(struct net *net);
 /* "host:port" of a socket address. */
 void address_print(const struct sockaddr_storage *address, char *out, size_t size);
 
+/* net_keys.c */
+/* Copies the keys to where no core dump has them. NULL: no memory. */
+struct pair_keys *net_keys_keep(const struct pair_keys *keys);
+/* Overwrites and frees them. */
+void net_keys_forget(struct net *net);
+
+/* net_tls.c: the way to an encrypted connection. */
+/* A call of ours has reached somebody: begins the handshake, or says why it closes. */
+void tls_begin(struct conn *conn);
+/* CONN_TLS: goes on with the handshake; at its end hellos are exchanged. */
+void tls_event(struct conn *conn);
+
 /* net_hello.c */
 /* Sends our hello and waits for the other side's. */
 void hello_begin(struct conn *conn);
-/* Reads what there is of the hello; at its end the peer is up or refused. */
+/* Reads what there is of the hello; at its end the peer is up, refused, or to prove who it is. */
 void hello_receive(struct conn *conn);
+/* The caller has the key of the slice that its hello names: it is up, or refused. */
+void caller_proven(struct conn *conn);
+/*
+ * Closes, for it is not to be trusted: a caller's refusal is logged and counted. One that we called was
+ * meant to be our peer, so this is its loss; of one that called us we know nothing before its
+ * proof, and the peer that should have come is awaited further.
+ */
+void conn_refuse(struct conn *conn, int err, const char *why);
+/* Sends all of these few bytes, or fails. */
+int conn_say(struct conn *conn, const void *bytes, size_t len);
+/* Reads, with what carries the connection: how much; 0: the end; or a negative errno. */
+ssize_t conn_hear(struct conn *conn, void *to, size_t room);
+
+/* net_proof.c */
+/* Our proof, of the hellos that were exchanged. */
+void conn_prove(const struct conn *conn, uint8_t out[PROOF_SIZE]);
+int proof_send(struct conn *conn);
+/* CONN_PROOF: reads what there is; at its end the peer is up or refused. */
+void proof_receive(struct conn *conn);
 
 /* net_local.c: the way to shared memory. */
 /* The name of the local socket beside this TCP address; returns the address's length. */
 socklen_t local_address(const struct sockaddr_storage *tcp, struct sockaddr_un *out);
 /* Calls the slice's local socket. A connected socket, or -1 and the sentence in why. */
 int local_call(const struct net_peer *peer, char *why, size_t size);
-/* Sends our hello and new memory to share, and awaits the word that it is mapped. */
+/* Sends our proof and new memory to share, and awaits the word that it is mapped. */
 void local_offer(struct conn *conn);
 /* As recv, and takes the memory that came along. */
 ssize_t local_receive(struct conn *conn, void *buf, size_t len);
-/* The hello was right: maps the memory, says so, and the peer is up. */
+/* The proof was right: maps the memory, says so, and the peer is up. */
 void local_take(struct conn *conn);
 /* CONN_MAPPING: reads the word. */
 void local_mapped(struct conn *conn);
@@ -209,13 +254,15 @@ void tcp_receive(struct conn *conn);
 int net_connect(struct transport *t, const char *const *addresses);
 /* A connection's handle has closed: try again, or tell the owner. */
 void peer_conn_closed(struct conn *conn);
-/* The peer's hello was right: it is up. */
+/* The peer is who it should be: it is up. */
 void peer_up(struct conn *conn);
 
 /* net_listen.c */
 int net_listen(struct net *net, const char *host, unsigned port, unsigned *port_out);
 /* Begins to accept; called again after it was paused for want of descriptors. */
 void net_accept_start(struct net *net);
+/* Closes the connections of callers that have taken too long to say who they are. */
+void net_strangers_tick(struct net *net);
 /* Stops listening and closes the connections that have not said who they are. */
 void net_listeners_close(struct net *net);
 

@@ -81,9 +81,9 @@ static void stage_parse(struct conn *conn)
 
 /*
  * One read: the rest of a payload straight to its place with the next headers behind it, or
- * headers alone. *asked: how much there was room for.
+ * headers alone. *asked: how much there was room for. Without more: only what TLS has read already.
  */
-static ssize_t receive_once(struct conn *conn, size_t *asked)
+static ssize_t receive_once(struct conn *conn, bool more, size_t *asked)
 {
 	struct receiver *rx = &conn->rx;
 	struct iovec iov[2];
@@ -95,6 +95,8 @@ static ssize_t receive_once(struct conn *conn, size_t *asked)
 					      rx->msg.payload_len - rx->payload_got};
 	iov[count++] = (struct iovec){rx->stage + rx->have, TCP_STAGE_SIZE - rx->have};
 	*asked = iov[0].iov_len + (count == 2 ? iov[1].iov_len : 0);
+	if (conn->tls)
+		return tls_read(conn->tls, conn->fd, iov, count, more);
 	do {
 		n = readv(conn->fd, iov, count);
 	} while (n < 0 && errno == EINTR);
@@ -127,6 +129,11 @@ static void receive_ended(struct conn *conn, ssize_t n)
 	if (n == 0)
 		conn_close(conn, -PANGEA_EPEERLOST, "slice %u closed the connection%s", conn->peer,
 			   half ? " in the middle of a message" : "");
+	else if (conn->encrypted && (n == -EBADMSG || n == -EIO))
+		conn_close(conn, -PANGEA_EWIRE,
+			   "slice %u sent, or somebody on the way made, a record that is none of "
+			   "this connection",
+			   conn->peer);
 	else
 		conn_close(conn, -PANGEA_EPEERLOST, "connection to slice %u lost: %s", conn->peer,
 			   error_text((int)n));
@@ -134,9 +141,15 @@ static void receive_ended(struct conn *conn, ssize_t n)
 
 void tcp_receive(struct conn *conn)
 {
-	for (int turn = 0; turn < TCP_READS_PER_TURN && conn->state == CONN_UP; turn++) {
+	for (int turn = 0; conn->state == CONN_UP; turn++) {
+		bool more = turn < TCP_READS_PER_TURN;
 		size_t asked;
-		ssize_t n = receive_once(conn, &asked);
+		ssize_t n;
+
+		/* What TLS has read ahead of us no event will tell. */
+		if (!more && !conn->tls)
+			return;
+		n = receive_once(conn, more, &asked);
 
 		if (n == -EAGAIN)
 			return;

@@ -5,13 +5,15 @@
 #include "base/error.h"
 #include "transport/net_parts.h"
 
-static ssize_t socket_write(int fd, struct iovec *iov, unsigned count)
+static ssize_t socket_write(struct conn *conn, struct iovec *iov, unsigned count)
 {
 	struct msghdr hdr = {.msg_iov = iov, .msg_iovlen = count};
 	ssize_t n;
 
+	if (conn->tls)
+		return tls_write(conn->tls, conn->fd, iov, count);
 	do {
-		n = sendmsg(fd, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = sendmsg(conn->fd, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }
@@ -54,10 +56,26 @@ static void write_failed(struct conn *conn, int err)
 		   error_text(err));
 }
 
+/* A record that is made and has not gone is waited for like a message. */
+static void tcp_watch(struct conn *conn)
+{
+	bool waits = conn->tx.count > 0 || (conn->tls && tls_unsent(conn->tls));
+
+	conn_watch(conn, UV_READABLE | (waits ? UV_WRITABLE : 0));
+}
+
 void tcp_flush(struct conn *conn)
 {
 	struct send_queue *queue = &conn->tx;
 
+	if (conn->tls && tls_unsent(conn->tls)) {
+		int err = tls_flush(conn->tls, conn->fd);
+
+		if (err < 0 && err != -EAGAIN) {
+			write_failed(conn, err);
+			return;
+		}
+	}
 	while (queue->count > 0) {
 		struct iovec iov[2 * TCP_SEND_BATCH];
 		unsigned n = 0;
@@ -65,7 +83,7 @@ void tcp_flush(struct conn *conn)
 
 		for (unsigned i = 0; i < queue->count && i < TCP_SEND_BATCH; i++)
 			n += entry_iov(&queue->ring[(queue->head + i) % NET_QUEUE_MAX], iov + n);
-		sent = socket_write(conn->fd, iov, n);
+		sent = socket_write(conn, iov, n);
 		if (sent == -EAGAIN)
 			break;
 		if (sent < 0) {
@@ -74,18 +92,20 @@ void tcp_flush(struct conn *conn)
 		}
 		queue_advance(queue, (size_t)sent);
 	}
-	conn_watch(conn, UV_READABLE | (queue->count ? UV_WRITABLE : 0));
+	tcp_watch(conn);
 }
 
 ssize_t tcp_write(struct conn *conn, const uint8_t *header, const void *payload,
 		  uint32_t payload_len)
 {
 	struct iovec iov[2] = {{(void *)header, WIRE_HEADER_SIZE}, {(void *)payload, payload_len}};
-	ssize_t sent = socket_write(conn->fd, iov, payload_len ? 2 : 1);
+	ssize_t sent = socket_write(conn, iov, payload_len ? 2 : 1);
 
 	if (sent == -EAGAIN)
 		return 0;
 	if (sent < 0)
 		write_failed(conn, (int)sent);
+	else if (conn->tls && tls_unsent(conn->tls))
+		tcp_watch(conn);
 	return sent;
 }

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "base/limits.h"
+#include "base/pair_keys.h"
 #include "transport/wire.h"
 #include "transport/wish.h"
 
@@ -55,12 +56,18 @@ struct transport_stats {
 	uint64_t bytes_sent, bytes_received; /* headers and payloads */
 	uint64_t sends_queued; /* the socket or ring was full: the rest waited in the queue */
 	uint64_t bells_sent;   /* system calls that woke a peer which slept beside its ring */
-	uint64_t links_tcp, links_shm; /* peers that came up, by what carries their messages */
+	/* Peers that came up, by what carries their messages: TCP in clear, shared memory, TLS in user
+	 * space, TLS whose records the kernel makes and opens. */
+	uint64_t links_tcp, links_shm, links_tls, links_ktls;
+	uint64_t refused; /* callers that were sent away: strangers, and those without their key */
 };
 
 struct transport_config {
-	uv_loop_t *loop;	 /* borrowed; outlives the transport */
-	struct wire_hello hello; /* ours; slice and slices say who we are among how many */
+	uv_loop_t *loop; /* borrowed; outlives the transport */
+	/* Ours; slice and slices say who we are among how many. With WIRE_FEATURE_TLS connections
+	 * between hosts are encrypted; without it what is said there can be read and changed. */
+	struct wire_hello hello;
+	const struct pair_keys *keys; /* copied; of transport_net_create */
 	struct transport_callbacks callbacks;
 	unsigned connect_timeout_ms; /* from transport_connect to on_up, for all peers */
 	/* A peer whose host acknowledges nothing for so long (TCP), or that takes nothing from a

@@ -10,7 +10,7 @@
 #include "base/error.h"
 
 static_assert(WIRE_HEADER_SIZE == 32, "offsets below");
-static_assert(WIRE_HELLO_SIZE == 48, "offsets below");
+static_assert(WIRE_HELLO_SIZE == 48 + WIRE_NONCE_SIZE, "offsets below");
 
 static void put16(uint8_t *p, uint16_t v)
 {
@@ -132,12 +132,14 @@ void wire_hello_encode(const struct wire_hello *hello, uint8_t *buf)
 	put64(buf, hello->magic);
 	put32(buf + 8, hello->version);
 	put32(buf + 12, hello->features);
-	put64(buf + 16, hello->vm_key);
+	put64(buf + 16, hello->vm);
 	put32(buf + 24, hello->epoch);
 	put16(buf + 28, hello->slice);
 	put16(buf + 30, hello->slices);
 	put64(buf + 32, hello->ram_end);
-	put64(buf + 40, hello->reserved);
+	put32(buf + 40, hello->takes);
+	put32(buf + 44, hello->reserved);
+	memcpy(buf + 48, hello->nonce, WIRE_NONCE_SIZE);
 }
 
 static int magic_check(const uint8_t *buf, size_t len)
@@ -154,22 +156,24 @@ int wire_hello_decode(const uint8_t *buf, size_t len, struct wire_hello *hello)
 
 	if (err)
 		return err;
+	hello->version = len >= 12 ? get32(buf + 8) : WIRE_VERSION;
+	if (hello->version != WIRE_VERSION)
+		return -PANGEA_EPEERVERSION;
 	if (len < WIRE_HELLO_SIZE)
 		return -EAGAIN;
 	hello->magic = get64(buf);
-	hello->version = get32(buf + 8);
 	hello->features = get32(buf + 12);
-	hello->vm_key = get64(buf + 16);
+	hello->vm = get64(buf + 16);
 	hello->epoch = get32(buf + 24);
 	hello->slice = get16(buf + 28);
 	hello->slices = get16(buf + 30);
 	hello->ram_end = get64(buf + 32);
-	hello->reserved = get64(buf + 40);
-	if (hello->version != WIRE_VERSION)
-		return -PANGEA_EPEERVERSION;
-	if (hello->features != WIRE_FEATURES)
+	hello->takes = get32(buf + 40);
+	hello->reserved = get32(buf + 44);
+	memcpy(hello->nonce, buf + 48, WIRE_NONCE_SIZE);
+	if (hello->features & ~WIRE_FEATURES)
 		return -PANGEA_EPEERFEATURES;
-	return hello->reserved == 0 ? 0 : -PANGEA_EWIRE;
+	return hello->reserved == 0 && !(hello->takes & ~WIRE_TAKES) ? 0 : -PANGEA_EWIRE;
 }
 
 const char *wire_type_name(unsigned type)

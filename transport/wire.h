@@ -8,11 +8,17 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC   UINT64_C(0x31304145474e4150) /* "PANGEA01", little-endian */
-#define WIRE_VERSION 1u
-/* Features that a peer must also have; none is optional in version 1. */
-#define WIRE_FEATURES 0u
+#define WIRE_VERSION 2u
+/* Features that there are; both slices must have the same. */
+#define WIRE_FEATURE_TLS 1u /* messages between hosts are encrypted: TCP is TLS 1.3 */
+#define WIRE_FEATURES	 WIRE_FEATURE_TLS
 
-#define WIRE_HELLO_SIZE	 48u
+/* A TLS key update: who has its records made by the kernel does not. */
+#define WIRE_TAKES_KEY_UPDATE 1u
+#define WIRE_TAKES	      WIRE_TAKES_KEY_UPDATE
+
+#define WIRE_HELLO_SIZE	 64u
+#define WIRE_NONCE_SIZE	 16u
 #define WIRE_HEADER_SIZE 32u
 /* Pages that one message may be for (arg). */
 #define WIRE_RUN_MAX 128u
@@ -66,17 +72,23 @@ struct wire_msg {
 	uint32_t payload_len; /* 28: 0 or up to WIRE_PAYLOAD_MAX */
 };
 
-/* The first bytes on a data connection, each way; the layout is that of the fields, packed. */
+/*
+ * The first bytes on a data connection, each way, inside of TLS where there is TLS; the layout is
+ * that of the fields, packed. Nothing in it is secret, and nothing is believed until the other side
+ * has proved that it has the pair's key: by TLS, or by a proof over both hellos (proof.h).
+ */
 struct wire_hello {
-	uint64_t magic;	   /*  0 */
-	uint32_t version;  /*  8 */
-	uint32_t features; /* 12 */
-	uint64_t vm_key;   /* 16: random, the VM's; a peer without it is refused */
-	uint32_t epoch;	   /* 24 */
-	uint16_t slice;	   /* 28: sender's slice index */
-	uint16_t slices;   /* 30: number of slices in the VM */
-	uint64_t ram_end;  /* 32: one past the last guest physical address of RAM */
-	uint64_t reserved; /* 40: 0 */
+	uint64_t magic;			/*  0 */
+	uint32_t version;		/*  8 */
+	uint32_t features;		/* 12 */
+	uint64_t vm;			/* 16: the VM's incarnation */
+	uint32_t epoch;			/* 24 */
+	uint16_t slice;			/* 28: sender's slice index */
+	uint16_t slices;		/* 30: number of slices in the VM */
+	uint64_t ram_end;		/* 32: one past the last guest physical address of RAM */
+	uint32_t takes;			/* 40: WIRE_TAKES_..., what its sender takes */
+	uint32_t reserved;		/* 44: 0 */
+	uint8_t nonce[WIRE_NONCE_SIZE]; /* 48: random, of this connection and side alone */
 };
 
 /*
@@ -100,8 +112,9 @@ int wire_msg_decode(const uint8_t *buf, size_t len, struct wire_msg *msg);
 void wire_hello_encode(const struct wire_hello *hello, uint8_t *buf);
 /*
  * Reads a hello. Returns 0; -EAGAIN if len is short (but -PANGEA_EPEERMAGIC as soon as a byte of
- * the magic differs); -PANGEA_EPEERMAGIC, -PANGEA_EPEERVERSION, -PANGEA_EPEERFEATURES;
- * -PANGEA_EWIRE for a reserved field that is set.
+ * the magic differs, and -PANGEA_EPEERVERSION as soon as the version has come: hellos of other
+ * versions have other lengths); -PANGEA_EPEERMAGIC, -PANGEA_EPEERVERSION, -PANGEA_EPEERFEATURES (one
+ * that this version does not know); -PANGEA_EWIRE for a reserved field that is set.
  */
 int wire_hello_decode(const uint8_t *buf, size_t len, struct wire_hello *hello);
 

@@ -11,6 +11,7 @@
 #include "base/locked.h"
 #include "dsm/engine/page_counts.h"
 #include "transport/wire.h"
+#include "base/pair_keys.h"
 #include "transport/wish.h"
 
 struct engine;
@@ -66,7 +67,10 @@ struct engine_range {
 
 struct engine_config {
 	unsigned self, slices;
-	uint64_t vm_key; /* the data connections' shared secret */
+	uint64_t vm; /* the VM's incarnation: no secret */
+	/* What this slice proves itself with; copied, and forgotten once every peer is there. */
+	const struct pair_keys *keys;
+	bool plaintext; /* what goes over the network is not encrypted: whoever is on it reads and writes */
 	uint32_t epoch;
 	uint64_t ram_end; /* one past the last guest physical address of RAM */
 	const struct engine_range *ranges;
@@ -106,8 +110,10 @@ struct engine_stats {
 	uint64_t faults_read, faults_write, faults_local;
 	uint64_t requests_read, requests_write, requests_upgrade;
 	uint64_t msgs_sent, msgs_received, bytes_sent, bytes_received;
-	uint64_t links_shm, links_tcp; /* peers that came up, by what carries their messages */
-	uint64_t bells_sent;	       /* system calls that woke a peer beside shared memory */
+	/* Peers that came up, by what carries their messages, and callers that were sent away: as
+	 * transport_stats. */
+	uint64_t links_shm, links_tcp, links_tls, links_ktls, refused;
+	uint64_t bells_sent; /* system calls that woke a peer beside shared memory */
 	/* Times that the engine looked on instead of sleeping, and those when something came. */
 	uint64_t spins, spin_hits;
 	uint64_t pages_received, pages_sent, zero_pages, invalidations, deferred;

@@ -85,8 +85,8 @@ int engine_transport_create(struct engine *e, unsigned *port_out)
 		.loop = &e->loop,
 		.hello = {.magic = WIRE_MAGIC,
 			  .version = WIRE_VERSION,
-			  .features = WIRE_FEATURES,
-			  .vm_key = e->config.vm_key,
+			  .features = e->config.plaintext ? 0 : WIRE_FEATURE_TLS,
+			  .vm = e->config.vm,
 			  .epoch = e->config.epoch,
 			  .slice = (uint16_t)e->config.self,
 			  .slices = (uint16_t)e->config.slices,
@@ -99,10 +99,12 @@ int engine_transport_create(struct engine *e, unsigned *port_out)
 		.connect_timeout_ms = e->config.connect_timeout_ms,
 		.silence_ms = e->config.silence_ms,
 		.wish = e->config.transport,
+		.keys = e->config.keys,
 	};
 	int err = transport_net_create(&config, e->config.bind_host, e->config.bind_port, port_out,
 				       &e->transport);
 
+	e->config.keys = NULL; /* they are the caller's */
 	if (err)
 		log_error("cannot listen on %s port %u: %s",
 			  e->config.bind_host ? e->config.bind_host : "(no address)",

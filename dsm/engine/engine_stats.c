@@ -20,6 +20,9 @@
 	X(bytes_received, t->bytes_received)                                                       \
 	X(links_shm, t->links_shm)                                                                 \
 	X(links_tcp, t->links_tcp)                                                                 \
+	X(links_tls, t->links_tls)                                                                 \
+	X(links_ktls, t->links_ktls)                                                               \
+	X(refused, t->refused)                                                                     \
 	X(bells_sent, t->bells_sent)                                                               \
 	X(spins, e->spin.spins)                                                                    \
 	X(spin_hits, e->spin.hits)                                                                 \

@@ -71,10 +71,14 @@ static int engine_make(struct slice *slice)
 {
 	const struct tso_options *o = slice->o;
 	struct engine_range ranges[TSO_SLICES_MAX];
+	/* A secret that anybody can know: the slices are this program's own. */
+	static const uint8_t secret[PAIR_SECRET_SIZE] = "pangea-tso";
+	struct pair_keys keys;
 	struct engine_config config = {
 		.self = slice->index,
 		.slices = o->slices,
-		.vm_key = o->seed ^ UINT64_C(0x74736f),
+		.vm = o->seed ^ UINT64_C(0x74736f),
+		.keys = &keys,
 		.epoch = 1,
 		.ram_end = o->slices * HOME_CHUNK_SIZE,
 		.ranges = ranges,
@@ -92,6 +96,7 @@ static int engine_make(struct slice *slice)
 	};
 	int err;
 
+	pair_keys_derive(secret, config.vm, config.epoch, slice->index, o->slices, &keys);
 	for (unsigned i = 0; i < o->slices; i++)
 		ranges[i] =
 			(struct engine_range){i, i * HOME_CHUNK_SIZE, (i + 1) * HOME_CHUNK_SIZE};

@@ -36,7 +36,9 @@
 /* What the daemon told: slice-config. */
 struct slice_config {
 	char vm[NAME_MAX_LEN + 1];
-	uint64_t vm_key;
+	uint64_t vm_incarnation;
+	struct pair_keys keys; /* until the engine has them */
+	bool plaintext;
 	uint32_t epoch;
 	unsigned self;
 	struct vm_shape shape;

@@ -22,21 +22,6 @@ static int text_copy(const json_t *msg, const char *key, char *out, size_t size,
 	return 0;
 }
 
-static int key_parse(const json_t *msg, uint64_t *key, char *why)
-{
-	char text[20], *end;
-	int err = text_copy(msg, "vm_key", text, sizeof(text), why);
-
-	if (err)
-		return err;
-	*key = strtoull(text, &end, 16);
-	if (*end || end != text + 16) {
-		snprintf(why, CONTROL_WHY_MAX, "slice-config: vm_key is not 16 hex digits");
-		return -PANGEA_ECONTROL;
-	}
-	return 0;
-}
-
 static int slices_parse(const json_t *msg, struct slice_config *config, char *why)
 {
 	unsigned vcpus[SLICES_MAX];
@@ -104,13 +89,72 @@ static int transport_parse(const json_t *msg, struct slice_config *config, char 
 	return err;
 }
 
+static bool key_digits_parse(const char *text, uint8_t key[PAIR_KEY_SIZE])
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (unsigned i = 0; i < 2 * PAIR_KEY_SIZE; i++) {
+		const char *at = text[i] ? strchr(digits, text[i]) : NULL;
+
+		if (!at)
+			return false;
+		key[i / 2] = (uint8_t)(key[i / 2] << 4 | (at - digits));
+	}
+	return text[2 * PAIR_KEY_SIZE] == '\0';
+}
+
+/* One for each other slice, and "" for this one. */
+static int keys_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	json_t *list;
+	int err = control_get_array(msg, "link_keys", SLICES_MAX, &list, why);
+
+	memset(&config->keys, 0, sizeof(config->keys));
+	if (err)
+		return err;
+	if (json_array_size(list) != config->shape.slices)
+		err = -PANGEA_ECONTROL;
+	for (unsigned i = 0; !err && i < config->shape.slices; i++) {
+		const char *text = json_string_value(json_array_get(list, i));
+
+		if (!text || (i == config->self ? *text != '\0'
+						: !key_digits_parse(text, config->keys.key[i])))
+			err = -PANGEA_ECONTROL;
+	}
+	if (err) {
+		pair_wipe(&config->keys, sizeof(config->keys));
+		snprintf(why, CONTROL_WHY_MAX,
+			 "slice-config: link_keys is not a key of %u hex digits for each other "
+			 "slice",
+			 2 * PAIR_KEY_SIZE);
+	}
+	return err;
+}
+
+/* It may be missing: on. */
+static int encryption_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	const char *word = "on";
+	int err = 0;
+
+	if (json_object_get(msg, "encryption"))
+		err = control_get_string(msg, "encryption", &word, why);
+	if (err)
+		return err;
+	config->plaintext = strcmp(word, "off") == 0;
+	if (config->plaintext || strcmp(word, "on") == 0 || strcmp(word, "required") == 0)
+		return 0;
+	snprintf(why, CONTROL_WHY_MAX, "slice-config: encryption is not on, required or off");
+	return -PANGEA_ECONTROL;
+}
+
 int slice_config_parse(const json_t *msg, struct slice_config *config, char *why)
 {
 	uint64_t epoch;
 	int err = text_copy(msg, "vm", config->vm, sizeof(config->vm), why);
 
 	if (!err)
-		err = key_parse(msg, &config->vm_key, why);
+		err = control_get_id(msg, "incarnation", &config->vm_incarnation, why);
 	if (!err)
 		err = control_get_u64(msg, "epoch", 0, UINT32_MAX, &epoch, why);
 	if (!err)
@@ -118,6 +162,10 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 	if (!err)
 		err = control_get_uint(msg, "slice", 0, config->shape.slices - 1, &config->self,
 				       why);
+	if (!err)
+		err = keys_parse(msg, config, why);
+	if (!err)
+		err = encryption_parse(msg, config, why);
 	if (!err)
 		err = text_copy(msg, "bind_host", config->bind_host, sizeof(config->bind_host),
 				why);

@@ -106,7 +106,9 @@ static int engine_make(struct slice *s, unsigned *port)
 	struct engine_config config = {
 		.self = s->config.self,
 		.slices = shape->slices,
-		.vm_key = s->config.vm_key,
+		.vm = s->config.vm_incarnation,
+		.keys = &s->config.keys,
+		.plaintext = s->config.plaintext,
 		.epoch = s->config.epoch,
 		.ram_end = shape->ram_end,
 		.ranges = ranges,
@@ -124,8 +126,11 @@ static int engine_make(struct slice *s, unsigned *port)
 		.cache_bytes = s->config.cache_bytes,
 		.callbacks = slice_engine_callbacks(s),
 	};
+	int err;
 
-	return engine_create(&config, port, &s->engine);
+	err = engine_create(&config, port, &s->engine);
+	pair_wipe(&s->config.keys, sizeof(s->config.keys));
+	return err;
 }
 
 static int machine_make(struct slice *s)

@@ -23,6 +23,9 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "bytes_received", e->bytes_received);
 	put(msg, "links_shm", e->links_shm);
 	put(msg, "links_tcp", e->links_tcp);
+	put(msg, "links_tls", e->links_tls);
+	put(msg, "links_ktls", e->links_ktls);
+	put(msg, "links_refused", e->refused);
 	put(msg, "bells_sent", e->bells_sent);
 	put(msg, "spins", e->spins);
 	put(msg, "spin_hits", e->spin_hits);

@@ -470,9 +470,9 @@ Test(away, a_start_under_way_ends)
 /* Records come from disk and from daemons: none may do harm. */
 Test(away, bad_records)
 {
-	static const char *const keys[] = {"vm",    "incarnation", "key",    "owner",
-					   "owned", "created_ms",  "append", "cpu",
-					   "force", "micro",	   "tsc_hz", "slices"};
+	static const char *const keys[] = {"vm",	 "incarnation", "owner", "owned",
+					   "created_ms", "append",	"cpu",	 "force",
+					   "micro",	 "tsc_hz",	"slices"};
 	struct world *old = world_at(STEP_RUNNING);
 	json_t *record = record_kept(old);
 	char why[CONTROL_WHY_MAX];

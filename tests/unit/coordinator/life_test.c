@@ -52,25 +52,64 @@ static bool run_has(const struct world *world, uint64_t peer, const char *json)
 	return run_says(world, peer, "distances", json);
 }
 
-/* Starts vm1 of client 10 with this key on its way; the key that its slices get. */
-static const char *key_of_next_vm(struct world *world, uint64_t fresh_key)
+/* Entry i of the keys that the daemon's slice was given. */
+static const char *link_key(struct world *world, uint64_t daemon, size_t i)
 {
-	world->fresh_key = fresh_key;
-	world_run(world, 10, 4, 512 * MIB);
-	world->fresh_key = 77;
-	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm",
-		  world_text(world, 10, "run-placed", "vm"));
-	return world_text(world, 1, "slice-start", "vm_key");
+	const json_t *msg = world_last(world, daemon, "slice-start")->msg;
+
+	return json_string_value(json_array_get(json_object_get(msg, "link_keys"), i));
 }
 
-/* A VM's key is the one drawn for it: no state that one key could give away makes the next. */
-Test(life, keys_are_drawn_one_by_one)
+/* Starts a VM of client 10 with this secret on its way; its slices have their keys then. */
+static void vm_of_secret(struct world *world, uint8_t secret)
+{
+	memset(world->fresh_secret, secret, sizeof(world->fresh_secret));
+	world_run(world, 10, 4, 512 * MIB);
+	memset(world->fresh_secret, 77, sizeof(world->fresh_secret));
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm",
+		  world_text(world, 10, "run-placed", "vm"));
+}
+
+/* Each slice has the keys that it shares with others; they come of what was drawn for this VM. */
+Test(life, each_slice_gets_its_own_row_of_keys)
 {
 	struct world *world = world_pair();
+	uint8_t secret[PAIR_SECRET_SIZE];
+	struct pair_keys keys;
+	char text[2 * PAIR_KEY_SIZE + 1];
 
-	cr_expect_str_eq(key_of_next_vm(world, 0x1122334455667788), "1122334455667788");
-	world_say(world, 10, "{s:s}", "type", "detach");
-	cr_expect_str_eq(key_of_next_vm(world, 5), "0000000000000005");
+	vm_of_secret(world, 5);
+	cr_expect_str_eq(link_key(world, 1, 0), "");
+	cr_expect_str_eq(link_key(world, 2, 1), "");
+	cr_expect_str_eq(link_key(world, 1, 1), link_key(world, 2, 0));
+	memset(secret, 5, sizeof(secret));
+	pair_keys_derive(secret, strtoull(world_incarnation(world, "vm1"), NULL, 16), 1, 0, 2,
+			 &keys);
+	for (unsigned i = 0; i < PAIR_KEY_SIZE; i++)
+		snprintf(text + 2 * i, 3, "%02x", keys.key[1][i]);
+	cr_expect_str_eq(link_key(world, 1, 1), text);
+	world_free(world);
+}
+
+/* Neither the record, which every daemon of the VM keeps, nor what clients are told has a key. */
+Test(life, nobody_else_is_given_a_key)
+{
+	struct world *world = world_pair();
+	const char *key;
+
+	vm_of_secret(world, 9);
+	key = link_key(world, 1, 1);
+	cr_assert_eq(strlen(key), 2 * PAIR_KEY_SIZE);
+	for (size_t i = 0; i < world->out.count; i++) {
+		json_t *msg = world->out.list[i].msg;
+		char *text = msg ? json_dumps(msg, 0) : NULL;
+		const char *at = text ? strstr(text, key) : NULL;
+
+		cr_expect(!at || (control_is(msg, "slice-start") && !strstr(at + 1, key)),
+			  "a key is said in %s", text);
+		cr_expect(!text || !strstr(text, "0909090909"), "the secret is said in %s", text);
+		free(text);
+	}
 	world_free(world);
 }
 
@@ -92,7 +131,8 @@ Test(life, happy_path)
 	msg = world_last(world, 2, "slice-start")->msg;
 	cr_expect_eq(json_integer_value(json_object_get(msg, "slice")), 1);
 	cr_expect_str_eq(json_string_value(json_object_get(msg, "append")), "quiet");
-	cr_expect_eq(strlen(json_string_value(json_object_get(msg, "vm_key"))), 16);
+	cr_expect_eq(json_array_size(json_object_get(msg, "link_keys")), 2);
+	cr_expect_str_eq(json_string_value(json_object_get(msg, "encryption")), "on");
 	cr_expect_eq(json_array_size(json_object_get(msg, "slices")), 2);
 
 	world_slice(world, 1, "slice-listening");

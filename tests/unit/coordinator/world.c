@@ -35,7 +35,7 @@ void world_free(struct world *world)
 static void step(struct world *world, struct coordinator_event *event)
 {
 	event->now_ms = world->now_ms;
-	event->fresh_key = world->fresh_key;
+	memcpy(event->fresh_secret, world->fresh_secret, sizeof(event->fresh_secret));
 	event->fresh_incarnation = ++world->fresh_incarnation;
 	event->fresh_owner = world->fresh_incarnation << 32;
 	coordinator_step(world->co, event, &world->out);

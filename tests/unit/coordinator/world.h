@@ -9,11 +9,11 @@
 struct world {
 	struct coordinator *co;
 	uint64_t now_ms;
-	uint64_t fresh_incarnation;	/* the last one */
-	uint64_t fresh_key;		/* what the next events carry */
-	struct coordinator_actions out; /* all since the last world_clear */
-	size_t seen;			/* of out, for what follows */
-	json_t *incarnations;		/* of VMs by name: what nodes say carries them */
+	uint64_t fresh_incarnation;		/* the last one */
+	uint8_t fresh_secret[PAIR_SECRET_SIZE]; /* what the next events carry */
+	struct coordinator_actions out;		/* all since the last world_clear */
+	size_t seen;				/* of out, for what follows */
+	json_t *incarnations;			/* of VMs by name: what nodes say carries them */
 };
 
 struct world *world_new(void);

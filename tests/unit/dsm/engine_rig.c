@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "transport/proof.h"
 
 static void on_ready(void *ctx)
 {
@@ -58,6 +59,9 @@ static enum transport_wish wish_default(void)
 
 void rig_init(struct rig *rig, unsigned slices)
 {
+	/* For engines that are not made by rig_create: any key, the same for all. */
+	static const struct pair_keys zero;
+
 	memset(rig, 0, sizeof(*rig));
 	rig->slices = slices;
 	for (unsigned i = 0; i < slices; i++)
@@ -65,7 +69,9 @@ void rig_init(struct rig *rig, unsigned slices)
 			(struct engine_range){i, i * RIG_SLICE_BYTES, (i + 1) * RIG_SLICE_BYTES};
 	rig->config = (struct engine_config){
 		.slices = slices,
-		.vm_key = UINT64_C(0xfeedface12345678),
+		.vm = UINT64_C(0xfeedface12345678),
+		.keys = &zero,
+		.plaintext = true, /* raw peers speak it; pages_travel has TLS */
 		.epoch = 1,
 		.ram_end = slices * RIG_SLICE_BYTES,
 		.ranges = rig->ranges,
@@ -80,16 +86,26 @@ void rig_init(struct rig *rig, unsigned slices)
 	};
 }
 
+static void keys_of(const struct rig *rig, unsigned i, struct pair_keys *keys)
+{
+	static const uint8_t secret[PAIR_SECRET_SIZE] = "engine_rig";
+
+	pair_keys_derive(secret, rig->config.vm, rig->config.epoch, i, rig->slices, keys);
+}
+
 void rig_create(struct rig *rig, unsigned i)
 {
 	struct rig_slice *slice = &rig->slice[i];
 	struct engine_config config = rig->config;
+	struct pair_keys keys;
 	int err;
 
 	slice->rig = rig;
 	slice->index = i;
 	config.self = i;
 	config.callbacks.ctx = slice;
+	keys_of(rig, i, &keys);
+	config.keys = &keys;
 	err = engine_create(&config, &slice->port, &slice->engine);
 	if (err == -EPERM || err == -ENOSYS)
 		cr_skip_test("userfaultfd is not available here");
@@ -180,19 +196,24 @@ int rig_raw_join(const struct rig *rig, unsigned self)
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct wire_hello hello = {.magic = WIRE_MAGIC,
 				   .version = WIRE_VERSION,
-				   .vm_key = rig->config.vm_key,
+				   .vm = rig->config.vm,
 				   .epoch = 1,
 				   .slice = (uint16_t)self,
 				   .slices = (uint16_t)rig->slices,
 				   .ram_end = rig->config.ram_end};
 	struct timeval limit = {.tv_sec = 20};
-	uint8_t buf[WIRE_HELLO_SIZE];
+	uint8_t ours[WIRE_HELLO_SIZE], theirs[WIRE_HELLO_SIZE], proof[PROOF_SIZE];
+	struct pair_keys keys;
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	cr_assert_eq(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
 	cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
-	wire_hello_encode(&hello, buf);
-	cr_assert_eq(send(fd, buf, sizeof(buf), MSG_NOSIGNAL), (ssize_t)sizeof(buf));
-	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
+	wire_hello_encode(&hello, ours);
+	cr_assert_eq(send(fd, ours, sizeof(ours), MSG_NOSIGNAL), (ssize_t)sizeof(ours));
+	cr_assert_eq(recv(fd, theirs, sizeof(theirs), MSG_WAITALL), (ssize_t)sizeof(theirs));
+	keys_of(rig, self, &keys);
+	proof_make(keys.key[0], PROVER_CALLER_TCP, ours, theirs, proof);
+	cr_assert_eq(send(fd, proof, sizeof(proof), MSG_NOSIGNAL), (ssize_t)sizeof(proof));
+	cr_assert_eq(recv(fd, proof, sizeof(proof), MSG_WAITALL), (ssize_t)sizeof(proof));
 	return fd;
 }

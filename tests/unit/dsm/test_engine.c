@@ -356,12 +356,13 @@ Test(engine, three_hops_reply_directly)
 }
 
 /* Every page of slice 1 is written there, read here, written here and read there. */
-static void pages_travel(enum transport_wish transport)
+static void pages_travel(enum transport_wish transport, bool encrypted)
 {
 	bool shm = transport != TRANSPORT_TCP;
 
 	rig_init(&rig, 2);
 	rig.config.transport = transport;
+	rig.config.plaintext = !encrypted;
 	rig_up(&rig, 2);
 	for (unsigned n = 0; n < RIG_PAGES; n++) {
 		uint64_t gpa = rig_page(1, n);
@@ -375,7 +376,8 @@ static void pages_travel(enum transport_wish transport)
 		struct engine_stats stats = rig_stats(&rig, i);
 
 		cr_assert_eq(stats.links_shm, shm);
-		cr_assert_eq(stats.links_tcp, !shm);
+		cr_assert_eq(stats.links_tcp, !shm && !encrypted);
+		cr_assert_eq(stats.links_tls + stats.links_ktls, !shm && encrypted);
 		cr_assert_leq(stats.bells_sent, stats.msgs_sent + stats.msgs_received);
 		cr_assert_leq(stats.spin_hits, stats.spins);
 		/* Whoever has a CPU of his own looks for the first messages at least. */
@@ -386,12 +388,17 @@ static void pages_travel(enum transport_wish transport)
 
 Test(engine, pages_travel_by_tcp)
 {
-	pages_travel(TRANSPORT_TCP);
+	pages_travel(TRANSPORT_TCP, false);
+}
+
+Test(engine, pages_travel_by_tls)
+{
+	pages_travel(TRANSPORT_TCP, true);
 }
 
 Test(engine, pages_travel_by_shared_memory)
 {
-	pages_travel(TRANSPORT_SHM);
+	pages_travel(TRANSPORT_SHM, true);
 }
 
 Test(engine, engines_without_a_cpu_each_do_not_spin)

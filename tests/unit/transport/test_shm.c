@@ -60,19 +60,16 @@ static int local_connect(unsigned port)
 	return fd;
 }
 
-/* Sends a hello with these descriptors. */
-static void hello_with(int socket_fd, const struct wire_hello *hello, const int *fds,
-		       unsigned count)
+/* Sends these bytes with these descriptors. */
+static void bytes_with(int socket_fd, const void *bytes, size_t len, const int *fds, unsigned count)
 {
-	uint8_t buf[WIRE_HELLO_SIZE];
-	struct iovec iov = {buf, sizeof(buf)};
+	struct iovec iov = {(void *)bytes, len};
 	union {
 		char bytes[CMSG_SPACE(4 * sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
-	wire_hello_encode(hello, buf);
 	if (count) {
 		struct cmsghdr *head;
 
@@ -84,14 +81,13 @@ static void hello_with(int socket_fd, const struct wire_hello *hello, const int 
 		head->cmsg_len = CMSG_LEN(count * sizeof(int));
 		memcpy(CMSG_DATA(head), fds, count * sizeof(int));
 	}
-	cr_assert_eq(sendmsg(socket_fd, &msg, MSG_NOSIGNAL), (ssize_t)sizeof(buf));
+	cr_assert_eq(sendmsg(socket_fd, &msg, MSG_NOSIGNAL), (ssize_t)len);
 }
 
-/* Reads a hello, and the descriptor with it. */
-static int hello_read(int socket_fd)
+/* Reads so many bytes, and the descriptor with them. */
+static int bytes_read(int socket_fd, void *bytes, size_t len)
 {
-	uint8_t buf[WIRE_HELLO_SIZE];
-	struct iovec iov = {buf, sizeof(buf)};
+	struct iovec iov = {bytes, len};
 	union {
 		char bytes[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
@@ -102,10 +98,46 @@ static int hello_read(int socket_fd)
 			     .msg_controllen = sizeof(control.bytes)};
 	int fd = -1;
 
-	cr_assert_eq(recvmsg(socket_fd, &msg, MSG_WAITALL), (ssize_t)sizeof(buf));
+	cr_assert_eq(recvmsg(socket_fd, &msg, MSG_WAITALL), (ssize_t)len);
 	if (CMSG_FIRSTHDR(&msg))
 		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
 	return fd;
+}
+
+/* Plays slice 0, called by slice 1: hellos both ways, the caller's proof, and ours with these
+ * descriptors. */
+static void answer_with(struct rig *rig, int fd, const int *fds, unsigned count)
+{
+	uint8_t theirs[WIRE_HELLO_SIZE], ours[WIRE_HELLO_SIZE], proof[PROOF_SIZE];
+	uint8_t key[PAIR_KEY_SIZE];
+	struct wire_hello hello = rig_hello(rig, 0);
+
+	raw_await(rig, fd, sizeof(theirs));
+	cr_assert_eq(bytes_read(fd, theirs, sizeof(theirs)), -1);
+	wire_hello_encode(&hello, ours);
+	raw_write(fd, ours, sizeof(ours));
+	raw_await(rig, fd, sizeof(proof));
+	cr_assert_eq(bytes_read(fd, proof, sizeof(proof)), -1);
+	rig_key(rig, 0, 1, key);
+	cr_assert(proof_right(key, PROVER_CALLER_LOCAL, theirs, ours, proof));
+	proof_make(key, PROVER_CALLEE_LOCAL, theirs, ours, proof);
+	bytes_with(fd, proof, sizeof(proof), fds, count);
+}
+
+/* Plays slice 1 that calls slice 0, up to its proof. */
+static void call_prove(struct rig *rig, int fd)
+{
+	uint8_t theirs[WIRE_HELLO_SIZE], ours[WIRE_HELLO_SIZE], proof[PROOF_SIZE];
+	uint8_t key[PAIR_KEY_SIZE];
+	struct wire_hello hello = rig_hello(rig, 1);
+
+	wire_hello_encode(&hello, ours);
+	raw_write(fd, ours, sizeof(ours));
+	raw_await(rig, fd, sizeof(theirs));
+	cr_assert_eq(bytes_read(fd, theirs, sizeof(theirs)), -1, "before it is known who calls");
+	rig_key(rig, 0, 1, key);
+	proof_make(key, PROVER_CALLER_LOCAL, ours, theirs, proof);
+	raw_write(fd, proof, sizeof(proof));
 }
 
 static int memory_make(size_t bytes, int seals)
@@ -156,15 +188,12 @@ static void raw_map(struct raw *raw, int memory, bool maker)
 /* The same, and the link is up; it says so by its word. */
 static void called_up(struct raw *raw)
 {
-	struct wire_hello hello;
 	int memory = memory_make(BYTES, SEALS);
 	char word = 0;
 
 	called(raw, 5000, TRANSPORT_SHM);
-	hello = rig_hello(&raw->rig, 0);
-	hello_with(raw->fd, &hello, &memory, 1);
+	answer_with(&raw->rig, raw->fd, &memory, 1);
 	cr_assert(rig_until(&raw->rig, &raw->rig.slice[1].ups, 1));
-	cr_assert_eq(hello_read(raw->fd), -1);
 	cr_assert_eq(recv(raw->fd, &word, 1, MSG_WAITALL), 1);
 	cr_assert_eq(word, 'm');
 	raw_map(raw, memory, true);
@@ -173,7 +202,7 @@ static void called_up(struct raw *raw)
 /* A raw socket has called slice 0 of 2, as slice 1. */
 static int calling(struct raw *raw)
 {
-	struct wire_hello hello;
+	uint8_t proof[PROOF_SIZE];
 
 	memset(raw, 0, sizeof(*raw));
 	rig_init(&raw->rig, 2, RIG_SHM);
@@ -181,10 +210,9 @@ static int calling(struct raw *raw)
 	rig_create(&raw->rig, 0, NULL);
 	rig_connect(&raw->rig, 0);
 	raw->fd = local_connect(raw->rig.slice[0].port);
-	hello = rig_hello(&raw->rig, 1);
-	hello_with(raw->fd, &hello, NULL, 0);
-	rig_run_ms(&raw->rig, 10);
-	return hello_read(raw->fd);
+	call_prove(&raw->rig, raw->fd);
+	raw_await(&raw->rig, raw->fd, sizeof(proof));
+	return bytes_read(raw->fd, proof, sizeof(proof));
 }
 
 static void raw_end(struct raw *raw)
@@ -222,12 +250,10 @@ static void lost_with(struct raw *raw, int err, const char *says)
 static void memory_refused(int memory, int more, int err, const char *says)
 {
 	int fds[2] = {memory, more};
-	struct wire_hello hello;
 	struct raw raw;
 
 	called(&raw, 5000, TRANSPORT_SHM);
-	hello = rig_hello(&raw.rig, 0);
-	hello_with(raw.fd, &hello, fds, memory < 0 ? 0 : more < 0 ? 1 : 2);
+	answer_with(&raw.rig, raw.fd, fds, memory < 0 ? 0 : more < 0 ? 1 : 2);
 	lost_with(&raw, err, says);
 	cr_assert_eq(raw.rig.slice[1].ups, 0);
 	if (memory >= 0)
@@ -313,7 +339,6 @@ Test(shm, who_does_not_take_the_memory_is_awaited_further)
 Test(shm, memory_that_is_not_taken_in_time_is_said)
 {
 	struct raw raw;
-	struct wire_hello hello;
 
 	memset(&raw, 0, sizeof(raw));
 	rig_init(&raw.rig, 2, RIG_SHM);
@@ -322,8 +347,7 @@ Test(shm, memory_that_is_not_taken_in_time_is_said)
 	rig_create(&raw.rig, 0, NULL);
 	rig_connect(&raw.rig, 0);
 	raw.fd = local_connect(raw.rig.slice[0].port);
-	hello = rig_hello(&raw.rig, 1);
-	hello_with(raw.fd, &hello, NULL, 0);
+	call_prove(&raw.rig, raw.fd);
 	lost_with(&raw, -ETIMEDOUT, "has the memory to share");
 	raw_end(&raw);
 }
@@ -447,7 +471,6 @@ Test(shm, a_full_ring_that_is_emptied_slowly_loses_nothing)
 Test(shm, who_takes_nothing_for_too_long_is_lost)
 {
 	struct raw raw;
-	struct wire_hello hello;
 	int memory = memory_make(BYTES, SEALS);
 
 	memset(&raw, 0, sizeof(raw));
@@ -459,8 +482,7 @@ Test(shm, who_takes_nothing_for_too_long_is_lost)
 	rig_create(&raw.rig, 1, NULL);
 	rig_connect(&raw.rig, 1);
 	raw.fd = accept(raw.listener, NULL, NULL);
-	hello = rig_hello(&raw.rig, 0);
-	hello_with(raw.fd, &hello, &memory, 1);
+	answer_with(&raw.rig, raw.fd, &memory, 1);
 	cr_assert(rig_until(&raw.rig, &raw.rig.slice[1].ups, 1));
 	for (unsigned i = 0; i < SHM_ENTRIES; i++)
 		cr_assert_eq(rig_send(&raw.rig, 1, 0, i, 0), 0);
@@ -548,7 +570,6 @@ Test(shm, auto_takes_tcp_where_no_local_socket_is)
 /* Slice 1 tries shared memory, which the raw listener spoils, and then TCP, where slice 0 is. */
 static void auto_falls_back(bool answer, int memory)
 {
-	struct wire_hello hello;
 	struct rig rig;
 	int listener, fd;
 
@@ -561,9 +582,8 @@ static void auto_falls_back(bool answer, int memory)
 	rig_connect(&rig, 1);
 	fd = accept(listener, NULL, NULL);
 	cr_assert_geq(fd, 0);
-	hello = rig_hello(&rig, 0);
 	if (answer)
-		hello_with(fd, &hello, &memory, memory >= 0);
+		answer_with(&rig, fd, &memory, memory >= 0);
 	else
 		close(fd);
 	cr_assert(rig_until(&rig, &rig.slice[1].ups, 1));

@@ -31,7 +31,7 @@ static int listener_rig(struct rig *rig, unsigned timeout_ms)
 static int raw_peer_up(struct rig *rig)
 {
 	struct wire_hello hello;
-	uint8_t answer[WIRE_HELLO_SIZE];
+	uint8_t proof[PROOF_SIZE];
 	int fd;
 
 	rig_init(rig, 2, RIG_TCP);
@@ -39,9 +39,9 @@ static int raw_peer_up(struct rig *rig)
 	rig_connect(rig, 0);
 	fd = raw_connect(rig->slice[0].port);
 	hello = rig_hello(rig, 1);
-	raw_hello(fd, &hello);
+	raw_call(rig, fd, &hello, 0);
 	cr_assert(rig_until(rig, &rig->slice[0].ups, 1));
-	cr_assert_eq(recv(fd, answer, sizeof(answer), MSG_WAITALL), (ssize_t)sizeof(answer));
+	raw_read(fd, proof, sizeof(proof));
 	return fd;
 }
 
@@ -77,6 +77,16 @@ static void wrong_features(struct wire_hello *hello)
 	hello->features = 4;
 }
 
+static void wrong_encryption(struct wire_hello *hello)
+{
+	hello->features = WIRE_FEATURE_TLS;
+}
+
+static void wrong_vm(struct wire_hello *hello)
+{
+	hello->vm++;
+}
+
 static void wrong_slice(struct wire_hello *hello)
 {
 	hello->slice = 7;
@@ -102,6 +112,8 @@ Test(tcp, each_wrong_answer_is_named)
 	answer_is(wrong_magic, -PANGEA_EPEERMAGIC, "does not speak Pangea");
 	answer_is(wrong_version, -PANGEA_EPEERVERSION, "version 9");
 	answer_is(wrong_features, -PANGEA_EPEERFEATURES, "features 0x4");
+	answer_is(wrong_encryption, -PANGEA_EPEERFEATURES, "connections are encrypted");
+	answer_is(wrong_vm, -PANGEA_EPEERVM, "another virtual machine");
 	answer_is(wrong_slice, -PANGEA_EPEERVM, "slice 7 answers");
 	answer_is(wrong_slices, -PANGEA_EPEERVM, "3 slices");
 	answer_is(wrong_ram_end, -PANGEA_EPEERVM, "0x80000000");
@@ -120,7 +132,7 @@ Test(tcp, half_a_hello_is_dropped_at_the_deadline)
 	raw_write(fd, buf, 20);
 	cr_assert(rig_until(&rig, &rig.slice[1].lost[0], 1));
 	cr_assert_eq(rig.slice[1].lost_err[0], -ETIMEDOUT);
-	assert_says(rig.slice[1].lost_why[0], "20 of 48 bytes");
+	assert_says(rig.slice[1].lost_why[0], "20 of 64 bytes");
 	close(fd);
 	close(listener);
 	rig_destroy(&rig);
@@ -133,7 +145,7 @@ Test(tcp, a_listener_that_says_nothing_is_dropped_at_the_deadline)
 
 	cr_assert(rig_until(&rig, &rig.slice[1].lost[0], 1));
 	cr_assert_eq(rig.slice[1].lost_err[0], -ETIMEDOUT);
-	assert_says(rig.slice[1].lost_why[0], "0 of 48 bytes");
+	assert_says(rig.slice[1].lost_why[0], "0 of 64 bytes");
 	close(listener);
 	rig_destroy(&rig);
 }
@@ -148,7 +160,7 @@ Test(tcp, a_peer_that_hangs_up_during_the_hello_is_tried_again)
 	rig_run_ms(&rig, 100);
 	fd = accept(listener, NULL, NULL);
 	hello = rig_hello(&rig, 0);
-	raw_hello(fd, &hello);
+	raw_answer(&rig, fd, &hello, 1);
 	cr_assert(rig_until(&rig, &rig.slice[1].ups, 1));
 	cr_assert_eq(rig.slice[1].lost[0], 0);
 	close(fd);
@@ -174,7 +186,7 @@ Test(tcp, a_peer_that_listens_late_is_found)
 	rig_run_ms(&rig, 100);
 	fd = accept(listener, NULL, NULL);
 	hello = rig_hello(&rig, 0);
-	raw_hello(fd, &hello);
+	raw_answer(&rig, fd, &hello, 1);
 	cr_assert(rig_until(&rig, &rig.slice[1].ups, 1));
 	close(fd);
 	close(listener);
@@ -198,7 +210,7 @@ Test(tcp, strangers_do_not_disturb)
 	raw_write(fds[count++], "GET / HTTP/1.1\r\n\r\n", 18);
 	fds[count] = raw_connect(rig.slice[0].port);
 	hello = rig_hello(&rig, 1);
-	hello.vm_key = 0;
+	hello.vm = 0;
 	raw_hello(fds[count++], &hello);
 	fds[count] = raw_connect(rig.slice[0].port);
 	hello = rig_hello(&rig, 0); /* nobody calls as the slice itself */
@@ -222,28 +234,6 @@ Test(tcp, strangers_do_not_disturb)
 	}
 	cr_assert_eq(rig_send(&rig, 1, 0, 0, 4096), 0);
 	cr_assert(rig_until(&rig, &rig.slice[0].received, 1));
-	rig_destroy(&rig);
-}
-
-Test(tcp, a_refused_stranger_does_not_learn_the_key)
-{
-	struct wire_hello hello, answer;
-	uint8_t buf[WIRE_HELLO_SIZE];
-	struct rig rig;
-	int fd;
-
-	rig_init(&rig, 2, RIG_TCP);
-	rig_create(&rig, 0, NULL);
-	rig_connect(&rig, 0);
-	fd = raw_connect(rig.slice[0].port);
-	hello = rig_hello(&rig, 1);
-	hello.vm_key = 42;
-	raw_hello(fd, &hello);
-	rig_run_ms(&rig, 20);
-	cr_assert_eq(recv(fd, buf, sizeof(buf), MSG_WAITALL), (ssize_t)sizeof(buf));
-	cr_assert_eq(wire_hello_decode(buf, sizeof(buf), &answer), 0);
-	cr_assert_eq(answer.vm_key, 0);
-	close(fd);
 	rig_destroy(&rig);
 }
 
@@ -271,12 +261,14 @@ Test(tcp, a_port_in_use_is_said)
 {
 	struct rig rig;
 	struct transport_config config;
+	static const struct pair_keys keys;
 	struct transport *t;
 	unsigned port;
 
 	rig_init(&rig, 1, RIG_TCP);
 	rig_create(&rig, 0, NULL);
-	config = (struct transport_config){.loop = &rig.loop, .hello = rig_hello(&rig, 0)};
+	config = (struct transport_config){
+		.loop = &rig.loop, .hello = rig_hello(&rig, 0), .keys = &keys};
 	cr_assert_eq(transport_net_create(&config, "127.0.0.1", rig.slice[0].port, &port, &t),
 		     -EADDRINUSE);
 	cr_assert_eq(transport_net_create(&config, "192.0.2.1", 0, &port, &t), -EADDRNOTAVAIL);
@@ -408,12 +400,14 @@ Test(tcp, a_reset_is_a_loss)
 
 Test(tcp, nobody_is_accepted_once_all_have_come)
 {
+	static const struct pair_keys keys;
 	struct rig rig;
 
 	rig_init(&rig, 2, RIG_TCP);
 	rig_up(&rig);
 	rig_run_ms(&rig, 5);
-	struct transport_config config = {.loop = &rig.loop, .hello = rig_hello(&rig, 0)};
+	struct transport_config config = {
+		.loop = &rig.loop, .hello = rig_hello(&rig, 0), .keys = &keys};
 	struct transport *t;
 	unsigned port;
 

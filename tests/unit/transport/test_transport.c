@@ -9,12 +9,12 @@
 #include "base/error.h"
 #include "tests/unit/transport/transport_rig.h"
 
-static enum rig_kind kinds[] = {RIG_INPROC, RIG_TCP, RIG_SHM};
+static enum rig_kind kinds[] = {RIG_INPROC, RIG_TCP, RIG_SHM, RIG_TLS};
 
 #define EACH(name)                                                                                 \
 	ParameterizedTestParameters(transport, name)                                               \
 	{                                                                                          \
-		return cr_make_param_array(enum rig_kind, kinds, 3);                               \
+		return cr_make_param_array(enum rig_kind, kinds, 4);                               \
 	}                                                                                          \
 	ParameterizedTest(enum rig_kind *kind, transport, name)
 
@@ -194,7 +194,7 @@ EACH(a_slice_of_another_vm_is_refused)
 	rig.timeout_ms = 200;
 	rig_create(&rig, 0, NULL);
 	hello = rig_hello(&rig, 1);
-	hello.vm_key++;
+	hello.vm++;
 	rig_create(&rig, 1, &hello);
 	rig_connect(&rig, 0);
 	rig_connect(&rig, 1);

@@ -42,7 +42,7 @@ static struct wire_hello hello_valid(void)
 	return (struct wire_hello){.magic = WIRE_MAGIC,
 				   .version = WIRE_VERSION,
 				   .features = WIRE_FEATURES,
-				   .vm_key = UINT64_C(0x8877665544332211),
+				   .vm = UINT64_C(0x8877665544332211),
 				   .epoch = 5,
 				   .slice = 2,
 				   .slices = 4,
@@ -266,10 +266,13 @@ Test(wire, wrong_version_features_and_reserved_are_named)
 	hello.version = 0;
 	cr_assert_eq(hello_err(&hello), -PANGEA_EPEERVERSION);
 	hello = hello_valid();
-	hello.features = 1;
+	hello.features = WIRE_FEATURES + 1;
 	cr_assert_eq(hello_err(&hello), -PANGEA_EPEERFEATURES);
 	hello = hello_valid();
 	hello.reserved = 1;
+	cr_assert_eq(hello_err(&hello), -PANGEA_EWIRE);
+	hello = hello_valid();
+	hello.takes = WIRE_TAKES + 1;
 	cr_assert_eq(hello_err(&hello), -PANGEA_EWIRE);
 }
 

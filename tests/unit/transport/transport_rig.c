@@ -77,6 +77,8 @@ void rig_init(struct rig *rig, unsigned slices, enum rig_kind kind)
 	rig->slices = slices;
 	rig->timeout_ms = 5000;
 	rig->wish = kind == RIG_SHM ? TRANSPORT_SHM : TRANSPORT_TCP;
+	rig->encrypted = kind == RIG_TLS;
+	memset(rig->secret, 7, sizeof(rig->secret));
 	if (kind == RIG_INPROC)
 		cr_assert_eq(inproc_hub_create(slices, &rig->hub), 0);
 }
@@ -85,8 +87,8 @@ struct wire_hello rig_hello(const struct rig *rig, unsigned i)
 {
 	return (struct wire_hello){.magic = WIRE_MAGIC,
 				   .version = WIRE_VERSION,
-				   .features = WIRE_FEATURES,
-				   .vm_key = RIG_KEY,
+				   .features = rig->encrypted ? WIRE_FEATURE_TLS : 0,
+				   .vm = RIG_VM,
 				   .epoch = 1,
 				   .slice = (uint16_t)i,
 				   .slices = (uint16_t)rig->slices,
@@ -96,7 +98,9 @@ struct wire_hello rig_hello(const struct rig *rig, unsigned i)
 void rig_create(struct rig *rig, unsigned i, const struct wire_hello *hello)
 {
 	struct rig_slice *slice = &rig->slice[i];
+	struct pair_keys keys;
 	struct transport_config config = {.loop = &rig->loop,
+					  .keys = &keys,
 					  .hello = hello ? *hello : rig_hello(rig, i),
 					  .connect_timeout_ms = rig->timeout_ms,
 					  .silence_ms = rig->silence_ms,
@@ -107,6 +111,7 @@ void rig_create(struct rig *rig, unsigned i, const struct wire_hello *hello)
 							.on_up = on_up,
 							.on_lost = on_lost}};
 
+	pair_keys_derive(rig->secret, RIG_VM, 1, i, RIG_SLICES, &keys);
 	slice->rig = rig;
 	if (rig->hub)
 		cr_assert_eq(transport_inproc_create(&config, rig->hub, &slice->transport), 0);
@@ -246,4 +251,58 @@ void raw_hello(int fd, const struct wire_hello *hello)
 
 	wire_hello_encode(hello, buf);
 	raw_write(fd, buf, sizeof(buf));
+}
+
+void raw_read(int fd, void *bytes, size_t len)
+{
+	cr_assert_eq(recv(fd, bytes, len, MSG_WAITALL), (ssize_t)len);
+}
+
+void rig_key(const struct rig *rig, unsigned i, unsigned j, uint8_t key[PAIR_KEY_SIZE])
+{
+	struct pair_keys keys;
+
+	pair_keys_derive(rig->secret, RIG_VM, 1, i, RIG_SLICES, &keys);
+	memcpy(key, keys.key[j], PAIR_KEY_SIZE);
+}
+
+void raw_await(struct rig *rig, int fd, size_t len)
+{
+	uint8_t bytes[256];
+
+	for (unsigned ms = 0; recv(fd, bytes, len, MSG_PEEK | MSG_DONTWAIT) < (ssize_t)len; ms++) {
+		cr_assert_lt(ms, 10000, "nothing came");
+		rig_run_ms(rig, 1);
+	}
+}
+
+void raw_answer(struct rig *rig, int fd, const struct wire_hello *hello, unsigned caller)
+{
+	uint8_t theirs[WIRE_HELLO_SIZE], ours[WIRE_HELLO_SIZE];
+	uint8_t key[PAIR_KEY_SIZE], proof[PROOF_SIZE];
+
+	raw_await(rig, fd, sizeof(theirs));
+	raw_read(fd, theirs, sizeof(theirs));
+	wire_hello_encode(hello, ours);
+	raw_write(fd, ours, sizeof(ours));
+	raw_await(rig, fd, sizeof(proof));
+	raw_read(fd, proof, sizeof(proof));
+	rig_key(rig, caller, hello->slice, key);
+	cr_assert(proof_right(key, PROVER_CALLER_TCP, theirs, ours, proof));
+	proof_make(key, PROVER_CALLEE_TCP, theirs, ours, proof);
+	raw_write(fd, proof, sizeof(proof));
+}
+
+void raw_call(struct rig *rig, int fd, const struct wire_hello *hello, unsigned callee)
+{
+	uint8_t theirs[WIRE_HELLO_SIZE], ours[WIRE_HELLO_SIZE];
+	uint8_t key[PAIR_KEY_SIZE], proof[PROOF_SIZE];
+
+	wire_hello_encode(hello, ours);
+	raw_write(fd, ours, sizeof(ours));
+	raw_await(rig, fd, sizeof(theirs));
+	raw_read(fd, theirs, sizeof(theirs));
+	rig_key(rig, hello->slice, callee, key);
+	proof_make(key, PROVER_CALLER_TCP, ours, theirs, proof);
+	raw_write(fd, proof, sizeof(proof));
 }

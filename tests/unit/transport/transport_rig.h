@@ -6,18 +6,20 @@
 
 #include <stdbool.h>
 
+#include "transport/proof.h"
 #include "transport/transport.h"
 
 #define RIG_SLICES 4
-#define RIG_KEY	   UINT64_C(0x1234567890abcdef)
+#define RIG_VM	   UINT64_C(0x1234567890abcdef)
 
 struct rig;
 
 /* What carries the messages. */
 enum rig_kind {
 	RIG_INPROC,
-	RIG_TCP,
-	RIG_SHM
+	RIG_TCP, /* in clear */
+	RIG_SHM,
+	RIG_TLS
 };
 
 /* One slice in the rig, with what its callbacks saw. */
@@ -43,6 +45,8 @@ struct rig {
 	uv_loop_t loop;
 	struct inproc_hub *hub; /* NULL: between processes */
 	enum transport_wish wish;
+	bool encrypted;
+	uint8_t secret[PAIR_SECRET_SIZE]; /* of the slices that are made from now on */
 	unsigned timeout_ms, silence_ms;
 	unsigned slices;
 	struct rig_slice slice[RIG_SLICES];
@@ -71,7 +75,18 @@ int raw_listen(unsigned *port);
 /* The same, but it does not listen yet. */
 int raw_bound(unsigned *port);
 void raw_write(int fd, const void *bytes, size_t len);
+void raw_read(int fd, void *bytes, size_t len);
 /* Sends a hello. */
 void raw_hello(int fd, const struct wire_hello *hello);
+/* Runs the loop until so much can be read. */
+void raw_await(struct rig *rig, int fd, size_t len);
+/* The key that slices i and j of this rig share. */
+void rig_key(const struct rig *rig, unsigned i, unsigned j, uint8_t key[PAIR_KEY_SIZE]);
+/* Plays slice `hello->slice` that was called by slice `caller`: hears its hello and proof while the
+ * loop runs, answers with this hello, and with the right proof. */
+void raw_answer(struct rig *rig, int fd, const struct wire_hello *hello, unsigned caller);
+/* Plays slice `hello->slice` that calls slice `callee`, and says its hello and its proof; the answer's
+ * hello has come, the answer's proof has not been read. */
+void raw_call(struct rig *rig, int fd, const struct wire_hello *hello, unsigned callee);
 
 #endif
