@@ -269,6 +269,9 @@ static int slice_spawn(struct node_slice *slice, const struct upload *upload)
 		.loop = &node->loop, .ops = &vmm_ops, .user = slice, .role = CONTROL_ROLE_NODE};
 	int fds[2], err;
 
+	/* The slice that boots holds the kernel and its initrd until they are in the guest's memory. */
+	for (int i = 0; upload && slice->limit_bytes && i < UPLOAD_FILES; i++)
+		slice->limit_bytes += upload->want[i];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
 	slice->pid = vmm_spawn(slice, fds[1], upload ? upload->fd[UPLOAD_KERNEL] : -1,

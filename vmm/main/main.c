@@ -83,6 +83,12 @@ static void alarm_exit(int signal_number)
 	_exit(EXIT_NODE_LOST);
 }
 
+/* As the first process of its PID name space it gets no signal that it has no handler for. */
+static void term_exit(int signal_number)
+{
+	_exit(128 + signal_number);
+}
+
 static int slice_open(struct slice *s)
 {
 	static const struct control_ops ops = {.on_msg = node_msg, .on_closed = node_closed};
@@ -160,6 +166,7 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGALRM, alarm_exit);
+	signal(SIGTERM, term_exit);
 	s = calloc(1, sizeof(*s));
 	code = s ? slice_open(s) : -ENOMEM;
 	if (code) {

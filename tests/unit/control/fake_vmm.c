@@ -241,7 +241,7 @@ static void run_take(struct fake *fake, const json_t *msg)
 	if (order(fake, "die=") == (int)fake->slice) {
 		if (order(fake, "victim=") >= 0)
 			usleep(500000);
-		kill(getpid(), SIGKILL);
+		__builtin_trap(); /* no signal of its own would end the first process of a PID name space */
 	}
 	if (order(fake, "victim=") == (int)fake->slice) {
 		end(fake, EXIT_NODE_LOST, "lost its connection to slice 1");
