@@ -261,7 +261,48 @@ def check_scripts(top):
             yield done.stderr.strip()
 
 
+# Configurations of kernels for guests: words of Kconfig, and what may stand behind one.
+CONFIG_WORD = re.compile(r"(CONFIG_[A-Z0-9_]+)=(y|n|\d+|0x[0-9a-f]+|\"[^\"]*\")$")
+REASON_LENGTH_MIN = 15
+
+
+def config_problems(lines):
+    """(number, what is wrong): each word once, well formed, in a group that begins with its reason."""
+    reason, seen = "", set()
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#"):
+            reason += line.strip("# ")
+            continue
+        if not line:
+            reason = ""
+            continue
+        word = CONFIG_WORD.match(line)
+        if not word:
+            yield number, f"neither a word of Kconfig nor a comment: {line}"
+            continue
+        if word[1] in seen:
+            yield number, f"{word[1]} stands here twice"
+        seen.add(word[1])
+        if len(reason) < REASON_LENGTH_MIN:
+            yield number, f"{word[1]} has no reason"
+
+
+def check_config(top):
+    for path in tree_files(top):
+        if not path.endswith(".config"):
+            continue
+        lines = text_of(top, path).split("\n")
+        if "SPDX-License-Identifier: Apache-2.0" not in lines[0]:
+            yield f"{path}:1: the first line must be the SPDX line"
+        # The file's own head is no reason of a word.
+        if "" in lines:
+            lines[:lines.index("")] = [""] * lines.index("")
+        for number, problem in config_problems(lines):
+            yield f"{path}:{number}: {problem}"
+
+
 CHECKS = {
+    "config": check_config,
     "includes": check_includes,
     "pure": check_pure,
     "locks": check_locks,
@@ -273,6 +314,9 @@ CHECKS = {
 }
 
 GOOD = "/* SPDX-License-Identifier: Apache-2.0 */\n/* A file that keeps every rule there is. */\n"
+
+CONFIG = "# SPDX-License-Identifier: Apache-2.0\n# What a guest's kernel is built of.\n\n"
+REASON = "# A reason that is long enough.\n"
 
 # Each seed is a tree that breaks one rule: (check, path, content, what the complaint says).
 SEEDS = [
@@ -301,6 +345,11 @@ SEEDS = [
     ("length", "base/a.c", GOOD + "#define X {\nint f(int a,\n      int b)\n{\n"
      + "\tif (a) { /* } */ g('}', \"}\"); }\n" * 70 + "}\n", "f() has 72 lines"),
     ("format", "base/a.c", GOOD + "int   a;\n", "error"),
+    ("config", "deploy/a.config", CONFIG + "CONFIG_A=y\n", "CONFIG_A has no reason"),
+    ("config", "deploy/a.config", CONFIG + REASON + "CONFIG_A=y\n\nCONFIG_B=y\n", "CONFIG_B has no reason"),
+    ("config", "deploy/a.config", CONFIG + REASON + "CONFIG_A=m\n", "neither a word"),
+    ("config", "deploy/a.config", CONFIG + REASON + "CONFIG_A=y\nCONFIG_A=y\n", "stands here twice"),
+    ("config", "deploy/a.config", "CONFIG_A=y\n", "SPDX"),
     ("scripts", "deploy/a", "#!/usr/bin/env bash\nif true\n", "syntax error"),
     ("scripts", "bench/a", "#!/usr/bin/env python3\ndef f(:\n", "bench/a:2"),
     ("scripts", "tests/a.py", "def f(:\n", "tests/a.py:1"),
@@ -308,6 +357,7 @@ SEEDS = [
 
 # Trees that break nothing, though a careless check would say so.
 CLEAN = [
+    ("config", "deploy/a.config", CONFIG + REASON + "CONFIG_A=y\nCONFIG_B=512\n"),
     ("includes", "vmm/main/a.c", GOOD + '#include "control/codec.h"\n#include "vmm/cpu/vcpu.h"\n'),
     ("includes", "tests/unit/a.c", GOOD + '#include "vmm/cpu/soft/soft.h"\n'),
     ("pure", "dsm/engine/engine.c", GOOD + "#include <uv.h>\n"),
