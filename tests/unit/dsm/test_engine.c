@@ -172,9 +172,10 @@ Test(engine, first_touches_of_remote_memory_are_asked_for_ahead)
 	cr_assert_geq(s.pages_ahead, FRESH / 2);
 	cr_assert_leq(s.requests_write - s.pages_ahead, 20, "%lu requests, %lu ahead",
 		      s.requests_write, s.pages_ahead);
-	/* A message for the page that was missed, and one for all that are asked for with it; so the
-	 * answers. */
-	cr_assert_leq(s.msgs_sent, 2 * (s.requests_write - s.pages_ahead));
+	/* A page alone takes two messages each way. Those that are asked for together share theirs; how many
+	 * that are depends on who is fast. */
+	cr_assert_lt(s.msgs_sent, s.requests_write / 2, "%lu messages for %lu requests",
+		     s.msgs_sent, s.requests_write);
 	cr_assert_leq(s.msgs_received, s.msgs_sent);
 	for (unsigned n = 0; n < FRESH; n++)
 		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), n + 1);
