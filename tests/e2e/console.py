@@ -34,8 +34,9 @@ def main():
     run.wait("raw mode", run.raw)
     ask(run, b"echo sum $((40 + 2))", rb"sum 42\r\n")
     # A key that would end a program on this terminal ends one in the guest.
-    run.type(b"sleep 1000; echo sl''ept\r")
-    run.expect(rb"sl''ept\r\n")
+    # Once the program runs: before that the key would be the shell's.
+    run.type(b"sh -c 'echo sl\"\"ept; exec sleep 1000'\r")
+    run.expect(rb"\nslept\r\n")
     run.type(b"\x03")
     run.expect(rb"# ")
     ask(run, b"echo interrupted $?", rb"interrupted 130\r\n")
