@@ -12,6 +12,9 @@
 
 #include "confine/confine_parts.h"
 
+/* The exit code of a child that never became a slice: the shell's for what cannot be run. */
+#define CHILD_FAILED 127
+
 /* All that the child needs, made before it exists: it may not allocate, nor print. */
 struct child {
 	const struct confine *confine;
@@ -119,17 +122,22 @@ static void limits_set(const struct confine *c)
 		limit_set(RLIMIT_NPROC, CONFINE_PROCESSES_MAX);
 }
 
-/* In the child: 0 or -errno. */
-static int child_prepare(const struct child *child)
+/* In the child, which has no log yet: its log is what it writes to its standard error. */
+static void child_fail(const char *sentence)
 {
-	int err = 0;
+	(void)!write(STDERR_FILENO, sentence, strlen(sentence));
+	_exit(CHILD_FAILED);
+}
 
-	if (child->procs[0])
-		err = text_put(child->procs, "0");
-	if (!err && child->confine->spaces == CONFINE_SPACES_USER)
-		err = confine_become_root(child->uid_map, child->gid_map);
+/* In the child. */
+static void child_prepare(const struct child *child)
+{
+	if (child->procs[0] && text_put(child->procs, "0") < 0)
+		child_fail("pangea-slice: its memory cgroup cannot be joined\n");
+	if (child->confine->spaces == CONFINE_SPACES_USER &&
+	    confine_become_root(child->uid_map, child->gid_map) < 0)
+		child_fail("pangea-slice: the map of its user name space cannot be written\n");
 	limits_set(child->confine);
-	return err;
 }
 
 pid_t confine_spawn(const struct confine *c, const struct confine_process *process,
@@ -152,9 +160,9 @@ pid_t confine_spawn(const struct confine *c, const struct confine_process *proce
 	confine_option_print(&option, child.option);
 	pid = confine_fork(flags_of(c, process));
 	if (pid == 0) {
-		if (child_prepare(&child) == 0)
-			run(child.option, arg);
-		_exit(127);
+		child_prepare(&child);
+		run(child.option, arg);
+		_exit(CHILD_FAILED);
 	}
 	if (pid < 0)
 		(void)confine_release(c, hold);
