@@ -14,15 +14,13 @@
 
 /* ---- model.c: what the CPU model has --------------------------------------------------------- */
 
-#define MODEL_SETS_MAX 4
-
 /* A bit of CPUID, whether the model has it, and the sets of instructions that belong to it. */
 struct model_feature {
 	const char *name;
 	uint32_t leaf, subleaf;
 	unsigned reg, bit; /* reg: EAX, EBX, ECX, EDX */
 	bool has;
-	ZydisISASet sets[MODEL_SETS_MAX];
+	const char *sets; /* their names in Zydis, with spaces between */
 };
 
 /* The n-th feature; NULL behind the last. */

@@ -154,7 +154,8 @@ static const struct {
 	{"op_wbinvd", "wbinvd invd"},
 	{"op_load_far_pointer", "les lds lss lfs lgs"},
 	{"pause_insn", "pause"},
-	{"nop", "nop prefetch prefetchw prefetchwt1 prefetchnta prefetcht0 prefetcht1 prefetcht2"},
+	{"nop", "nop prefetch prefetchw prefetchwt1 prefetchnta prefetcht0 prefetcht1 prefetcht2 "
+		"prefetchit0 prefetchit1"},
 	{"bcd_daa_das", "daa das"},
 	{"bcd_aaa_aas", "aaa aas"},
 	{"bcd_aam", "aam"},

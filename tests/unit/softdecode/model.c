@@ -15,112 +15,117 @@ enum {
 
 /* clang-format off */
 static const struct model_feature features[] = {
-	{"FPU", 1, 0, D, 0, true, {ZYDIS_ISA_SET_X87}},
-	{"TSC", 1, 0, D, 4, true, {ZYDIS_ISA_SET_INVALID}},
-	{"MSR", 1, 0, D, 5, true, {ZYDIS_ISA_SET_INVALID}},
-	{"CX8", 1, 0, D, 8, true, {ZYDIS_ISA_SET_INVALID}},
-	{"CMOV", 1, 0, D, 15, true, {ZYDIS_ISA_SET_CMOV, ZYDIS_ISA_SET_FCMOV}},
-	{"CLFLUSH", 1, 0, D, 19, true, {ZYDIS_ISA_SET_CLFSH}},
-	{"MMX", 1, 0, D, 23, true, {ZYDIS_ISA_SET_PENTIUMMMX}},
-	{"FXSR", 1, 0, D, 24, true, {ZYDIS_ISA_SET_FXSAVE, ZYDIS_ISA_SET_FXSAVE64}},
-	{"SSE", 1, 0, D, 25, true, {ZYDIS_ISA_SET_SSE, ZYDIS_ISA_SET_SSEMXCSR, ZYDIS_ISA_SET_SSE_PREFETCH}},
-	{"SSE2", 1, 0, D, 26, true, {ZYDIS_ISA_SET_SSE2, ZYDIS_ISA_SET_SSE2MMX}},
-	{"CMPXCHG16B", 1, 0, C, 13, true, {ZYDIS_ISA_SET_CMPXCHG16B}},
-	{"SYSCALL", 0x80000001, 0, D, 11, true, {ZYDIS_ISA_SET_INVALID}},
-	{"LM", 0x80000001, 0, D, 29, true, {ZYDIS_ISA_SET_LONGMODE}},
-	{"LAHF64", 0x80000001, 0, C, 0, true, {ZYDIS_ISA_SET_LAHF}},
-	{"PREFETCHW", 0x80000001, 0, C, 8, true, {ZYDIS_ISA_SET_PREFETCH_NOP}},
-	{"SSE3", 1, 0, C, 0, false, {ZYDIS_ISA_SET_SSE3, ZYDIS_ISA_SET_SSE3X87}},
-	{"PCLMULQDQ", 1, 0, C, 1, false, {ZYDIS_ISA_SET_PCLMULQDQ}},
-	{"MONITOR", 1, 0, C, 3, false, {ZYDIS_ISA_SET_MONITOR}},
-	{"VMX", 1, 0, C, 5, false, {ZYDIS_ISA_SET_VTX, ZYDIS_ISA_SET_VMFUNC}},
-	{"SMX", 1, 0, C, 6, false, {ZYDIS_ISA_SET_SMX}},
-	{"SSSE3", 1, 0, C, 9, false, {ZYDIS_ISA_SET_SSSE3, ZYDIS_ISA_SET_SSSE3MMX}},
-	{"FMA", 1, 0, C, 12, false, {ZYDIS_ISA_SET_FMA}},
-	{"SSE4.1", 1, 0, C, 19, false, {ZYDIS_ISA_SET_SSE4}},
-	{"SSE4.2", 1, 0, C, 20, false, {ZYDIS_ISA_SET_SSE42}},
-	{"MOVBE", 1, 0, C, 22, false, {ZYDIS_ISA_SET_MOVBE}},
-	{"POPCNT", 1, 0, C, 23, false, {ZYDIS_ISA_SET_POPCNT}},
-	{"AES", 1, 0, C, 25, false, {ZYDIS_ISA_SET_AES}},
-	{"XSAVE", 1, 0, C, 26, false, {ZYDIS_ISA_SET_XSAVE}},
-	{"AVX", 1, 0, C, 28, false, {ZYDIS_ISA_SET_AVX, ZYDIS_ISA_SET_AVXAES, ZYDIS_ISA_SET_AVX_GFNI}},
-	{"F16C", 1, 0, C, 29, false, {ZYDIS_ISA_SET_F16C}},
-	{"RDRAND", 1, 0, C, 30, false, {ZYDIS_ISA_SET_RDRAND}},
-	{"FSGSBASE", 7, 0, B, 0, false, {ZYDIS_ISA_SET_RDWRFSGS}},
-	{"SGX", 7, 0, B, 2, false, {ZYDIS_ISA_SET_SGX, ZYDIS_ISA_SET_SGX_ENCLV}},
-	{"BMI1", 7, 0, B, 3, false, {ZYDIS_ISA_SET_BMI1}},
-	{"AVX2", 7, 0, B, 5, false, {ZYDIS_ISA_SET_AVX2, ZYDIS_ISA_SET_AVX2GATHER}},
-	{"BMI2", 7, 0, B, 8, false, {ZYDIS_ISA_SET_BMI2}},
-	{"INVPCID", 7, 0, B, 10, false, {ZYDIS_ISA_SET_INVPCID}},
-	{"RTM", 7, 0, B, 11, false, {ZYDIS_ISA_SET_RTM}},
-	{"MPX", 7, 0, B, 14, false, {ZYDIS_ISA_SET_MPX}},
-	{"AVX512", 7, 0, B, 16, false, {ZYDIS_ISA_SET_INVALID}},
-	{"RDSEED", 7, 0, B, 18, false, {ZYDIS_ISA_SET_RDSEED}},
-	{"ADX", 7, 0, B, 19, false, {ZYDIS_ISA_SET_ADOX_ADCX}},
-	{"SMAP", 7, 0, B, 20, false, {ZYDIS_ISA_SET_SMAP}},
-	{"CLFLUSHOPT", 7, 0, B, 23, false, {ZYDIS_ISA_SET_CLFLUSHOPT}},
-	{"CLWB", 7, 0, B, 24, false, {ZYDIS_ISA_SET_CLWB}},
-	{"PT", 7, 0, B, 25, false, {ZYDIS_ISA_SET_PT}},
-	{"SHA", 7, 0, B, 29, false, {ZYDIS_ISA_SET_SHA}},
-	{"PREFETCHWT1", 7, 0, C, 0, false, {ZYDIS_ISA_SET_PREFETCHWT1}},
-	{"PKU", 7, 0, C, 3, false, {ZYDIS_ISA_SET_PKU}},
-	{"WAITPKG", 7, 0, C, 5, false, {ZYDIS_ISA_SET_WAITPKG}},
-	{"CET", 7, 0, C, 7, false, {ZYDIS_ISA_SET_CET}},
-	{"GFNI", 7, 0, C, 8, false, {ZYDIS_ISA_SET_GFNI}},
-	{"VAES", 7, 0, C, 9, false, {ZYDIS_ISA_SET_VAES}},
-	{"VPCLMULQDQ", 7, 0, C, 10, false, {ZYDIS_ISA_SET_VPCLMULQDQ}},
-	{"RDPID", 7, 0, C, 22, false, {ZYDIS_ISA_SET_RDPID}},
-	{"KEYLOCKER", 7, 0, C, 23, false, {ZYDIS_ISA_SET_KEYLOCKER, ZYDIS_ISA_SET_KEYLOCKER_WIDE}},
-	{"CLDEMOTE", 7, 0, C, 25, false, {ZYDIS_ISA_SET_CLDEMOTE}},
-	{"MOVDIR", 7, 0, C, 27, false, {ZYDIS_ISA_SET_MOVDIR}},
-	{"ENQCMD", 7, 0, C, 29, false, {ZYDIS_ISA_SET_ENQCMD}},
-	{"UINTR", 7, 0, D, 5, false, {ZYDIS_ISA_SET_UINTR}},
-	{"SERIALIZE", 7, 0, D, 14, false, {ZYDIS_ISA_SET_SERIALIZE}},
-	{"TSXLDTRK", 7, 0, D, 16, false, {ZYDIS_ISA_SET_TSX_LDTRK}},
-	{"PCONFIG", 7, 0, D, 18, false, {ZYDIS_ISA_SET_PCONFIG}},
-	{"AMX", 7, 0, D, 24, false, {ZYDIS_ISA_SET_AMX_TILE, ZYDIS_ISA_SET_AMX_BF16, ZYDIS_ISA_SET_AMX_INT8}},
-	{"AVX-VNNI", 7, 1, A, 4, false, {ZYDIS_ISA_SET_AVX_VNNI}},
-	{"HRESET", 7, 1, A, 22, false, {ZYDIS_ISA_SET_HRESET}},
-	{"XSAVEOPT", 0xd, 1, A, 0, false, {ZYDIS_ISA_SET_XSAVEOPT}},
-	{"XSAVEC", 0xd, 1, A, 1, false, {ZYDIS_ISA_SET_XSAVEC}},
-	{"XSAVES", 0xd, 1, A, 3, false, {ZYDIS_ISA_SET_XSAVES}},
-	{"SVM", 0x80000001, 0, C, 2, false, {ZYDIS_ISA_SET_SVM}},
-	{"LZCNT", 0x80000001, 0, C, 5, false, {ZYDIS_ISA_SET_LZCNT}},
-	{"SSE4A", 0x80000001, 0, C, 6, false, {ZYDIS_ISA_SET_SSE4A}},
-	{"XOP", 0x80000001, 0, C, 11, false, {ZYDIS_ISA_SET_XOP}},
-	{"LWP", 0x80000001, 0, C, 15, false, {ZYDIS_ISA_SET_LWP}},
-	{"FMA4", 0x80000001, 0, C, 16, false, {ZYDIS_ISA_SET_FMA4}},
-	{"TBM", 0x80000001, 0, C, 21, false, {ZYDIS_ISA_SET_TBM}},
-	{"MONITORX", 0x80000001, 0, C, 29, false, {ZYDIS_ISA_SET_MONITORX}},
-	{"RDTSCP", 0x80000001, 0, D, 27, false, {ZYDIS_ISA_SET_RDTSCP}},
-	{"3DNOW", 0x80000001, 0, D, 31, false, {ZYDIS_ISA_SET_AMD3DNOW}},
-	{"CLZERO", 0x80000008, 0, B, 0, false, {ZYDIS_ISA_SET_CLZERO}},
-	{"INVLPGB", 0x80000008, 0, B, 3, false, {ZYDIS_ISA_SET_AMD_INVLPGB}},
-	{"RDPRU", 0x80000008, 0, B, 4, false, {ZYDIS_ISA_SET_RDPRU}},
-	{"MCOMMIT", 0x80000008, 0, B, 8, false, {ZYDIS_ISA_SET_MCOMMIT}},
-	{"SNP", 0x8000001f, 0, A, 4, false, {ZYDIS_ISA_SET_SNP}},
-	{"PADLOCK-RNG", 0xc0000001, 0, D, 2, false, {ZYDIS_ISA_SET_PADLOCK_RNG}},
-	{"PADLOCK-ACE", 0xc0000001, 0, D, 6, false, {ZYDIS_ISA_SET_PADLOCK_ACE}},
-	{"PADLOCK-PHE", 0xc0000001, 0, D, 10, false, {ZYDIS_ISA_SET_PADLOCK_PHE}},
-	{"PADLOCK-PMM", 0xc0000001, 0, D, 12, false, {ZYDIS_ISA_SET_PADLOCK_PMM}},
+	{"FPU", 1, 0, D, 0, true, "X87"},
+	{"TSC", 1, 0, D, 4, true, ""},
+	{"MSR", 1, 0, D, 5, true, ""},
+	{"CX8", 1, 0, D, 8, true, ""},
+	{"CMOV", 1, 0, D, 15, true, "CMOV FCMOV FCOMI"},
+	{"CLFLUSH", 1, 0, D, 19, true, "CLFSH"},
+	{"MMX", 1, 0, D, 23, true, "PENTIUMMMX"},
+	{"FXSR", 1, 0, D, 24, true, "FXSAVE FXSAVE64"},
+	{"SSE", 1, 0, D, 25, true, "SSE SSEMXCSR SSE_PREFETCH"},
+	{"SSE2", 1, 0, D, 26, true, "SSE2 SSE2MMX"},
+	{"CMPXCHG16B", 1, 0, C, 13, true, "CMPXCHG16B"},
+	{"SYSCALL", 0x80000001, 0, D, 11, true, ""},
+	{"LM", 0x80000001, 0, D, 29, true, "LONGMODE"},
+	{"LAHF64", 0x80000001, 0, C, 0, true, "LAHF"},
+	{"PREFETCHW", 0x80000001, 0, C, 8, true, "PREFETCH_NOP"},
+	{"SSE3", 1, 0, C, 0, false, "SSE3 SSE3X87"},
+	{"PCLMULQDQ", 1, 0, C, 1, false, "PCLMULQDQ"},
+	{"MONITOR", 1, 0, C, 3, false, "MONITOR"},
+	{"VMX", 1, 0, C, 5, false, "VTX VMFUNC"},
+	{"SMX", 1, 0, C, 6, false, "SMX"},
+	{"SSSE3", 1, 0, C, 9, false, "SSSE3 SSSE3MMX"},
+	{"FMA", 1, 0, C, 12, false, "FMA"},
+	{"SSE4.1", 1, 0, C, 19, false, "SSE4"},
+	{"SSE4.2", 1, 0, C, 20, false, "SSE42"},
+	{"MOVBE", 1, 0, C, 22, false, "MOVBE"},
+	{"POPCNT", 1, 0, C, 23, false, "POPCNT"},
+	{"AES", 1, 0, C, 25, false, "AES"},
+	{"XSAVE", 1, 0, C, 26, false, "XSAVE"},
+	{"AVX", 1, 0, C, 28, false, "AVX AVXAES AVX_GFNI"},
+	{"F16C", 1, 0, C, 29, false, "F16C"},
+	{"RDRAND", 1, 0, C, 30, false, "RDRAND"},
+	{"FSGSBASE", 7, 0, B, 0, false, "RDWRFSGS"},
+	{"SGX", 7, 0, B, 2, false, "SGX SGX_ENCLV"},
+	{"BMI1", 7, 0, B, 3, false, "BMI1"},
+	{"AVX2", 7, 0, B, 5, false, "AVX2 AVX2GATHER"},
+	{"BMI2", 7, 0, B, 8, false, "BMI2"},
+	{"INVPCID", 7, 0, B, 10, false, "INVPCID"},
+	{"RTM", 7, 0, B, 11, false, "RTM"},
+	{"MPX", 7, 0, B, 14, false, "MPX"},
+	{"AVX512", 7, 0, B, 16, false, ""},
+	{"RDSEED", 7, 0, B, 18, false, "RDSEED"},
+	{"ADX", 7, 0, B, 19, false, "ADOX_ADCX"},
+	{"SMAP", 7, 0, B, 20, false, "SMAP"},
+	{"PCOMMIT", 7, 0, B, 22, false, "PCOMMIT"},
+	{"CLFLUSHOPT", 7, 0, B, 23, false, "CLFLUSHOPT"},
+	{"CLWB", 7, 0, B, 24, false, "CLWB"},
+	{"PT", 7, 0, B, 25, false, "PT"},
+	{"SHA", 7, 0, B, 29, false, "SHA"},
+	{"PREFETCHWT1", 7, 0, C, 0, false, "PREFETCHWT1"},
+	{"PKU", 7, 0, C, 3, false, "PKU"},
+	{"WAITPKG", 7, 0, C, 5, false, "WAITPKG"},
+	{"CET", 7, 0, C, 7, false, "CET"},
+	{"GFNI", 7, 0, C, 8, false, "GFNI"},
+	{"VAES", 7, 0, C, 9, false, "VAES"},
+	{"VPCLMULQDQ", 7, 0, C, 10, false, "VPCLMULQDQ"},
+	{"RDPID", 7, 0, C, 22, false, "RDPID"},
+	{"KEYLOCKER", 7, 0, C, 23, false, "KEYLOCKER KEYLOCKER_WIDE"},
+	{"CLDEMOTE", 7, 0, C, 25, false, "CLDEMOTE"},
+	{"MOVDIR", 7, 0, C, 27, false, "MOVDIR"},
+	{"ENQCMD", 7, 0, C, 29, false, "ENQCMD"},
+	{"UINTR", 7, 0, D, 5, false, "UINTR"},
+	{"SERIALIZE", 7, 0, D, 14, false, "SERIALIZE"},
+	{"TSXLDTRK", 7, 0, D, 16, false, "TSX_LDTRK"},
+	{"PCONFIG", 7, 0, D, 18, false, "PCONFIG"},
+	{"AMX", 7, 0, D, 24, false, "AMX_TILE AMX_BF16 AMX_INT8 AMX_FP16"},
+	{"SHA512", 7, 1, A, 0, false, "SHA512"},
+	{"SM3", 7, 1, A, 1, false, "SM3"},
+	{"SM4", 7, 1, A, 2, false, "SM4"},
+	{"RAO-INT", 7, 1, A, 3, false, "RAO_INT"},
+	{"AVX-VNNI", 7, 1, A, 4, false, "AVX_VNNI"},
+	{"WRMSRNS", 7, 1, A, 19, false, "WRMSRNS"},
+	{"HRESET", 7, 1, A, 22, false, "HRESET"},
+	{"AVX-IFMA", 7, 1, A, 23, false, "AVX_IFMA"},
+	{"MSRLIST", 7, 1, A, 27, false, "MSRLIST"},
+	{"PBNDKB", 7, 1, B, 1, false, "PBNDKB"},
+	{"AVX-VNNI-INT8", 7, 1, D, 4, false, "AVX_VNNI_INT8"},
+	{"AVX-NE-CONVERT", 7, 1, D, 5, false, "AVX_NE_CONVERT"},
+	{"AVX-VNNI-INT16", 7, 1, D, 10, false, "AVX_VNNI_INT16"},
+	{"XSAVEOPT", 0xd, 1, A, 0, false, "XSAVEOPT"},
+	{"XSAVEC", 0xd, 1, A, 1, false, "XSAVEC"},
+	{"XSAVES", 0xd, 1, A, 3, false, "XSAVES"},
+	{"SVM", 0x80000001, 0, C, 2, false, "SVM"},
+	{"LZCNT", 0x80000001, 0, C, 5, false, "LZCNT"},
+	{"SSE4A", 0x80000001, 0, C, 6, false, "SSE4A"},
+	{"XOP", 0x80000001, 0, C, 11, false, "XOP"},
+	{"LWP", 0x80000001, 0, C, 15, false, "LWP"},
+	{"FMA4", 0x80000001, 0, C, 16, false, "FMA4"},
+	{"TBM", 0x80000001, 0, C, 21, false, "TBM"},
+	{"MONITORX", 0x80000001, 0, C, 29, false, "MONITORX"},
+	{"RDTSCP", 0x80000001, 0, D, 27, false, "RDTSCP"},
+	{"3DNOW", 0x80000001, 0, D, 31, false, "AMD3DNOW"},
+	{"CLZERO", 0x80000008, 0, B, 0, false, "CLZERO"},
+	{"INVLPGB", 0x80000008, 0, B, 3, false, "AMD_INVLPGB"},
+	{"RDPRU", 0x80000008, 0, B, 4, false, "RDPRU"},
+	{"MCOMMIT", 0x80000008, 0, B, 8, false, "MCOMMIT"},
+	{"SNP", 0x8000001f, 0, A, 4, false, "SNP"},
+	{"PADLOCK-RNG", 0xc0000001, 0, D, 2, false, "PADLOCK_RNG"},
+	{"PADLOCK-ACE", 0xc0000001, 0, D, 6, false, "PADLOCK_ACE"},
+	{"PADLOCK-PHE", 0xc0000001, 0, D, 10, false, "PADLOCK_PHE"},
+	{"PADLOCK-PMM", 0xc0000001, 0, D, 12, false, "PADLOCK_PMM"},
 };
 /* clang-format on */
 
-/* Of every x86-64 processor, without a bit of CPUID. */
-static const ZydisISASet base_sets[] = {
-	ZYDIS_ISA_SET_FAT_NOP,	   ZYDIS_ISA_SET_I186, ZYDIS_ISA_SET_I286PROTECTED,
-	ZYDIS_ISA_SET_I286REAL,	   ZYDIS_ISA_SET_I386, ZYDIS_ISA_SET_I486,
-	ZYDIS_ISA_SET_I486REAL,	   ZYDIS_ISA_SET_I86,  ZYDIS_ISA_SET_PAUSE,
-	ZYDIS_ISA_SET_PENTIUMREAL, ZYDIS_ISA_SET_PPRO, ZYDIS_ISA_SET_RDPMC,
-};
+/* Of every x86-64 processor, without a bit of CPUID. ICACHE_PREFETCH has a bit (7.1.EDX[14]), but its encodings
+ * are hints, which do nothing, everywhere. */
+static const char base_sets[] = "FAT_NOP I186 I286PROTECTED I286REAL I386 I486 I486REAL I86 PAUSE "
+				"PENTIUMREAL PPRO RDPMC ICACHE_PREFETCH";
 
 /* Of other makes or found by other means: TDX by its own leaf, KNC by the model, AMD's forms of
  * SYSCALL by the vendor. */
-static const ZydisISASet foreign_sets[] = {
-	ZYDIS_ISA_SET_AMD,	ZYDIS_ISA_SET_TDX,	   ZYDIS_ISA_SET_KNCE,
-	ZYDIS_ISA_SET_KNCJKBR,	ZYDIS_ISA_SET_KNCSTREAM,   ZYDIS_ISA_SET_KNCV,
-	ZYDIS_ISA_SET_KNC_MISC, ZYDIS_ISA_SET_KNC_PF_HINT,
-};
+static const char foreign_sets[] = "AMD TDX KNCE KNCJKBR KNCSTREAM KNCV KNC_MISC KNC_PF_HINT";
 
 #define FEATURES (sizeof(features) / sizeof(features[0]))
 
@@ -129,36 +134,56 @@ const struct model_feature *model_feature(unsigned n)
 	return n < FEATURES ? &features[n] : NULL;
 }
 
-static bool set_listed(const ZydisISASet *sets, size_t count, ZydisISASet set)
+/* What the tables say about a set of Zydis'. */
+struct set_row {
+	bool known, base;
+	const struct model_feature *feature;
+};
+
+static bool word_listed(const char *words, const char *word)
 {
-	for (size_t n = 0; n < count; n++)
-		if (sets[n] == set)
+	size_t len = strlen(word);
+
+	for (const char *at = words; (at = strstr(at, word)); at += len)
+		if ((at == words || at[-1] == ' ') && (at[len] == ' ' || !at[len]))
 			return true;
 	return false;
 }
 
-static const struct model_feature *set_feature(ZydisISASet set)
+static struct set_row set_look_up(const char *name)
 {
-	for (unsigned n = 0; n < FEATURES; n++)
-		if (set != ZYDIS_ISA_SET_INVALID &&
-		    set_listed(features[n].sets, MODEL_SETS_MAX, set))
-			return &features[n];
-	return NULL;
+	struct set_row row = {.base = word_listed(base_sets, name)};
+
+	for (unsigned n = 0; n < FEATURES && !row.feature; n++)
+		if (word_listed(features[n].sets, name))
+			row.feature = &features[n];
+	row.known = row.base || row.feature || word_listed(foreign_sets, name) ||
+		    strncmp(name, "AVX512", 6) == 0;
+	return row;
 }
 
-#define LISTED(sets, set) set_listed(sets, sizeof(sets) / sizeof((sets)[0]), set)
+/* By name, since each version of Zydis has more of them; looked up once. */
+static const struct set_row *set_row(ZydisISASet set)
+{
+	static struct set_row rows[ZYDIS_ISA_SET_MAX_VALUE + 1];
+	static bool filled;
+
+	for (int n = 1; !filled && n <= ZYDIS_ISA_SET_MAX_VALUE; n++)
+		rows[n] = set_look_up(ZydisISASetGetString((ZydisISASet)n));
+	filled = true;
+	return &rows[set];
+}
 
 static bool set_has(ZydisISASet set)
 {
-	const struct model_feature *f = set_feature(set);
+	const struct set_row *row = set_row(set);
 
-	return f ? f->has : LISTED(base_sets, set);
+	return row->feature ? row->feature->has : row->base;
 }
 
 bool model_set_known(ZydisISASet set)
 {
-	return set_feature(set) || LISTED(base_sets, set) || LISTED(foreign_sets, set) ||
-	       strncmp(ZydisISASetGetString(set), "AVX512", 6) == 0;
+	return set_row(set)->known;
 }
 
 bool model_has(const ZydisDecodedInstruction *z)

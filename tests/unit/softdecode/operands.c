@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operands: registers, addresses, immediates, sizes and prefixes of one instruction, compared. */
+#include <string.h>
+
 #include "tests/unit/softdecode/compare.h"
 
 static int address_register(ZydisRegister reg)
@@ -219,7 +221,9 @@ static const char *size_differs(const ZydisDecodedInstruction *z, const struct i
 	case ZYDIS_ISA_SET_SSE2MMX:
 		return NULL;
 	default:
-		if (z->operand_width == ours->opsize * 8 || size_fixed(z))
+		/* FCOMI is a set of its own in some versions of Zydis. */
+		if (z->operand_width == ours->opsize * 8 || size_fixed(z) ||
+		    strcmp(ZydisISASetGetString(z->meta.isa_set), "FCOMI") == 0)
 			return NULL;
 		return "operand size";
 	}

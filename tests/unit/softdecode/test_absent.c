@@ -15,6 +15,8 @@
 #include "vmm/cpu/soft/soft_parts.h"
 
 #define TSC_HZ 1000000000
+/* The first version of Zydis that the tables are not for. */
+#define ZYDIS_TABLES_UNTIL UINT64_C(0x0004000200000000)
 
 static struct flat flat;
 static struct cpuid_model cpuid = {.tsc_hz = TSC_HZ};
@@ -146,9 +148,12 @@ Test(softabsent, cpuid_announces_what_there_is)
 			     !f->has, f->has);
 }
 
-/* Every set of Zydis' that instructions were found of is in the table, or has no CPUID bit. */
+/* Every set of Zydis' that instructions were found of is in the table, or has no CPUID bit. A newer Zydis may
+ * know more: what they are the tables cannot say, and none of them may execute (above). */
 Test(softabsent, every_set_has_a_feature)
 {
+	if (ZydisGetVersion() >= ZYDIS_TABLES_UNTIL)
+		cr_skip("the tables are of Zydis 4.1 and older ones");
 	for (int set = 1; set <= ZYDIS_ISA_SET_MAX_VALUE; set++)
 		cr_expect(model_set_known((ZydisISASet)set), "%s", ZydisISASetGetString(set));
 }
