@@ -23,38 +23,45 @@ enum cpus {
 
 struct rule {
 	const char *word;
+	const char *asked; /* only where the command line has this word; NULL: always */
 	enum cpus cpus;
 	const char *why;
 };
 
 /* For any machine. */
 static const struct rule plain[] = {
-	{"tsc=reliable", CPUS_NONE,
+	{"tsc=reliable", NULL, CPUS_NONE,
 	 "the machine keeps one time on all CPUs, and a test between hosts would measure the "
 	 "network"},
-	{"no_timer_check", CPUS_NONE, "there is no PIT whose interrupt could be checked"},
-	{"reboot=acpi", CPUS_NONE, "Linux would ask EFI, which is not there"},
-	{"nowatchdog", CPUS_NONE, "a CPU may rest for seconds when its host does"},
-	{"rcupdate.rcu_cpu_stall_timeout=300", CPUS_NONE, "likewise"},
+	{"no_timer_check", NULL, CPUS_NONE, "there is no PIT whose interrupt could be checked"},
+	{"reboot=acpi", NULL, CPUS_NONE, "Linux would ask EFI, which is not there"},
+	{"nowatchdog", NULL, CPUS_NONE, "a CPU may rest for seconds when its host does"},
+	{"rcupdate.rcu_cpu_stall_timeout=300", NULL, CPUS_NONE, "likewise"},
 };
 
 /* For one of several slices: docs/performance.md has what each is worth. */
 static const struct rule spanning[] = {
-	{"nokaslr", CPUS_NONE, "at a random address the kernel may lie in another node's memory"},
-	{"numa_balancing=disable", CPUS_NONE,
+	{"nokaslr", NULL, CPUS_NONE,
+	 "at a random address the kernel may lie in another node's memory"},
+	{"numa_balancing=disable", NULL, CPUS_NONE,
 	 "it samples and moves pages at the price of an access of nanoseconds"},
-	{"transparent_hugepage=never", CPUS_NONE,
+	{"transparent_hugepage=never", NULL, CPUS_NONE,
 	 "merging pages writes to many that nobody asked for"},
-	{"sysctl.vm.compaction_proactiveness=0", CPUS_NONE,
+	{"sysctl.vm.compaction_proactiveness=0", NULL, CPUS_NONE,
 	 "each node's kcompactd would wake a CPU there twice a second"},
-	{"nohz_full=%s", CPUS_OTHERS,
+	{"nohz_full=%s", NULL, CPUS_OTHERS,
 	 "ticks, timers and housekeeping of the kernel's stay on CPU 0's node"},
-	{"rcu_nocbs=%s", CPUS_ALL, "what RCU frees is freed by a thread, not on each CPU in turn"},
-	{"skew_tick=1", CPUS_NONE, "ticks at the same time write to the same pages"},
-	{"workqueue.power_efficient=1", CPUS_NONE,
+	{"rcu_nocbs=%s", NULL, CPUS_ALL,
+	 "what RCU frees is freed by a thread, not on each CPU in turn"},
+	{"skew_tick=1", NULL, CPUS_NONE, "ticks at the same time write to the same pages"},
+	{"workqueue.power_efficient=1", NULL, CPUS_NONE,
 	 "work that any CPU can do does not wake another node's"},
-	{"relax_domain_level=3", CPUS_NONE,
+	{"relax_domain_level=3", NULL, CPUS_NONE,
 	 "a CPU that falls idle does not take tasks from other nodes"},
+	{"maxcpus=1", "pangea.online", CPUS_NONE,
+	 "while the kernel starts, the ticks of other nodes' CPUs would take its pages to and fro; "
+	 "its "
+	 "init brings them up (pangea.online)"},
 };
 
 int control_profile_parse(const char *name, enum control_profile *out)
@@ -86,6 +93,8 @@ static void rules_take(struct filling *f, const struct rule *rules, size_t count
 		char cpus[16] = "", *percent;
 		unsigned first = rules[i].cpus == CPUS_OTHERS;
 
+		if (rules[i].asked && !control_kernel_words_name(f->cmdline, rules[i].asked))
+			continue;
 		if (rules[i].cpus != CPUS_NONE && f->vcpus <= first)
 			continue; /* nobody is meant */
 		snprintf(cpus, sizeof(cpus), first + 1 < f->vcpus ? "%u-%u" : "%u", first,

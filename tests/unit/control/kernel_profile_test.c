@@ -59,6 +59,18 @@ Test(kernel_profile, cpus_of_each_shape)
 	cr_expect_str_eq(word_of(p, 1, "", "rcu_nocbs="), "rcu_nocbs=0");
 }
 
+/* Only an init that says so will bring the others up. */
+Test(kernel_profile, one_cpu_starts_where_init_brings_up_the_others)
+{
+	enum control_profile p = CONTROL_PROFILE_SPANNING;
+
+	cr_expect_str_eq(word_of(p, 4, "quiet pangea.online", "maxcpus="), "maxcpus=1");
+	cr_expect_str_eq(word_of(p, 4, "pangea.online maxcpus=2", "maxcpus="), "");
+	cr_expect_str_eq(word_of(p, 4, "quiet", "maxcpus="), "");
+	cr_expect_str_eq(word_of(p, 4, "pangea.onlines", "maxcpus="), "");
+	cr_expect_str_eq(word_of(CONTROL_PROFILE_PLAIN, 4, "pangea.online", "maxcpus="), "");
+}
+
 Test(kernel_profile, plain_is_a_part_of_spanning)
 {
 	struct control_profile_word words[CONTROL_PROFILE_WORDS_MAX];
