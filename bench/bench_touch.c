@@ -126,7 +126,9 @@ static void report(const char *what, const struct usage *before)
 	struct usage now = usage_now();
 	uint64_t pages = bench.bytes / PANGEA_PAGE_SIZE;
 	uint64_t thread_ns = now.thread_ns - before->thread_ns;
-	uint64_t engines_ns = now.process_ns - before->process_ns - thread_ns;
+	/* The two clocks are read one after the other: alone, a thread may seem to have had more than its process. */
+	uint64_t process_ns = now.process_ns - before->process_ns;
+	uint64_t engines_ns = process_ns > thread_ns ? process_ns - thread_ns : 0;
 	uint64_t msgs = now.stats.msgs_sent + now.stats.msgs_received - before->stats.msgs_sent -
 			before->stats.msgs_received;
 

@@ -3,6 +3,7 @@
 #ifndef GUESTS_KERNELS_KERNELS_H
 #define GUESTS_KERNELS_KERNELS_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -68,6 +69,8 @@ void team_wait(struct team *team, unsigned self);
 double team_sum(struct team *team, unsigned self, double value);
 
 bool team_openmp_built(void);
+/* Adds the CPUs of OMP_PLACES, if there are any: libgomp has bound the program's first thread to one of them. */
+void team_openmp_cpus(cpu_set_t *cpus);
 void team_openmp_run(unsigned threads, void (*work)(void *arg, unsigned self), void *arg);
 void team_openmp_wait(void);
 

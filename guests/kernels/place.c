@@ -65,6 +65,7 @@ struct place *place_read(void)
 		perror("pangea-kernels: cannot read which CPUs there are");
 		exit(1);
 	}
+	team_openmp_cpus(&allowed);
 	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
 		place->node_of[cpu] = -1;
 	for (unsigned id = 0; place->nodes < NODES_MAX && id < 1024; id++)

@@ -24,6 +24,19 @@ bool team_openmp_built(void)
 	return true;
 }
 
+void team_openmp_cpus(cpu_set_t *cpus)
+{
+	for (int place = 0; place < omp_get_num_places(); place++) {
+		int ids[CPU_SETSIZE], count = omp_get_place_num_procs(place);
+
+		if (count > CPU_SETSIZE)
+			continue;
+		omp_get_place_proc_ids(place, ids);
+		for (int i = 0; i < count; i++)
+			CPU_SET((unsigned)ids[i], cpus);
+	}
+}
+
 void team_openmp_run(unsigned threads, void (*work)(void *arg, unsigned self), void *arg)
 {
 	omp_set_dynamic(0);
@@ -48,6 +61,11 @@ void team_openmp_wait(void)
 bool team_openmp_built(void)
 {
 	return false;
+}
+
+void team_openmp_cpus(cpu_set_t *cpus)
+{
+	(void)cpus;
 }
 
 void team_openmp_run(unsigned threads, void (*work)(void *arg, unsigned self), void *arg)

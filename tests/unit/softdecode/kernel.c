@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Takes a kernel apart: bzImage header, LZ4 payload, the executable sections of the ELF inside. */
+/* Takes a kernel apart: bzImage header, compressed payload, the executable sections of the ELF inside. */
 #include "tests/unit/softdecode/kernel.h"
 
 #include <elf.h>
@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* No kernel is larger; what a header claims is checked against it. */
 #define KERNEL_MAX  (UINT64_C(512) << 20)
-#define LZ4_LEGACY  0x184c2102u
 #define SETUP_SECTS 0x1f1
 #define HDR_MAGIC   0x202
 #define PAYLOAD	    0x248 /* offset from the protected-mode part, then length */
@@ -20,94 +20,72 @@ static uint32_t get32(const uint8_t *p)
 	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-/* ---- LZ4 (legacy frames, as the kernel's build writes them) ---------------------------------- */
+/* ---- What it is compressed by ---------------------------------------------------------------- */
 
-struct lz4 {
-	const uint8_t *in, *in_end;
-	uint8_t *out, *out_begin, *out_end;
-};
+static const struct packer {
+	uint32_t magic;
+	const char *program; /* of the package of that name, but for xz-utils */
+} packers[] = {{0x184c2102, "lz4"}, {0xfd2fb528, "zstd"}, {0x587a37fd, "xz"}};
 
-/* A length of 15 goes on in bytes, the last of which is not 255. */
-static bool lz4_length(struct lz4 *z, uint64_t *length)
+static const char *packer_of(const uint8_t *payload)
 {
-	uint8_t byte = 255;
-
-	if (*length != 15)
-		return true;
-	while (byte == 255) {
-		if (z->in == z->in_end)
-			return false;
-		byte = *z->in++;
-		*length += byte;
-	}
-	return true;
+	for (size_t n = 0; n < sizeof(packers) / sizeof(packers[0]); n++)
+		if (get32(payload) == packers[n].magic)
+			return packers[n].program;
+	return NULL;
 }
 
-static bool lz4_match(struct lz4 *z, uint64_t length)
+/* What the program makes of a file: exactly what there is room for. */
+static bool program_read(const char *program, const char *path, uint8_t *out, uint64_t size)
 {
-	uint64_t offset;
+	char command[128];
+	uint64_t got;
+	FILE *f;
 
-	if (z->in_end - z->in < 2)
+	snprintf(command, sizeof(command), "%s -dc <%s 2>/dev/null", program, path);
+	f = popen(command, "r");
+	if (!f)
 		return false;
-	offset = (uint64_t)z->in[0] | (uint64_t)z->in[1] << 8;
-	z->in += 2;
-	if (!lz4_length(z, &length) || offset == 0)
-		return false;
-	length += 4;
-	if ((uint64_t)(z->out - z->out_begin) < offset || (uint64_t)(z->out_end - z->out) < length)
-		return false;
-	/* Byte by byte: a match may overlap what it makes. */
-	for (; length; length--, z->out++)
-		*z->out = z->out[-(int64_t)offset];
-	return true;
+	got = fread(out, 1, size, f);
+	return pclose(f) == 0 && got == size;
 }
 
-/* Sequences of literals and a match; the last has no match. */
-static bool lz4_block(struct lz4 *z)
+static bool payload_write(const char *path, int fd, const uint8_t *payload, uint64_t size)
 {
-	while (z->in < z->in_end) {
-		uint8_t token = *z->in++;
-		uint64_t literals = token >> 4;
+	FILE *f = fdopen(fd, "wb");
+	bool whole = f && fwrite(payload, 1, size, f) == size;
 
-		if (!lz4_length(z, &literals) || literals > (uint64_t)(z->in_end - z->in) ||
-		    literals > (uint64_t)(z->out_end - z->out))
-			return false;
-		memcpy(z->out, z->in, literals);
-		z->in += literals;
-		z->out += literals;
-		if (z->in == z->in_end)
-			return true;
-		if (!lz4_match(z, token & 15))
-			return false;
-	}
-	return true;
+	if (f)
+		whole = fclose(f) == 0 && whole;
+	else
+		close(fd);
+	if (!whole)
+		unlink(path);
+	return whole;
 }
 
 /* The payload's last four bytes are the size of what it holds. */
 static const char *payload_unpack(struct kernel *k, const uint8_t *payload, uint64_t size)
 {
-	const uint8_t *at = payload + 4, *end = payload + size - 4;
-	struct lz4 z;
+	char path[] = "/tmp/pangea-kernel.XXXXXX";
+	const char *program = size < 16 ? NULL : packer_of(payload);
+	bool whole;
+	int fd;
 
-	if (size < 16 || get32(payload) != LZ4_LEGACY)
-		return "the kernel is not compressed by LZ4: give an ELF in SOFT_ZYDIS_KERNEL";
-	k->elf_size = get32(end);
+	if (!program)
+		return "the kernel is compressed by none of LZ4, zstd and xz: give an ELF in "
+		       "SOFT_ZYDIS_KERNEL";
+	k->elf_size = get32(payload + size - 4);
 	k->elf = k->elf_size <= KERNEL_MAX ? malloc(k->elf_size) : NULL;
 	if (!k->elf)
 		return "the kernel's payload is too large";
-	z = (struct lz4){.out = k->elf, .out_begin = k->elf, .out_end = k->elf + k->elf_size};
-	while (end - at >= 4) {
-		uint32_t block = get32(at);
-
-		at += 4;
-		if (block > (uint64_t)(end - at))
-			return "the kernel's payload is damaged";
-		z.in = at;
-		z.in_end = at += block;
-		if (!lz4_block(&z))
-			return "the kernel's payload is damaged";
-	}
-	return z.out == z.out_end ? NULL : "the kernel's payload is cut off";
+	fd = mkstemp(path);
+	if (fd < 0 || !payload_write(path, fd, payload, size - 4))
+		return "the kernel's payload cannot be written to /tmp";
+	whole = program_read(program, path, k->elf, k->elf_size);
+	unlink(path);
+	return whole ? NULL
+		     : "the kernel's payload is damaged, or its program (lz4, zstd, xz) is missing";
 }
 
 /* ---- Files ----------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 /*
  * The decoder against Zydis over all the executable text of the stock kernel, in one sweep.
  *
- * Environment: SOFT_ZYDIS_KERNEL, a bzImage (LZ4) or an ELF instead of the one deploy/fetch brings.
+ * Environment: SOFT_ZYDIS_KERNEL, a bzImage or an ELF instead of the one deploy/fetch brings.
  */
 #include <criterion/criterion.h>
 #include <stdio.h>
