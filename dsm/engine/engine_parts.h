@@ -52,13 +52,19 @@ struct prediction {
 /* Pages remembered, direct-mapped: some times the pages that a booting kernel's CPUs share. */
 #define PREDICTIONS 4096u
 
-/* Accesses to remote memory that go on from page to page (engine_ahead.c). */
+/* Accesses that go on from page to page, by what each page is missing (engine_ahead.c). */
+enum stream_kind {
+	STREAM_READ,	/* another slice's memory, to be read */
+	STREAM_WRITE,	/* the same, to be written: it has not been here */
+	STREAM_UPGRADE, /* a page of any home that is here as a copy beside others, to be written */
+};
 struct stream {
 	uint64_t next;	    /* the miss that goes on with it */
 	uint64_t missed_ns; /* its last one; 0: free */
 	unsigned window;    /* pages asked for then */
-	unsigned zeroes;    /* pages of zeroes that have come since one of other bytes did */
-	bool write;
+	unsigned zeroes;    /* of writes: that have come since a page of other bytes did */
+	unsigned misses;    /* of upgrades: in a row */
+	enum stream_kind kind;
 };
 /* Streams remembered: several for each of a few vCPUs. */
 #define STREAMS 16u
@@ -312,8 +318,10 @@ void engine_holds_run(struct engine *e);
 void engine_holds_trim(struct engine *e);
 
 /* engine_ahead.c */
-/* gfn, which is remote, was missed, and is asked for. Not within a step. */
-void engine_ahead(struct engine *e, uint64_t gfn, bool write, uint64_t now_ns);
+/* What a miss of gfn belongs to; before it is stepped. */
+enum stream_kind engine_ahead_kind(const struct engine *e, uint64_t gfn, bool write);
+/* gfn was missed, and others are asked for it. Not within a step. */
+void engine_ahead(struct engine *e, uint64_t gfn, enum stream_kind kind, uint64_t now_ns);
 /* gfn has come. */
 void engine_ahead_learn(struct engine *e, uint64_t gfn, bool zero);
 

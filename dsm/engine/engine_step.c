@@ -375,6 +375,7 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 		.tid = fault->tid,
 		.write = fault_will_write(e, fault),
 	};
+	enum stream_kind kind = engine_ahead_kind(e, fault->gfn, pending.write);
 	bool remote;
 	int err;
 
@@ -391,8 +392,7 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 		e->config.callbacks.on_fault_remote(e->config.callbacks.ctx, fault->tid, now_ns);
 	if (remote && err == 0) {
 		pages_touch_frame(e->pages, fault->gfn); /* while the answer is on its way */
-		if (e->config.ahead_max && !engine_home_is_self(e, fault->gfn))
-			engine_ahead(e, fault->gfn, pending.write, now_ns);
+		engine_ahead(e, fault->gfn, kind, now_ns);
 	}
 	if (err == -EAGAIN) {
 		fault_put_off(e, &pending);

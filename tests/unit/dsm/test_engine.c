@@ -190,6 +190,53 @@ Test(engine, first_touches_of_remote_memory_are_asked_for_ahead)
 	rig_down(&rig);
 }
 
+/* Writes of slice to `count` pages that it and the other one have copies of; how many it was asked for. */
+static void upgrades_check(unsigned slice, unsigned first, unsigned count)
+{
+	struct engine_stats before, s;
+	uint64_t asked;
+
+	for (unsigned n = first; n < first + count; n++)
+		cr_assert_eq(rig_read(&rig, 0, rig_page(0, n)), rig_read(&rig, 1, rig_page(0, n)));
+	before = rig_stats(&rig, slice);
+	for (unsigned n = first; n < first + count; n++)
+		rig_write(&rig, slice, rig_page(0, n), n + 7);
+	s = rig_stats(&rig, slice);
+	/* A home asks nobody. The last window may go on behind the last page. */
+	asked = s.requests_upgrade - before.requests_upgrade;
+	cr_assert_geq(asked, slice ? count : 0);
+	cr_assert_leq(asked, slice ? count + ENGINE_AHEAD_MAX : 0);
+	/* If each window has come before it is written: those of 0, 1, 2, 5, 10, 19, 36, 69 and so on. */
+	cr_assert_geq(s.pages_ahead - before.pages_ahead, count - 20);
+	for (unsigned n = first; n < first + count; n++)
+		cr_assert_eq(rig_read(&rig, !slice, rig_page(0, n)), n + 7);
+}
+
+/* The third miss in a row is a stream; the copies of others are called back ahead of it, at home and elsewhere. */
+Test(engine, writes_through_pages_that_others_have_copies_of_are_asked_for_ahead)
+{
+	struct engine_stats before;
+
+	rig_init(&rig, 2);
+	rig.config.ahead_max = ENGINE_AHEAD_MAX;
+	rig_up(&rig, 2);
+	for (unsigned n = 0; n < 400; n++)
+		rig_write(&rig, 0, rig_page(0, n), n + 1);
+	upgrades_check(0, 0, 200);
+	upgrades_check(1, 200, 200);
+	/* Two pages side by side are none, nor is what a slice has alone. */
+	for (unsigned n = 0; n < 200; n++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), n + 7);
+	before = rig_stats(&rig, 0);
+	for (unsigned n = 0; n < 200; n++)
+		if (n % 3)
+			rig_write(&rig, 0, rig_page(0, n), n + 9);
+	cr_assert_eq(rig_stats(&rig, 0).pages_ahead, before.pages_ahead);
+	for (unsigned n = 0; n < 200; n++)
+		cr_assert_eq(rig_read(&rig, 1, rig_page(0, n)), n % 3 ? n + 9 : n + 7);
+	rig_down(&rig);
+}
+
 /* Neither reads here and there, nor reads backwards. */
 Test(engine, nothing_else_is_asked_for_ahead)
 {
