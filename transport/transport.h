@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "base/pair_keys.h"
+#include "transport/rdma.h"
 #include "transport/wire.h"
 #include "transport/wish.h"
 
@@ -57,8 +58,8 @@ struct transport_stats {
 	uint64_t sends_queued; /* the socket or ring was full: the rest waited in the queue */
 	uint64_t bells_sent;   /* system calls that woke a peer which slept beside its ring */
 	/* Peers that came up, by what carries their messages: TCP in clear, shared memory, TLS in user
-	 * space, TLS whose records the kernel makes and opens. */
-	uint64_t links_tcp, links_shm, links_tls, links_ktls;
+	 * space, TLS whose records the kernel makes and opens, RDMA. */
+	uint64_t links_tcp, links_shm, links_tls, links_ktls, links_rdma;
 	uint64_t refused; /* callers that were sent away: strangers, and those without their key */
 };
 
@@ -74,6 +75,7 @@ struct transport_config {
 	 * full ring (shared memory), is lost; 0: TRANSPORT_SILENCE_MS. */
 	unsigned silence_ms;
 	enum transport_wish wish; /* of transport_net_create */
+	struct rdma_option rdma;  /* of transport_net_create */
 };
 
 struct transport_ops {

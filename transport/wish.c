@@ -9,7 +9,8 @@
 int transport_wish_parse(const char *word, enum transport_wish *out)
 {
 	static const char *const words[] = {
-		[TRANSPORT_AUTO] = "auto", [TRANSPORT_SHM] = "shm", [TRANSPORT_TCP] = "tcp"};
+		[TRANSPORT_AUTO] = "auto", [TRANSPORT_SHM] = "shm", [TRANSPORT_TCP] = "tcp",
+		[TRANSPORT_RDMA] = "rdma"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (strcmp(word, words[i]) != 0)
