@@ -201,6 +201,13 @@ static void inproc_refuse(struct transport *t, unsigned peer, int err, const cha
 		peer_end(port, peer, err);
 }
 
+static enum link_kind inproc_link(const struct transport *t, unsigned peer)
+{
+	(void)t;
+	(void)peer;
+	return LINK_NONE;
+}
+
 static const struct transport_stats *inproc_stats(const struct transport *t)
 {
 	return &((const struct inproc *)t)->stats;
@@ -396,6 +403,7 @@ static const struct transport_ops inproc_ops = {
 	.refuse = inproc_refuse,
 	.poll = inproc_poll,
 	.stats = inproc_stats,
+	.link = inproc_link,
 	.close = inproc_close,
 };
 

@@ -50,6 +50,13 @@ static const struct transport_stats *net_stats(const struct transport *t)
 	return &((const struct net *)t)->stats;
 }
 
+static enum link_kind net_link(const struct transport *t, unsigned peer)
+{
+	const struct conn *conn = peer_conn((const struct net *)t, peer);
+
+	return conn ? conn_link(conn) : LINK_NONE;
+}
+
 static void on_timer_closed(uv_handle_t *handle)
 {
 	net_handle_closed(handle->data);
@@ -83,6 +90,7 @@ static const struct transport_ops net_ops = {
 	.refuse = net_refuse,
 	.poll = net_poll,
 	.stats = net_stats,
+	.link = net_link,
 	.close = net_close,
 };
 

@@ -87,19 +87,26 @@ static void on_conn_closed(uv_handle_t *handle)
 	net_handle_closed(net);
 }
 
+enum link_kind conn_link(const struct conn *conn)
+{
+	if (conn->shm)
+		return LINK_SHM;
+	if (!conn->encrypted)
+		return LINK_TCP;
+	return conn->tls ? LINK_TLS : LINK_KTLS;
+}
+
 void conn_up(struct conn *conn)
 {
 	struct transport_stats *stats = &conn->net->stats;
+	uint64_t *const counts[LINK_KINDS] = {
+		[LINK_TCP] = &stats->links_tcp,	  [LINK_SHM] = &stats->links_shm,
+		[LINK_TLS] = &stats->links_tls,	  [LINK_KTLS] = &stats->links_ktls,
+		[LINK_RDMA] = &stats->links_rdma,
+	};
 
 	conn->state = CONN_UP;
-	if (conn->shm)
-		stats->links_shm++;
-	else if (!conn->encrypted)
-		stats->links_tcp++;
-	else if (conn->tls)
-		stats->links_tls++;
-	else
-		stats->links_ktls++;
+	++*counts[conn_link(conn)];
 	if (conn->shm)
 		shm_loop_start(conn->net);
 }

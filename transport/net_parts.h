@@ -165,6 +165,8 @@ void conn_close(struct conn *conn, int err, const char *fmt, ...)
 /* The same for a reason that may go away until the deadline. */
 void conn_close_transient(struct conn *conn, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* What carries its messages. */
+enum link_kind conn_link(const struct conn *conn);
 /* Messages may go: counts the link. */
 void conn_up(struct conn *conn);
 /* Waits for these events (UV_READABLE, UV_WRITABLE). */

@@ -113,6 +113,8 @@ struct transport_ops {
 	 */
 	int (*poll)(struct transport *t);
 	const struct transport_stats *(*stats)(const struct transport *t);
+	/* What carries the messages to a peer, from on_up on; LINK_NONE if it is not up. */
+	enum link_kind (*link)(const struct transport *t, unsigned peer);
 	/* Closes every connection; the memory is freed when the loop has run the close callbacks.
 	 * No callback after this returns. */
 	void (*close)(struct transport *t);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What may carry the messages between slices: the user's word for it. */
+/* What may carry the messages between slices, and what does: the words for it. */
 #ifndef TRANSPORT_WISH_H
 #define TRANSPORT_WISH_H
 
@@ -12,5 +12,19 @@ enum transport_wish {
 
 /* "auto", "shm", "tcp" or "rdma". Returns 0 or -EINVAL. */
 int transport_wish_parse(const char *word, enum transport_wish *out);
+
+/* What does carry them, to one peer. */
+enum link_kind {
+	LINK_NONE, /* the peer is not up; or nothing that has a name */
+	LINK_TCP,  /* in clear */
+	LINK_SHM,
+	LINK_TLS,  /* over TCP, in user space */
+	LINK_KTLS, /* over TCP; the kernel makes and opens the records */
+	LINK_RDMA,
+	LINK_KINDS,
+};
+
+/* "tcp", "shm", "tls", "tls(kernel)", "rdma"; "" for LINK_NONE. */
+const char *link_kind_word(enum link_kind kind);
 
 #endif
