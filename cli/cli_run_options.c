@@ -35,12 +35,15 @@ static const char usage[] =
 	"                           size, a part of its own memory (5%), or no limit; else an "
 	"eighth\n"
 	"                           of its own memory, and as much again where the node has room\n"
-	"  --transport WHAT         what carries messages between slices: auto, shm or tcp (auto: "
-	"shared\n"
-	"                           memory on one host, TCP between hosts)\n"
-	"  --plaintext-data         for a network that is trusted: do not encrypt messages between "
-	"hosts\n"
-	"  --require-encryption     take nothing that is not encrypted, whatever else is said\n"
+	"  --transport WHAT         what carries messages between slices: auto, shm, rdma or tcp "
+	"(auto:\n"
+	"                           shared memory on one host; between hosts RDMA where both have "
+	"it,\n"
+	"                           which is not encrypted, else TCP)\n"
+	"  --plaintext-data         for a network that is trusted: do not encrypt messages over "
+	"TCP\n"
+	"  --require-encryption     take no link between hosts that is not encrypted: no RDMA "
+	"either\n"
 	"  --distance D             the distance of any two NUMA nodes, 11 to 254 (as measured)\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
@@ -263,7 +266,7 @@ static int engine_option(struct run_options *opts, const char *command)
 
 static int transport_option(struct run_options *opts, const char *command)
 {
-	static const char *const words[] = {"auto", "shm", "tcp"};
+	static const char *const words[] = {"auto", "shm", "rdma", "tcp"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		if (strcmp(optarg, words[i]) != 0)
@@ -271,7 +274,7 @@ static int transport_option(struct run_options *opts, const char *command)
 		opts->transport = words[i];
 		return -1;
 	}
-	return cli_usage(command, "--transport is auto, shm or tcp, not \"%.20s\"", optarg);
+	return cli_usage(command, "--transport is auto, shm, rdma or tcp, not \"%.20s\"", optarg);
 }
 
 static int vendor_option(struct run_options *opts, const char *command)
@@ -403,6 +406,9 @@ static int options_check(const struct run_options *opts, const char *command)
 				 "--slice says it all: no --cpus, --mem or --nodes with it");
 	if (opts->plaintext_data && opts->require_encryption)
 		return cli_usage(command, "--plaintext-data is what --require-encryption refuses");
+	if (opts->require_encryption && strcmp(opts->transport, "rdma") == 0)
+		return cli_usage(command, "--transport rdma is not encrypted, which is what "
+					  "--require-encryption refuses");
 	if (!slices && (!opts->cpus || !opts->mem_bytes))
 		return cli_usage(command, "needs --cpus and --mem, or --slice");
 	return -1;

@@ -179,6 +179,19 @@ static void engines_take(const json_t *msg)
 	}
 }
 
+/* Some links go over RDMA. */
+static void links_take(const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	unsigned pairs;
+
+	if (control_get_uint(msg, "rdma_pairs", 1, SLICES_MAX * SLICES_MAX, &pairs, why) == 0)
+		cli_say("%u link%s over RDMA, which nothing encrypts: whoever is on that network "
+			"can read and change the guest's memory (--require-encryption goes "
+			"without RDMA)",
+			pairs, pairs == 1 ? " goes" : "s go");
+}
+
 static void ended_take(struct run *run, const json_t *msg)
 {
 	char text[2 * CONTROL_WHY_MAX];
@@ -231,6 +244,8 @@ static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, siz
 		upload_go_on(run);
 	} else if (control_is(msg, "vm-engines")) {
 		engines_take(msg);
+	} else if (control_is(msg, "vm-links")) {
+		links_take(msg);
 	} else if (control_is(msg, "vm-state")) {
 		state_take(run, msg);
 	} else if (control_is(msg, "console-output")) {

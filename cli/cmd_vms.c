@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pangea vms: the virtual machines and where they are. */
 #include "cli/cli.h"
+#include "cli/links.h"
 
 static const char usage[] = "Usage: pangea vms [OPTION]...\n"
-			    "Lists the virtual machines, their state, size and nodes.\n"
+			    "Lists the virtual machines, their state, size, links and nodes.\n"
 			    "\n"
+			    "  --links                  also each pair of slices, what carries its "
+			    "messages, and\n"
+			    "                           how long a round trip takes\n"
 			    "  --json                   as JSON\n" CLI_COMMON_USAGE;
 
 /* Behind a VM that waits: for whom. */
@@ -24,35 +28,16 @@ static void wait_print(const json_t *vm)
 		printf("  waits %u s for slice %u on node %s", seconds, slice, node);
 }
 
-/* What carries the messages between its slices, as far as they have told. */
-static void links_words(const json_t *slices, char *out, size_t size)
-{
-	static const struct {
-		const char *key, *word;
-	} carriers[] = {{"links_shm", "shm"},
-			{"links_ktls", "tls(kernel)"},
-			{"links_tls", "tls"},
-			{"links_tcp", "tcp"}};
-	size_t used = 0, i;
+enum {
+	OPT_JSON = OPT_OWN,
+	OPT_LINKS,
+};
 
-	snprintf(out, size, "-");
-	for (size_t c = 0; c < sizeof(carriers) / sizeof(carriers[0]); c++) {
-		const json_t *slice;
-		json_int_t links = 0;
-
-		json_array_foreach((json_t *)slices, i, slice) links += json_integer_value(
-			json_object_get(json_object_get(slice, "stats"), carriers[c].key));
-		if (links)
-			used += (size_t)snprintf(out + used, size - used, "%s%s", used ? "+" : "",
-						 carriers[c].word);
-	}
-}
-
-static void vm_print(const json_t *vm)
+static void vm_print(const json_t *vm, bool pairs)
 {
 	const char *name, *state, *node;
 	uint64_t cpus, mem, age_ms;
-	char why[CONTROL_WHY_MAX], size[32], links[40];
+	char why[CONTROL_WHY_MAX], size[32], links[LINKS_WORDS_MAX], rtt[LINKS_RTT_MAX];
 	json_t *slices, *slice;
 	size_t i;
 
@@ -64,22 +49,50 @@ static void vm_print(const json_t *vm)
 	    control_get_array(vm, "slices", SLICES_MAX, &slices, why))
 		return;
 	control_size_format(mem, size, sizeof(size));
-	links_words(slices, links, sizeof(links));
-	printf("%-16s %-10s %5llu %12s %8llu s %-11s ", name, state, (unsigned long long)cpus, size,
-	       (unsigned long long)(age_ms / 1000), links);
+	links_words(slices, links);
+	links_rtt(slices, rtt);
+	printf("%-16s %-10s %5llu %12s %11s %8llu s %-11s ", name, state, (unsigned long long)cpus,
+	       size, rtt, (unsigned long long)(age_ms / 1000), links);
 	json_array_foreach(slices, i, slice) if (control_get_name(slice, "node", &node, why) == 0)
 		printf("%s%s", i ? "," : " ", node);
 	wait_print(vm);
 	putchar('\n');
+	if (pairs)
+		links_pairs_print(slices);
+}
+
+/* Returns -1 to go on, else the exit code. */
+static int options_parse(int argc, char **argv, struct cli_target *target, bool *json, bool *links)
+{
+	static const struct option list[] = {CLI_COMMON_OPTIONS,
+					     {"json", no_argument, NULL, OPT_JSON},
+					     {"links", no_argument, NULL, OPT_LINKS},
+					     {NULL, 0, NULL, 0}};
+	int opt, code;
+
+	while ((opt = getopt_long(argc, argv, "", list, NULL)) != -1) {
+		if (opt == OPT_JSON) {
+			*json = true;
+			continue;
+		}
+		if (opt == OPT_LINKS) {
+			*links = true;
+			continue;
+		}
+		code = cli_common_option(target, opt, argv[0], usage);
+		if (code >= 0)
+			return code;
+	}
+	return optind < argc ? cli_usage(argv[0], "takes no arguments") : -1;
 }
 
 int cmd_vms(int argc, char **argv)
 {
 	struct cli_target target = {0};
 	json_t *answer, *vm;
-	bool json = false;
+	bool json = false, links = false;
 	size_t i;
-	int code = cli_simple_options(argc, argv, usage, &target, &json, 0);
+	int code = options_parse(argc, argv, &target, &json, &links);
 
 	if (code >= 0)
 		return code;
@@ -90,9 +103,9 @@ int cmd_vms(int argc, char **argv)
 		json_dumpf(json_object_get(answer, "vms"), stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {
-		printf("%-16s %-10s %5s %12s %10s %-11s  %s\n", "VM", "STATE", "CPUS", "MEMORY",
-		       "AGE", "LINKS", "NODES");
-		json_array_foreach(json_object_get(answer, "vms"), i, vm) vm_print(vm);
+		printf("%-16s %-10s %5s %12s %11s %10s %-11s  %s\n", "VM", "STATE", "CPUS",
+		       "MEMORY", "ROUND-TRIP", "AGE", "LINKS", "NODES");
+		json_array_foreach(json_object_get(answer, "vms"), i, vm) vm_print(vm, links);
 	}
 	json_decref(answer);
 	return fflush(stdout) == 0 ? EXIT_OK : EXIT_ERROR;

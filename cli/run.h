@@ -18,7 +18,7 @@ struct run_options {
 	const char *guest;     /* a micro-guest instead of a kernel; null: none */
 	const char *args;      /* its words; null: none */
 	const char *cpu;       /* "auto", "kvm" or "soft" */
-	const char *transport; /* "auto", "shm" or "tcp" */
+	const char *transport; /* "auto", "shm", "rdma" or "tcp" */
 	const char *profile;   /* of words for the kernel; null: by the machine, for a bzImage */
 	char guest_path[STATE_PATH_MAX * 2];
 	unsigned cpus, nodes;

@@ -25,6 +25,9 @@
 /* Open files of a process, and threads and processes of its user where that is its own. */
 #define CONFINE_FILES_MAX     4096
 #define CONFINE_PROCESSES_MAX 4096
+/* Memory that a process may register with RDMA devices: some 300 KiB for a link, to 63 others, and as much again
+ * for queues that drivers keep in it and for secrets that are locked. */
+#define CONFINE_LOCKED_MAX (UINT64_C(64) << 20)
 
 /* ---- the daemon's side (confine_probe.c, confine_spawn.c, confine_cgroup.c) ---- */
 
@@ -74,6 +77,7 @@ struct confine_process {
 	uint64_t vm;	    /* whose user it gets */
 	uint64_t mem_bytes; /* the most memory it may have; 0: no limit */
 	bool network;	    /* it needs the host's network */
+	bool rdma;	    /* and may use its RDMA devices */
 };
 
 /* What a started process has that must be given back. */
@@ -103,6 +107,8 @@ bool confine_release(const struct confine *c, struct confine_hold *hold);
  * must end then.
  */
 int confine_enter(const char *option, char why[CONFINE_WHY_MAX]);
+/* Whether option lets the process use RDMA devices: whose drivers it must load before confine_enter, then. */
+bool confine_rdma(const char *option);
 /* Threads that are made from now on begin at normal priority; so does this one go on. */
 void confine_priority_drop(void);
 /*

@@ -5,6 +5,8 @@
 #include <linux/kvm.h>
 #include <linux/sched.h>
 #include <linux/userfaultfd.h>
+#include <rdma/rdma_user_ioctl_cmds.h>
+#include <rdma/ib_user_ioctl_verbs.h>
 #include <seccomp.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -165,6 +167,23 @@ static int requests_allow(scmp_filter_ctx filter)
 	return err;
 }
 
+/*
+ * RDMA, where the daemon allows it. Its verbs are one request (older ones, and those of the connection manager, are
+ * writes); not those of the same kind by which packets of management are sent. Devices are looked for in folders, of
+ * which the slice's root has few. What is not there yet would be waited for by inotify: it is not.
+ */
+static int rdma_allow(scmp_filter_ctx filter)
+{
+	int err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(ioctl), 1,
+				   SCMP_A1_32(SCMP_CMP_EQ, (unsigned)RDMA_VERBS_IOCTL));
+
+	if (!err)
+		err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, CALL(getdents64), 0);
+	if (!err)
+		err = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), CALL(inotify_init1), 0);
+	return err;
+}
+
 /* Names of threads and of memory; how exactly a thread's timers fire; and more of the same calls that are made here. */
 static int process_allow(scmp_filter_ctx filter)
 {
@@ -214,7 +233,7 @@ bool confine_calls_possible(void)
 #endif
 }
 
-int confine_calls_enter(void)
+int confine_calls_enter(bool rdma)
 {
 	scmp_filter_ctx filter;
 	int err;
@@ -233,6 +252,8 @@ int confine_calls_enter(void)
 		err = files_allow(filter);
 	if (!err)
 		err = requests_allow(filter);
+	if (!err && rdma)
+		err = rdma_allow(filter);
 	if (!err)
 		err = process_allow(filter);
 	if (!err)

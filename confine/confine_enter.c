@@ -70,7 +70,7 @@ int confine_enter(const char *text, char why[CONFINE_WHY_MAX])
 		return failed(why, "its end with the daemon's", errno);
 	if ((err = capabilities_drop()))
 		return failed(why, "its capabilities", err);
-	if ((err = confine_calls_enter()))
+	if ((err = confine_calls_enter(option.rdma)))
 		return failed(why, "its system calls", err);
 	return 0;
 }

@@ -7,7 +7,7 @@
 
 #include "confine/confine_parts.h"
 
-/* "spaces,user=UID:GID": each part where it is so; "none" without any. */
+/* "spaces,rdma,user=UID:GID": each part where it is so; "none" without any. */
 void confine_option_print(const struct confine_option *option, char out[CONFINE_OPTION_MAX])
 {
 	size_t used = 0;
@@ -15,6 +15,8 @@ void confine_option_print(const struct confine_option *option, char out[CONFINE_
 	out[0] = 0;
 	if (option->spaces)
 		used += (size_t)snprintf(out, CONFINE_OPTION_MAX, "spaces,");
+	if (option->rdma)
+		used += (size_t)snprintf(out + used, CONFINE_OPTION_MAX - used, "rdma,");
 	if (option->user)
 		used += (size_t)snprintf(out + used, CONFINE_OPTION_MAX - used, "user=%u:%u,",
 					 option->uid, option->gid);
@@ -50,6 +52,10 @@ static int part_parse(const char *part, struct confine_option *out)
 		out->spaces = true;
 		return 0;
 	}
+	if (strcmp(part, "rdma") == 0) {
+		out->rdma = true;
+		return 0;
+	}
 	if (strncmp(part, "user=", 5) != 0 || id_parse(part + 5, &end, &out->uid) || *end != ':' ||
 	    id_parse(end + 1, &end, &out->gid) || *end)
 		return -EINVAL;
@@ -69,4 +75,11 @@ int confine_option_parse(const char *text, struct confine_option *out)
 	while (!err && (part = strsep(&rest, ",")))
 		err = part_parse(part, out);
 	return err;
+}
+
+bool confine_rdma(const char *text)
+{
+	struct confine_option option;
+
+	return text && confine_option_parse(text, &option) == 0 && option.rdma;
 }

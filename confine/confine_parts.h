@@ -11,6 +11,7 @@
 /* What confine_enter is told (confine_option.c). */
 struct confine_option {
 	bool spaces; /* there is a mount name space of its own */
+	bool rdma;   /* RDMA devices are shown, and may be asked */
 	bool user;   /* become uid and gid */
 	uid_t uid;
 	gid_t gid;
@@ -39,7 +40,7 @@ int confine_cgroup_make(const struct confine *c, const struct confine_process *p
 int confine_root_make(const struct confine_option *option, char why[CONFINE_WHY_MAX]);
 
 /* confine_calls.c: the lists of system calls come into force, for this thread and for all. */
-int confine_calls_enter(void);
+int confine_calls_enter(bool rdma);
 int confine_calls_settle(void);
 
 #endif

@@ -26,6 +26,12 @@ static const struct {
 	{"/dev/userfaultfd", "faults of the kernel's own accesses, as KVM makes them"},
 };
 
+/* RDMA's: one for each device, and the connection manager's. Their numbers have gaps where devices came and went. */
+#define FABRIC_FOLDER	   "/dev/infiniband"
+#define FABRIC_MANAGER	   FABRIC_FOLDER "/rdma_cm"
+#define FABRIC_DEVICE	   FABRIC_FOLDER "/uverbs%u"
+#define FABRIC_DEVICES_MAX 32
+
 static int failed(char why[CONFINE_WHY_MAX], const char *what)
 {
 	int err = -errno;
@@ -57,23 +63,48 @@ static int device_show(const char *path, const char *place)
 	return mount(path, place, NULL, MS_BIND, NULL);
 }
 
-static int devices_make(const struct confine_option *option)
+/* One device, if the host has it. */
+static int device_put(const char *path, const struct confine_option *option)
 {
 	char place[PATH_MAX];
 	struct stat st;
 
+	if (stat(path, &st) < 0 || !S_ISCHR(st.st_mode))
+		return 0;
+	snprintf(place, sizeof(place), PLACE "%s", path);
+	if (option->user && device_make(place, &st, option) == 0)
+		return 0;
+	return device_show(path, place);
+}
+
+/* All that make up RDMA, if the host has it: with them a slice reads and writes no memory but what it registers itself. */
+static int fabric_put(const struct confine_option *option)
+{
+	char path[64];
+	int err;
+
+	if (access(FABRIC_FOLDER, F_OK) < 0)
+		return 0;
+	if (mkdir(PLACE FABRIC_FOLDER, 0755) < 0)
+		return -1;
+	err = device_put(FABRIC_MANAGER, option);
+	for (unsigned i = 0; !err && i < FABRIC_DEVICES_MAX; i++) {
+		snprintf(path, sizeof(path), FABRIC_DEVICE, i);
+		err = device_put(path, option);
+	}
+	return err;
+}
+
+static int devices_make(const struct confine_option *option)
+{
 	if (mkdir(PLACE "/dev", 0755) < 0 ||
 	    mount("none", PLACE "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, PLACE_OPTIONS) < 0)
 		return -1;
-	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++) {
-		if (stat(devices[i].path, &st) < 0 || !S_ISCHR(st.st_mode))
-			continue;
-		snprintf(place, sizeof(place), PLACE "%s", devices[i].path);
-		if (option->user && device_make(place, &st, option) == 0)
-			continue;
-		if (device_show(devices[i].path, place) < 0)
+	for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
+		if (device_put(devices[i].path, option) < 0)
 			return -1;
-	}
+	if (option->rdma && fabric_put(option) < 0)
+		return -1;
 	return mount(NULL, PLACE "/dev", NULL,
 		     MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL);
 }

@@ -18,6 +18,7 @@
 /* All that the child needs, made before it exists: it may not allocate, nor print. */
 struct child {
 	const struct confine *confine;
+	bool rdma;
 	char procs[PATH_MAX]; /* "": no cgroup */
 	char uid_map[32], gid_map[32];
 	char option[CONFINE_OPTION_MAX];
@@ -63,6 +64,7 @@ static void option_make(const struct confine *c, const struct confine_process *p
 {
 	memset(option, 0, sizeof(*option));
 	option->spaces = c->spaces != CONFINE_SPACES_NONE;
+	option->rdma = process->rdma;
 	option->user = c->users;
 	option->uid = confine_uid(c, process->vm);
 	option->gid = c->named ? c->gid : option->uid;
@@ -112,11 +114,28 @@ static void priority_grant(void)
 		(void)sched_setscheduler(0, SCHED_FIFO, &lowest);
 }
 
+/* In the child: for RDMA, which locks what it registers. Never lowered; as far as it may be raised. */
+static void locked_raise(void)
+{
+	struct rlimit limit, wanted;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur >= CONFINE_LOCKED_MAX)
+		return;
+	wanted.rlim_cur = CONFINE_LOCKED_MAX;
+	wanted.rlim_max = limit.rlim_max < CONFINE_LOCKED_MAX ? CONFINE_LOCKED_MAX : limit.rlim_max;
+	if (setrlimit(RLIMIT_MEMLOCK, &wanted) == 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
 /* In the child. */
-static void limits_set(const struct confine *c)
+static void limits_set(const struct confine *c, bool rdma)
 {
 	limit_set(RLIMIT_NOFILE, CONFINE_FILES_MAX);
 	priority_grant();
+	if (rdma)
+		locked_raise();
 	/* Counted by user, so only where the user is its own. */
 	if (c->users)
 		limit_set(RLIMIT_NPROC, CONFINE_PROCESSES_MAX);
@@ -137,7 +156,7 @@ static void child_prepare(const struct child *child)
 	if (child->confine->spaces == CONFINE_SPACES_USER &&
 	    confine_become_root(child->uid_map, child->gid_map) < 0)
 		child_fail("pangea-slice: the map of its user name space cannot be written\n");
-	limits_set(child->confine);
+	limits_set(child->confine, child->rdma);
 }
 
 pid_t confine_spawn(const struct confine *c, const struct confine_process *process,
@@ -145,7 +164,7 @@ pid_t confine_spawn(const struct confine *c, const struct confine_process *proce
 		    struct confine_hold *hold)
 {
 	struct confine_option option;
-	struct child child = {.confine = c};
+	struct child child = {.confine = c, .rdma = process->rdma};
 	pid_t pid;
 	int err = confine_cgroup_make(c, process, hold);
 

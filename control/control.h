@@ -199,6 +199,15 @@ bool control_address_loopback(const struct sockaddr_storage *addr);
 void control_address_format(const struct sockaddr *addr, char *out, size_t size);
 /* Replaces all but printable ASCII by '?': what peers say goes into logs, terminals and JSON. */
 void control_text_clean(char *text);
+
+/*
+ * What carries the messages between two slices, in one word: "shm", "rdma", "tls", "tls(kernel)" or "tcp"; ""
+ * for a slice and itself. Checks a report's "links", a list of such; the reference is msg's.
+ */
+int control_get_links(const json_t *msg, json_t **out, char *why);
+/* Of an RDMA device, as the kernel names them. */
+#define CONTROL_DEVICE_MAX 64
+bool control_device_valid(const char *name);
 /* Reads a token (one line) from a file of mode 0600 or stricter. 0, -errno, -EPERM when others can
  * read it, -EINVAL when it is empty or too long. */
 int control_token_read(const char *path, char token[CONTROL_TOKEN_MAX]);

@@ -133,3 +133,33 @@ json_t *control_id_json(uint64_t id)
 	snprintf(text, sizeof(text), "%016" PRIx64, id);
 	return json_string(text);
 }
+
+static bool link_word(const char *word)
+{
+	static const char *const words[] = {"", "shm", "rdma", "tls", "tls(kernel)", "tcp"};
+
+	for (size_t i = 0; word && i < sizeof(words) / sizeof(words[0]); i++)
+		if (strcmp(word, words[i]) == 0)
+			return true;
+	return false;
+}
+
+int control_get_links(const json_t *msg, json_t **out, char *why)
+{
+	json_t *list, *word;
+	size_t i;
+	int err = control_get_array(msg, "links", SLICES_MAX, &list, why);
+
+	if (err)
+		return err;
+	json_array_foreach(list, i, word)
+	{
+		if (link_word(json_string_value(word)))
+			continue;
+		snprintf(why, CONTROL_WHY_MAX,
+			 "malformed control message: \"links\" has an unknown word");
+		return -PANGEA_ECONTROL;
+	}
+	*out = list;
+	return 0;
+}

@@ -66,6 +66,7 @@ static const struct {
 	{"run-placed", COORDINATOR},
 	{"vm-state", COORDINATOR},
 	{"vm-engines", COORDINATOR},
+	{"vm-links", COORDINATOR},
 	{"vm-waiting", COORDINATOR},
 	{"vm-ended", COORDINATOR},
 	{"attached", COORDINATOR},

@@ -219,6 +219,16 @@ void control_text_clean(char *text)
 			*text = '?';
 }
 
+bool control_device_valid(const char *name)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789_-.";
+	size_t len = strlen(name);
+
+	/* It becomes part of a path. */
+	return len && len < CONTROL_DEVICE_MAX && strspn(name, allowed) == len && name[0] != '.';
+}
+
 int control_token_read(const char *path, char token[CONTROL_TOKEN_MAX])
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

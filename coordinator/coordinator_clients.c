@@ -152,7 +152,7 @@ static int engine_parse(const json_t *msg, struct request *request, char *why)
 /* What carries messages between slices; it may be missing. */
 static int transport_parse(const json_t *msg, struct request *request, char *why)
 {
-	static const char *const words[] = {"auto", "shm", "tcp"};
+	static const char *const words[] = {"auto", "shm", "rdma", "tcp"};
 	const char *word = words[0];
 	int err = 0;
 
@@ -166,7 +166,8 @@ static int transport_parse(const json_t *msg, struct request *request, char *why
 		request->transport = words[i];
 		return 0;
 	}
-	snprintf(why, CONTROL_WHY_MAX, "the transport is auto, shm or tcp, not \"%.20s\"", word);
+	snprintf(why, CONTROL_WHY_MAX, "the transport is auto, shm, rdma or tcp, not \"%.20s\"",
+		 word);
 	return -EINVAL;
 }
 
@@ -189,6 +190,16 @@ static int encryption_parse(const json_t *msg, struct request *request, char *wh
 	}
 	snprintf(why, CONTROL_WHY_MAX, "the encryption is on, required or off, not \"%.20s\"",
 		 word);
+	return -EINVAL;
+}
+
+/* Nothing encrypts what goes over RDMA. */
+static int protection_check(const struct request *request, char *why)
+{
+	if (strcmp(request->transport, "rdma") != 0 || strcmp(request->encryption, "required") != 0)
+		return 0;
+	snprintf(why, CONTROL_WHY_MAX,
+		 "the transport rdma is not encrypted, which is what required encryption refuses");
 	return -EINVAL;
 }
 
@@ -268,7 +279,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = engine_parse(msg, request, why)) || (err = vendor_parse(msg, request, why)) ||
 	    (err = cache_parse(msg, &request->cache, why)) ||
 	    (err = transport_parse(msg, request, why)) ||
-	    (err = encryption_parse(msg, request, why)) ||
+	    (err = encryption_parse(msg, request, why)) || (err = protection_check(request, why)) ||
 	    (err = profile_parse(msg, request, why)) ||
 	    (json_object_get(msg, "distance") &&
 	     (err = control_get_uint(msg, "distance", NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX,

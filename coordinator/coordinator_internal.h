@@ -106,6 +106,7 @@ struct slice {
 	char cpu_why[256]; /* why that one */
 	unsigned silent_s; /* it has not answered its daemon for so long; 0: it does */
 	json_t *rtt_ns;	   /* array or null */
+	json_t *links;	   /* what carries its messages, a word for each slice; array or null */
 	json_t *stats;	   /* object or null */
 };
 
@@ -134,7 +135,7 @@ struct vm {
 	bool force;		/* kvm even on a host that is not fit for the guest */
 	bool micro;		/* the kernel is a micro-guest */
 	uint64_t tsc_hz;	/* the guest's; 0: the slices' own choice */
-	const char *transport;	/* static: "auto", "shm" or "tcp"; null: it was started before */
+	const char *transport;	/* static: as the client said it; null: it was started before */
 	const char *encryption; /* static: "on", "required" or "off"; of its data connections */
 	const char *vendor;	/* of the CPU model, static: "intel" or "amd"; null: to be chosen */
 	unsigned distance;	/* between any two slices, as its owner says; 0: as measured */

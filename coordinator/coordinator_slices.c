@@ -91,17 +91,22 @@ static json_t *integers_copy(const json_t *list)
 	return copy;
 }
 
+/* What carries its messages, and how long their round trips took. */
 static int connected_take(struct report *report, char *why)
 {
-	json_t *rtt = NULL;
+	json_t *rtt = NULL, *links = NULL;
 	int err = 0;
 
 	if (json_object_get(report->event->msg, "rtt_ns"))
 		err = control_get_array(report->event->msg, "rtt_ns", SLICES_MAX, &rtt, why);
+	if (!err && json_object_get(report->event->msg, "links"))
+		err = control_get_links(report->event->msg, &links, why);
 	if (!err)
 		err = step_take(report, SLICE_LISTENING, why);
 	if (err)
 		return err;
+	json_decref(report->slice->links);
+	report->slice->links = json_incref(links);
 	json_decref(report->slice->rtt_ns);
 	report->slice->rtt_ns = rtt ? integers_copy(rtt) : NULL;
 	if (rtt && !report->slice->rtt_ns) {

@@ -76,6 +76,7 @@ void vm_free(struct vm *vm)
 		return;
 	for (unsigned i = 0; i < vm->slices; i++) {
 		json_decref(vm->slice[i].rtt_ns);
+		json_decref(vm->slice[i].links);
 		json_decref(vm->slice[i].stats);
 	}
 	pair_wipe(vm->secret, sizeof(vm->secret));
@@ -122,6 +123,10 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats)
 			json_object_set_new(one, "cpu", json_string(slice->cpu));
 			json_object_set_new(one, "cpu_why", json_string(slice->cpu_why));
 		}
+		if (with_stats && slice->rtt_ns)
+			json_object_set(one, "rtt_ns", slice->rtt_ns);
+		if (with_stats && slice->links)
+			json_object_set(one, "links", slice->links);
 		if (with_stats && slice->stats)
 			json_object_set(one, "stats", slice->stats);
 		invariant(json_array_append_new(list, one) == 0);
@@ -203,10 +208,42 @@ static void slices_connect(struct coordinator *co, struct vm *vm)
 	json_decref(addresses);
 }
 
+/* Pairs of slices whose messages go over RDMA. */
+static unsigned rdma_pairs(const struct vm *vm)
+{
+	unsigned ends = 0;
+
+	for (unsigned i = 0; i < vm->slices; i++) {
+		const json_t *word;
+		size_t j;
+
+		json_array_foreach(vm->slice[i].links, j, word) ends +=
+			strcmp(json_string_value(word), "rdma") == 0;
+	}
+	return ends / 2;
+}
+
+/* Every slice has its links: who started the VM is told of those that nothing encrypts. */
+static void links_tell(struct coordinator *co, const struct vm *vm)
+{
+	unsigned pairs = rdma_pairs(vm);
+
+	for (unsigned i = 0; pairs && i < PEERS_MAX; i++)
+		if (co->peer[i].id && co->peer[i].vm == vm)
+			action_send(co, co->peer[i].id,
+				    message_make("{s:s, s:s, s:i}", "type", "vm-links", "vm",
+						 vm->name, "rdma_pairs", (int)pairs),
+				    NULL, 0);
+	if (pairs)
+		action_log(co, "VM %s: %u links go over RDMA, which is not encrypted", vm->name,
+			   pairs);
+}
+
 static void slices_run(struct coordinator *co, struct vm *vm)
 {
 	json_t *distances = distances_make(vm), *latencies = latencies_make(vm);
 
+	links_tell(co, vm);
 	vm_state_set(co, vm, VM_BOOTING);
 	for (unsigned i = 0; i < vm->slices; i++)
 		slice_send(co, vm, i,

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "host/host_parts.h"
 
 #define PATH_BYTES 512
 #define FILE_BYTES 4096 /* /proc/meminfo has about 1500 */
@@ -24,25 +25,18 @@
 /* Buffers that a transport with registered memory pins. */
 #define MEMLOCK_MIN_BYTES (UINT64_C(64) << 20)
 
-struct judge {
-	const char *root;
-	const struct host_live *live;
-	struct host_report *report;
-};
-
 /* ---- items ---- */
 
-static struct host_item *item_add(struct judge *j, const char *name, enum host_matters matters)
+struct host_item *host_item_add(struct host_judge *j, const char *name, enum host_matters matters)
 {
 	struct host_item *item = &j->report->items[j->report->count++];
 
-	item->name = name;
+	snprintf(item->name, sizeof(item->name), "%s", name);
 	item->matters = matters;
 	return item;
 }
 
-static void __attribute__((format(printf, 2, 3))) item_found(struct host_item *item,
-							     const char *format, ...)
+void host_item_found(struct host_item *item, const char *format, ...)
 {
 	va_list ap;
 
@@ -51,7 +45,7 @@ static void __attribute__((format(printf, 2, 3))) item_found(struct host_item *i
 	va_end(ap);
 }
 
-static void item_say(struct host_item *item, const char *sentence, const char *mend)
+void host_item_say(struct host_item *item, const char *sentence, const char *mend)
 {
 	snprintf(item->sentence, sizeof(item->sentence), "%s", sentence);
 	snprintf(item->mend, sizeof(item->mend), "%s", mend);
@@ -88,8 +82,7 @@ bool host_fits_kvm(const struct host_report *report)
 
 /* ---- files ---- */
 
-/* A file below the root, its last newline cut; false if it cannot be read. */
-static bool file_read(const struct judge *j, const char *path, char *text, size_t size)
+bool host_file_read(const struct host_judge *j, const char *path, char *text, size_t size)
 {
 	char full[PATH_BYTES];
 	ssize_t n;
@@ -111,7 +104,7 @@ static bool file_read(const struct judge *j, const char *path, char *text, size_
 	return n > 0;
 }
 
-static bool file_there(const struct judge *j, const char *path)
+bool host_file_there(const struct host_judge *j, const char *path)
 {
 	char full[PATH_BYTES];
 
@@ -120,11 +113,11 @@ static bool file_there(const struct judge *j, const char *path)
 }
 
 /* A module's boolean parameter: 1 on, 0 off, -1 not there. */
-static int parameter(const struct judge *j, const char *path)
+static int parameter(const struct host_judge *j, const char *path)
 {
 	char text[16];
 
-	if (!file_read(j, path, text, sizeof(text)))
+	if (!host_file_read(j, path, text, sizeof(text)))
 		return -1;
 	return text[0] == 'Y' || text[0] == 'y' || text[0] == '1';
 }
@@ -166,11 +159,11 @@ static bool os_release(const char *text, const char *key, char *value, size_t si
 }
 
 /* What installs a kernel that serves on this distribution; deploy/need says the same. */
-static const char *kernel_mend(const struct judge *j)
+static const char *kernel_mend(const struct host_judge *j)
 {
 	char text[FILE_BYTES], id[32] = "", version[32] = "";
 
-	if (file_read(j, "/etc/os-release", text, sizeof(text))) {
+	if (host_file_read(j, "/etc/os-release", text, sizeof(text))) {
 		os_release(text, "ID", id, sizeof(id));
 		os_release(text, "VERSION_ID", version, sizeof(version));
 	}
@@ -186,98 +179,102 @@ static const char *kernel_mend(const struct judge *j)
 	return "uname -r  # install a newer kernel of your distribution, and start it";
 }
 
-static void judge_kernel(struct judge *j)
+static void judge_kernel(struct host_judge *j)
 {
 	const char *release = j->live->release;
 	unsigned major = 0, minor = 0;
 	bool known = sscanf(release, "%u.%u", &major, &minor) == 2;
 	bool old =
 		!known || major < KERNEL_MAJOR || (major == KERNEL_MAJOR && minor < KERNEL_MINOR);
-	struct host_item *item = item_add(j, "kernel", old ? HOST_REFUSE : HOST_OK);
+	struct host_item *item = host_item_add(j, "kernel", old ? HOST_REFUSE : HOST_OK);
 
-	item_found(item, "Linux %s", release);
+	host_item_found(item, "Linux %s", release);
 	if (old)
-		item_say(item,
-			 "Pangea needs Linux 6.4 or later: older kernels cannot map a page "
-			 "write-protected (UFFDIO_CONTINUE_MODE_WP)",
-			 kernel_mend(j));
+		host_item_say(item,
+			      "Pangea needs Linux 6.4 or later: older kernels cannot map a page "
+			      "write-protected (UFFDIO_CONTINUE_MODE_WP)",
+			      kernel_mend(j));
 	else
-		item_say(item, "userfaultfd has all that is needed since 6.4", "");
+		host_item_say(item, "userfaultfd has all that is needed since 6.4", "");
 }
 
-static void judge_uffd_user(struct judge *j)
+static void judge_uffd_user(struct host_judge *j)
 {
 	int err = j->live->uffd_user_error;
-	struct host_item *item = item_add(j, "userfaultfd", err ? HOST_REFUSE : HOST_OK);
+	struct host_item *item = host_item_add(j, "userfaultfd", err ? HOST_REFUSE : HOST_OK);
 
-	item_found(item, "%s", err ? error_text(err) : "allowed");
+	host_item_found(item, "%s", err ? error_text(err) : "allowed");
 	if (err)
-		item_say(
+		host_item_say(
 			item,
 			"userfaultfd is refused, and without it there is no coherent memory: a "
 			"seccomp filter of a container or service blocks it, or the kernel was "
 			"built without it",
 			"zgrep CONFIG_USERFAULTFD /proc/config.gz; grep Seccomp /proc/self/status");
 	else
-		item_say(item, "guest memory can be kept coherent for the software CPU", "");
+		host_item_say(item, "guest memory can be kept coherent for the software CPU", "");
 }
 
-static void judge_uffd_kernel(struct judge *j)
+static void judge_uffd_kernel(struct host_judge *j)
 {
 	int err = j->live->uffd_kernel_error;
-	struct host_item *item = item_add(j, "userfaultfd-kernel", err ? HOST_WARN : HOST_OK);
+	struct host_item *item = host_item_add(j, "userfaultfd-kernel", err ? HOST_WARN : HOST_OK);
 
-	item_found(item, "%s", err ? error_text(err) : "allowed");
+	host_item_found(item, "%s", err ? error_text(err) : "allowed");
 	if (err)
-		item_say(item,
-			 "the kernel's own faults on guest memory cannot be resolved by this user, "
-			 "which KVM needs: only the software CPU can be used",
-			 "sysctl -w vm.unprivileged_userfaultfd=1  # or give the user "
-			 "/dev/userfaultfd");
+		host_item_say(
+			item,
+			"the kernel's own faults on guest memory cannot be resolved by this user, "
+			"which KVM needs: only the software CPU can be used",
+			"sysctl -w vm.unprivileged_userfaultfd=1  # or give the user "
+			"/dev/userfaultfd");
 	else
-		item_say(item, "KVM's faults on guest memory can be resolved", "");
+		host_item_say(item, "KVM's faults on guest memory can be resolved", "");
 }
 
 /* ---- KVM ---- */
 
-static void judge_processor(struct judge *j)
+static void judge_processor(struct host_judge *j)
 {
 	bool there = j->live->vmx || j->live->svm;
-	struct host_item *item = item_add(j, "processor", there ? HOST_OK : HOST_NOTE);
+	struct host_item *item = host_item_add(j, "processor", there ? HOST_OK : HOST_NOTE);
 
-	item_found(item, "%s",
-		   j->live->vmx	  ? "Intel VT-x"
-		   : j->live->svm ? "AMD SVM"
-				  : "neither VT-x nor SVM");
+	host_item_found(item, "%s",
+			j->live->vmx   ? "Intel VT-x"
+			: j->live->svm ? "AMD SVM"
+				       : "neither VT-x nor SVM");
 	if (there)
-		item_say(item, "the processor can run guests", "");
+		host_item_say(item, "the processor can run guests", "");
 	else
-		item_say(item,
-			 "the processor does not offer to run guests (or the firmware, or the "
-			 "hypervisor above, hides it): Linux guests use the software CPU",
-			 "");
+		host_item_say(item,
+			      "the processor does not offer to run guests (or the firmware, or the "
+			      "hypervisor above, hides it): Linux guests use the software CPU",
+			      "");
 }
 
-static void judge_kvm(struct judge *j)
+static void judge_kvm(struct host_judge *j)
 {
 	int err = j->live->kvm_error;
 	bool virt = j->live->vmx || j->live->svm;
-	struct host_item *item = item_add(j, "kvm", !err ? HOST_OK : virt ? HOST_WARN : HOST_NOTE);
+	struct host_item *item = host_item_add(j, "kvm",
+					       !err   ? HOST_OK
+					       : virt ? HOST_WARN
+						      : HOST_NOTE);
 
-	item_found(item, "/dev/kvm: %s", err ? error_text(err) : "works");
+	host_item_found(item, "/dev/kvm: %s", err ? error_text(err) : "works");
 	if (!err)
-		item_say(item, "KVM makes virtual machines", "");
+		host_item_say(item, "KVM makes virtual machines", "");
 	else if (err == -EACCES || err == -EPERM)
-		item_say(item, "this user may not use KVM: only the software CPU can be used",
-			 "usermod -aG kvm $USER  # then log in again");
+		host_item_say(item, "this user may not use KVM: only the software CPU can be used",
+			      "usermod -aG kvm $USER  # then log in again");
 	else if (j->live->vmx)
-		item_say(item, "KVM is not there: only the software CPU can be used",
-			 "modprobe kvm_intel eptad=0");
+		host_item_say(item, "KVM is not there: only the software CPU can be used",
+			      "modprobe kvm_intel eptad=0");
 	else if (j->live->svm)
-		item_say(item, "KVM is not there: only the software CPU can be used",
-			 "modprobe kvm_amd");
+		host_item_say(item, "KVM is not there: only the software CPU can be used",
+			      "modprobe kvm_amd");
 	else
-		item_say(item, "KVM is not there: the software CPU is used", "");
+		host_item_say(item, "KVM is not there: the software CPU is used", "");
 }
 
 #define SHADOW_WHY                                                                                 \
@@ -286,14 +283,14 @@ static void judge_kvm(struct judge *j)
 	"refused with kvm"
 
 /* Of KVM that works but does not tell, the worse is believed. */
-static enum host_paging paging_kind(const struct judge *j, int nested)
+static enum host_paging paging_kind(const struct host_judge *j, int nested)
 {
 	if (nested < 0)
 		return j->live->kvm_error ? HOST_PAGING_NONE : HOST_PAGING_SHADOW;
 	return nested ? HOST_PAGING_NESTED : HOST_PAGING_SHADOW;
 }
 
-static void paging_intel(struct judge *j)
+static void paging_intel(struct host_judge *j)
 {
 	int ept = parameter(j, "/sys/module/kvm_intel/parameters/ept");
 	int eptad = parameter(j, "/sys/module/kvm_intel/parameters/eptad");
@@ -303,73 +300,76 @@ static void paging_intel(struct judge *j)
 
 	j->report->paging = paging_kind(j, ept);
 	j->report->walks_write = ept == 1 && eptad != 0;
-	item = item_add(j, "paging",
-			j->report->paging == HOST_PAGING_SHADOW ? HOST_REFUSE
-			: j->report->walks_write		? HOST_WARN
-			: ept < 0				? HOST_NOTE
-								: HOST_OK);
-	item_found(item, "ept=%s eptad=%s",
-		   ept < 0 ? "?"
-		   : ept   ? "Y"
-			   : "N",
-		   eptad < 0 ? "?"
-		   : eptad   ? "Y"
-			     : "N");
+	item = host_item_add(j, "paging",
+			     j->report->paging == HOST_PAGING_SHADOW ? HOST_REFUSE
+			     : j->report->walks_write		     ? HOST_WARN
+			     : ept < 0				     ? HOST_NOTE
+								     : HOST_OK);
+	host_item_found(item, "ept=%s eptad=%s",
+			ept < 0 ? "?"
+			: ept	? "Y"
+				: "N",
+			eptad < 0 ? "?"
+			: eptad	  ? "Y"
+				  : "N");
 	if (j->report->paging == HOST_PAGING_SHADOW)
-		item_say(item, SHADOW_WHY, mend);
+		host_item_say(item, SHADOW_WHY, mend);
 	else if (ept < 0)
-		item_say(item, "kvm_intel is not loaded", "modprobe kvm_intel eptad=0");
+		host_item_say(item, "kvm_intel is not loaded", "modprobe kvm_intel eptad=0");
 	else if (j->report->walks_write)
-		item_say(item,
-			 "EPT's accessed and dirty bits are on: each page-table walk of a guest "
-			 "counts as a write to its tables, which then bounce between nodes; "
-			 "correct, but slow",
-			 mend);
+		host_item_say(
+			item,
+			"EPT's accessed and dirty bits are on: each page-table walk of a guest "
+			"counts as a write to its tables, which then bounce between nodes; "
+			"correct, but slow",
+			mend);
 	else
-		item_say(item, "nested paging, and page-table walks only read", "");
+		host_item_say(item, "nested paging, and page-table walks only read", "");
 }
 
-static void paging_amd(struct judge *j)
+static void paging_amd(struct host_judge *j)
 {
 	int npt = parameter(j, "/sys/module/kvm_amd/parameters/npt");
 	struct host_item *item;
 
 	j->report->paging = paging_kind(j, npt);
 	j->report->walks_write = npt == 1;
-	item = item_add(j, "paging",
-			j->report->paging == HOST_PAGING_SHADOW ? HOST_REFUSE : HOST_NOTE);
-	item_found(item, "npt=%s", npt < 0 ? "?" : npt ? "Y" : "N");
+	item = host_item_add(j, "paging",
+			     j->report->paging == HOST_PAGING_SHADOW ? HOST_REFUSE : HOST_NOTE);
+	host_item_found(item, "npt=%s", npt < 0 ? "?" : npt ? "Y" : "N");
 	if (j->report->paging == HOST_PAGING_SHADOW)
-		item_say(item, SHADOW_WHY, "modprobe -r kvm_amd; modprobe kvm_amd npt=1");
+		host_item_say(item, SHADOW_WHY, "modprobe -r kvm_amd; modprobe kvm_amd npt=1");
 	else if (npt < 0)
-		item_say(item, "kvm_amd is not loaded", "modprobe kvm_amd");
+		host_item_say(item, "kvm_amd is not loaded", "modprobe kvm_amd");
 	else
-		item_say(item,
-			 "nested paging; on AMD every page-table walk counts as a write, four for "
-			 "a cold one, so page tables that nodes share bounce between them: "
-			 "correct, but slow, and there is no switch",
-			 "");
+		host_item_say(
+			item,
+			"nested paging; on AMD every page-table walk counts as a write, four for "
+			"a cold one, so page tables that nodes share bounce between them: "
+			"correct, but slow, and there is no switch",
+			"");
 }
 
-static void paging_no_virt(struct judge *j)
+static void paging_no_virt(struct host_judge *j)
 {
-	bool pvm = file_there(j, "/sys/module/kvm_pvm"), kvm = j->live->kvm_error == 0;
+	bool pvm = host_file_there(j, "/sys/module/kvm_pvm"), kvm = j->live->kvm_error == 0;
 	struct host_item *item;
 
 	j->report->paging = kvm ? HOST_PAGING_NO_VIRT : HOST_PAGING_NONE;
-	item = item_add(j, "paging", kvm ? HOST_REFUSE : HOST_NOTE);
-	item_found(item, "%s", pvm ? "PVM" : kvm ? "KVM without VT-x or SVM" : "none");
+	item = host_item_add(j, "paging", kvm ? HOST_REFUSE : HOST_NOTE);
+	host_item_found(item, "%s", pvm ? "PVM" : kvm ? "KVM without VT-x or SVM" : "none");
 	if (kvm)
-		item_say(item,
-			 "KVM without VT-x or SVM keeps shadow copies of guests' page tables and "
-			 "emulates their kernel: it serves micro-guests whose page tables never "
-			 "change, not Linux",
-			 "");
+		host_item_say(
+			item,
+			"KVM without VT-x or SVM keeps shadow copies of guests' page tables and "
+			"emulates their kernel: it serves micro-guests whose page tables never "
+			"change, not Linux",
+			"");
 	else
-		item_say(item, "no KVM, nothing to look at", "");
+		host_item_say(item, "no KVM, nothing to look at", "");
 }
 
-static void judge_paging(struct judge *j)
+static void judge_paging(struct host_judge *j)
 {
 	if (j->live->vmx)
 		paging_intel(j);
@@ -381,91 +381,99 @@ static void judge_paging(struct judge *j)
 
 /* ---- memory and time ---- */
 
-static void judge_memlock(struct judge *j)
+static void judge_memlock(struct host_judge *j)
 {
 	uint64_t bytes = j->live->memlock_bytes;
-	bool small = bytes < MEMLOCK_MIN_BYTES;
-	struct host_item *item = item_add(j, "memory-lock", small ? HOST_NOTE : HOST_OK);
+	bool small = bytes < MEMLOCK_MIN_BYTES, needed = host_rdma_any(j);
+	struct host_item *item = host_item_add(j, "memory-lock",
+					       !small	? HOST_OK
+					       : needed ? HOST_WARN
+							: HOST_NOTE);
 
 	if (bytes == UINT64_MAX)
-		item_found(item, "unlimited");
+		host_item_found(item, "unlimited");
 	else
-		item_found(item, "%llu KiB", (unsigned long long)(bytes / 1024));
+		host_item_found(item, "%llu KiB", (unsigned long long)(bytes / 1024));
 	if (small)
-		item_say(item,
-			 "a transport that registers memory (RDMA) needs 64 MiB or more; TCP does "
-			 "not care",
-			 "ulimit -l unlimited  # a service: LimitMEMLOCK=infinity");
+		host_item_say(
+			item,
+			"links over RDMA register some 300 KiB each, and for 63 of them 64 MiB "
+			"are enough; root's daemon raises this for its slices, another cannot; "
+			"TCP does not care",
+			"ulimit -l unlimited  # a service: LimitMEMLOCK=infinity");
 	else
-		item_say(item, "enough for transports that register memory", "");
+		host_item_say(item, "enough for what links over RDMA register", "");
 }
 
-static void judge_huge_pages(struct judge *j)
+static void judge_huge_pages(struct host_judge *j)
 {
 	char text[128];
-	bool known = file_read(j, "/sys/kernel/mm/transparent_hugepage/shmem_enabled", text,
-			       sizeof(text));
+	bool known = host_file_read(j, "/sys/kernel/mm/transparent_hugepage/shmem_enabled", text,
+				    sizeof(text));
 	bool forced = known && strstr(text, "[force]");
-	struct host_item *item = item_add(j, "huge-pages", forced ? HOST_WARN : HOST_OK);
+	struct host_item *item = host_item_add(j, "huge-pages", forced ? HOST_WARN : HOST_OK);
 
-	item_found(item, "shmem_enabled: %.70s", known ? text : "?");
+	host_item_found(item, "shmem_enabled: %.70s", known ? text : "?");
 	if (forced)
-		item_say(item,
-			 "huge pages are forced upon shared memory: guest pages cannot be taken "
-			 "away one by one without splitting them first",
-			 "echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled");
+		host_item_say(
+			item,
+			"huge pages are forced upon shared memory: guest pages cannot be taken "
+			"away one by one without splitting them first",
+			"echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled");
 	else
-		item_say(item, "guest memory gets small pages, as the coherence protocol moves",
-			 "");
+		host_item_say(item,
+			      "guest memory gets small pages, as the coherence protocol moves", "");
 }
 
-static void judge_memory(struct judge *j)
+static void judge_memory(struct host_judge *j)
 {
 	char text[FILE_BYTES];
 	uint64_t available = 0, total = 0;
 	struct host_item *item;
 
-	if (file_read(j, "/proc/meminfo", text, sizeof(text))) {
+	if (host_file_read(j, "/proc/meminfo", text, sizeof(text))) {
 		available = meminfo(text, "MemAvailable");
 		total = meminfo(text, "MemTotal");
 	}
 	j->report->memory_available_bytes = available;
-	item = item_add(j, "memory", available < MEMORY_MIN_BYTES ? HOST_WARN : HOST_OK);
-	item_found(item, "%llu of %llu MiB available", (unsigned long long)(available >> 20),
-		   (unsigned long long)(total >> 20));
+	item = host_item_add(j, "memory", available < MEMORY_MIN_BYTES ? HOST_WARN : HOST_OK);
+	host_item_found(item, "%llu of %llu MiB available", (unsigned long long)(available >> 20),
+			(unsigned long long)(total >> 20));
 	if (available < MEMORY_MIN_BYTES)
-		item_say(item,
-			 "too little memory is free for a slice: the node can offer next to "
-			 "nothing, and a guest that outgrows it is killed",
-			 "ps -eo rss,comm --sort=-rss | head");
+		host_item_say(item,
+			      "too little memory is free for a slice: the node can offer next to "
+			      "nothing, and a guest that outgrows it is killed",
+			      "ps -eo rss,comm --sort=-rss | head");
 	else
-		item_say(item, "a slice's memory, and what it keeps of others', comes out of this",
-			 "");
+		host_item_say(item,
+			      "a slice's memory, and what it keeps of others', comes out of this",
+			      "");
 }
 
-static void judge_clock(struct judge *j)
+static void judge_clock(struct host_judge *j)
 {
 	char text[64];
-	bool known =
-		file_read(j, "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-			  text, sizeof(text));
+	bool known = host_file_read(
+		j, "/sys/devices/system/clocksource/clocksource0/current_clocksource", text,
+		sizeof(text));
 	bool tsc = known && strcmp(text, "tsc") == 0;
-	struct host_item *item = item_add(j, "clock", tsc ? HOST_OK : HOST_WARN);
+	struct host_item *item = host_item_add(j, "clock", tsc ? HOST_OK : HOST_WARN);
 
-	item_found(item, "%.60s", known ? text : "?");
+	host_item_found(item, "%.60s", known ? text : "?");
 	if (tsc)
-		item_say(item, "the host itself keeps time by its TSC: guests can too", "");
+		host_item_say(item, "the host itself keeps time by its TSC: guests can too", "");
 	else
-		item_say(item,
-			 "the host does not trust its TSC: clocks of guests under KVM may drift "
-			 "from those of other slices, and reading the time is slow",
-			 "dmesg | grep -i tsc  # why; then perhaps tsc=reliable on the kernel's "
-			 "command line");
+		host_item_say(
+			item,
+			"the host does not trust its TSC: clocks of guests under KVM may drift "
+			"from those of other slices, and reading the time is slow",
+			"dmesg | grep -i tsc  # why; then perhaps tsc=reliable on the kernel's "
+			"command line");
 }
 
 void host_judge(const char *root, const struct host_live *live, struct host_report *out)
 {
-	struct judge j = {root, live, out};
+	struct host_judge j = {root, live, out};
 
 	memset(out, 0, sizeof(*out));
 	out->live = *live;
@@ -479,4 +487,5 @@ void host_judge(const char *root, const struct host_live *live, struct host_repo
 	judge_huge_pages(&j);
 	judge_memory(&j);
 	judge_clock(&j);
+	host_rdma_judge(&j);
 }

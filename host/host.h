@@ -21,11 +21,14 @@ enum host_paging {
 	HOST_PAGING_NO_VIRT, /* KVM without VT-x or SVM (PVM): copies too */
 };
 
-#define HOST_ITEMS_MAX 12 /* host.c has ten, `pangea check` adds one */
+/* Ports of RDMA devices that are looked at. */
+#define HOST_RDMA_PORTS_MAX 8
+/* host.c has ten and RDMA one and its ports, `pangea check` adds one. */
+#define HOST_ITEMS_MAX (12 + HOST_RDMA_PORTS_MAX)
 
 /* One thing looked at. mend is a shell command, or empty. */
 struct host_item {
-	const char *name; /* static: "kernel", "userfaultfd", "kvm", ... */
+	char name[32]; /* "kernel", "userfaultfd", "kvm", ...; "rdma:DEVICE/PORT" */
 	enum host_matters matters;
 	char found[96];
 	char sentence[320];

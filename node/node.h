@@ -85,6 +85,15 @@ struct node_slice {
 	bool silence_told;	  /* the coordinator knows that it is silent */
 };
 
+/* What slices here may use of RDMA. */
+struct node_rdma {
+	bool allowed;
+	char device[CONTROL_DEVICE_MAX]; /* "": the one that has the data address */
+	unsigned port;			 /* of it; 0: the one that has the data address */
+	int gid_index;			 /* -1: the one that stands for the data address */
+	unsigned mtu;			 /* of the path, bytes; 0: the link's */
+};
+
 struct node_options {
 	const char *coordinator, *name, *data_address, *run_dir, *vmm, *token_file;
 	const char *pki_dir; /* null: the usual one */
@@ -93,6 +102,7 @@ struct node_options {
 	const char *console_dir; /* logs of consoles; null: none */
 	const char *slice_user;	 /* whom slices run as; null: each VM as one of its own */
 	enum confine_wish confine;
+	struct node_rdma rdma;
 	unsigned cpus, grace_s;
 	uint64_t mem_bytes;
 };
@@ -126,6 +136,14 @@ struct node_daemon {
 	json_t *records; /* what the coordinator wants kept of each VM, by incarnation */
 	struct upload upload[NODE_UPLOADS_MAX];
 };
+
+/* ---- node_rdma.c ---- */
+/* The values of --rdma ("auto", "none", DEVICE or DEVICE:PORT), --rdma-gid and --rdma-mtu. 0 or -EINVAL. */
+int node_rdma_parse(const char *text, struct node_rdma *rdma);
+int node_rdma_gid_parse(const char *text, struct node_rdma *rdma);
+int node_rdma_mtu_parse(const char *text, struct node_rdma *rdma);
+/* For slice-config; null: RDMA is not allowed, or there is no memory. */
+json_t *node_rdma_json(const struct node_rdma *rdma);
 
 /* ---- node_main.c ---- */
 /* A slice is gone: a daemon that is stopping ends with its last one. */

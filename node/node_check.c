@@ -84,6 +84,11 @@ static int connected_check(struct node_slice *slice, const json_t *msg, json_t *
 			return bad(why, "slice-connected: \"rtt_ns\" has more than integers");
 	}
 	json_object_set(out, "rtt_ns", list);
+	if (!json_object_get(msg, "links"))
+		return 0;
+	if ((err = control_get_links(msg, &list, why)))
+		return err;
+	json_object_set(out, "links", list);
 	return 0;
 }
 

@@ -39,6 +39,11 @@ static const char usage[] =
 	"  --confine HOW            auto: slices have name spaces, a user and a memory cgroup\n"
 	"                           of their own where this host allows it; require: else this\n"
 	"                           daemon does not start; none (auto)\n"
+	"  --rdma WHAT              auto: links to other nodes go over RDMA where a device has "
+	"the\n"
+	"                           data address (not encrypted); none; or DEVICE[:PORT] (auto)\n"
+	"  --rdma-gid N             the index of the device's address to use (the data address's)\n"
+	"  --rdma-mtu BYTES         of its paths: 256 to 4096, a power of two (the link's)\n"
 	"  --slice-user USER        whom slices run as (each VM as a user of its own)\n"
 	"  --log-level LEVEL        error, warn, info or debug (info)\n"
 	"  --help, --version\n";
@@ -178,6 +183,9 @@ static const struct option longs[] = {
 	{"token-file", required_argument, NULL, 't'},
 	{"vmm", required_argument, NULL, 'x'},
 	{"confine", required_argument, NULL, 'f'},
+	{"rdma", required_argument, NULL, 'R'},
+	{"rdma-gid", required_argument, NULL, 'G'},
+	{"rdma-mtu", required_argument, NULL, 'T'},
 	{"slice-user", required_argument, NULL, 'u'},
 	{"log-level", required_argument, NULL, 'L'},
 	{"help", no_argument, NULL, 'h'},
@@ -196,6 +204,26 @@ static int confine_parse(const char *word, enum confine_wish *out)
 			return 0;
 		}
 	return -EINVAL;
+}
+
+/* The same, of RDMA. */
+static int rdma_take(struct node_rdma *rdma, int opt)
+{
+	switch (opt) {
+	case 'R':
+		return node_rdma_parse(optarg, rdma)
+			       ? options_bad("--rdma is auto, none, or a device and perhaps its "
+					     "port, as mlx5_0:1")
+			       : -1;
+	case 'G':
+		return node_rdma_gid_parse(optarg, rdma)
+			       ? options_bad("--rdma-gid is a number from 0 to 255")
+			       : -1;
+	default: /* 'T' */
+		return node_rdma_mtu_parse(optarg, rdma)
+			       ? options_bad("--rdma-mtu is 256, 512, 1024, 2048 or 4096")
+			       : -1;
+	}
 }
 
 /* One option; -1 to go on, else the exit code. */
@@ -248,6 +276,10 @@ static int option_take(struct node_options *opts, int opt, int *level)
 	case 'u':
 		opts->slice_user = optarg;
 		return -1;
+	case 'R':
+	case 'G':
+	case 'T':
+		return rdma_take(&opts->rdma, opt);
 	case 'L':
 		*level = log_level_parse(optarg);
 		return *level < 0 ? options_bad("--log-level is error, warn, info or debug") : -1;
@@ -268,6 +300,7 @@ static int options_parse(struct node_options *opts, struct defaults *defaults, i
 	opts->coordinator = DEFAULT_COORDINATOR;
 	opts->data_address = "127.0.0.1";
 	opts->grace_s = CONTROL_GRACE_MS / 1000;
+	opts->rdma = (struct node_rdma){.allowed = true, .gid_index = -1};
 	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		code = option_take(opts, opt, &level);
 		if (code >= 0)

@@ -114,7 +114,8 @@ pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd)
 	struct confine_process process = {.name = name,
 					  .vm = slice->incarnation,
 					  .mem_bytes = slice->limit_bytes,
-					  .network = slice->slices > 1};
+					  .network = slice->slices > 1,
+					  .rdma = slice->slices > 1 && node->opts.rdma.allowed};
 
 	snprintf(name, sizeof(name), "pangea-%s-%u.%d", slice->vm, slice->index, (int)getpid());
 	oom_text(child.oom, sizeof(child.oom));

@@ -302,6 +302,8 @@ static int config_send(struct node_slice *slice, const json_t *msg, const struct
 	json_object_set_new(config, "type", json_string("slice-config"));
 	json_object_set_new(config, "bind_host", json_string(slice->node->opts.data_address));
 	/* The files have no names; the child finds them by number (see vmm_spawn). */
+	json_object_del(config, "rdma");
+	json_object_set_new(config, "rdma", node_rdma_json(&slice->node->opts.rdma));
 	json_object_set_new(config, "kernel", json_string(upload ? "/proc/self/fd/4" : ""));
 	json_object_set_new(config, "initrd", json_string(initrd ? "/proc/self/fd/5" : ""));
 	err = control_send(slice->conn, config, NULL, 0);

@@ -12,6 +12,7 @@
 #include "dsm/engine/page_counts.h"
 #include "transport/wire.h"
 #include "base/pair_keys.h"
+#include "transport/rdma.h"
 #include "transport/wish.h"
 
 struct engine;
@@ -80,7 +81,8 @@ struct engine_config {
 	unsigned connect_timeout_ms;
 	unsigned silence_ms; /* as transport_config's */
 	enum transport_wish transport;
-	unsigned faulters_max; /* threads of this process that touch guest memory */
+	struct rdma_option rdma; /* what may be used of it; all zero: nothing */
+	unsigned faulters_max;	 /* threads of this process that touch guest memory */
 	/* Pages that a miss may ask for ahead, where accesses go through memory (engine_ahead.c); the
 	 * same on all slices, at most ENGINE_AHEAD_MAX; 0: none. */
 	unsigned ahead_max;
@@ -112,7 +114,7 @@ struct engine_stats {
 	uint64_t msgs_sent, msgs_received, bytes_sent, bytes_received;
 	/* Peers that came up, by what carries their messages, and callers that were sent away: as
 	 * transport_stats. */
-	uint64_t links_shm, links_tcp, links_tls, links_ktls, refused;
+	uint64_t links_shm, links_tcp, links_tls, links_ktls, links_rdma, refused;
 	uint64_t bells_sent; /* system calls that woke a peer beside shared memory */
 	/* Times that the engine looked on instead of sleeping, and those when something came. */
 	uint64_t spins, spin_hits;
@@ -202,6 +204,9 @@ uint64_t engine_turns(struct engine *engine);
 
 /* Any thread. */
 void engine_stats(struct engine *engine, struct engine_stats *out);
+
+/* What carries the messages to a peer; LINK_NONE before it is there. Any thread. */
+enum link_kind engine_link(const struct engine *engine, unsigned peer);
 
 /* The hottest of the pages that are homed here. Any thread; some microseconds. */
 void engine_hot_pages(struct engine *engine, struct page_counts_list *out);

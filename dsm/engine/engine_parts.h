@@ -202,7 +202,8 @@ struct engine {
 
 	/* Written by the engine thread, read by any: relaxed atomics. */
 	_Atomic uint64_t published[STATS_WORDS];
-	_Atomic uint64_t peers_lost; /* by slice index */
+	_Atomic uint64_t peers_lost;	   /* by slice index */
+	_Atomic uint8_t links[SLICES_MAX]; /* enum link_kind */
 
 	_Atomic uint64_t turns; /* of the loop */
 	/* Written by any thread, read by the engine thread: a relaxed atomic. */

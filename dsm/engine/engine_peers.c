@@ -62,10 +62,17 @@ static void on_up(void *ctx, unsigned peer)
 	struct engine *e = ctx;
 
 	e->peers_up |= UINT64_C(1) << peer;
+	atomic_store_explicit(&e->links[peer], (uint8_t)e->transport->ops->link(e->transport, peer),
+			      memory_order_relaxed);
 	log_debug("slice %u is connected", peer);
 	engine_settle(e);
 	if (e->peers_up == engine_peers_all(e))
 		e->config.callbacks.on_ready(e->config.callbacks.ctx);
+}
+
+enum link_kind engine_link(const struct engine *e, unsigned peer)
+{
+	return (enum link_kind)atomic_load_explicit(&e->links[peer], memory_order_relaxed);
 }
 
 static void on_lost(void *ctx, unsigned peer, int err, const char *why)
@@ -99,6 +106,7 @@ int engine_transport_create(struct engine *e, unsigned *port_out)
 		.connect_timeout_ms = e->config.connect_timeout_ms,
 		.silence_ms = e->config.silence_ms,
 		.wish = e->config.transport,
+		.rdma = e->config.rdma,
 		.keys = e->config.keys,
 	};
 	int err = transport_net_create(&config, e->config.bind_host, e->config.bind_port, port_out,

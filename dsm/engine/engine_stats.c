@@ -22,6 +22,7 @@
 	X(links_tcp, t->links_tcp)                                                                 \
 	X(links_tls, t->links_tls)                                                                 \
 	X(links_ktls, t->links_ktls)                                                               \
+	X(links_rdma, t->links_rdma)                                                               \
 	X(refused, t->refused)                                                                     \
 	X(bells_sent, t->bells_sent)                                                               \
 	X(spins, e->spin.spins)                                                                    \

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "confine/confine.h"
+#include "transport/rdma.h"
 #include "vmm/main/slice.h"
 
 static void usage_print(FILE *out)
@@ -160,6 +161,9 @@ int main(int argc, char **argv)
 		      stderr);
 		return EXIT_USAGE;
 	}
+	/* Drivers are libraries, and from here on there are no files to load. */
+	if (confine_rdma(confine))
+		rdma_preload();
 	if (confine_enter(confine, why)) {
 		log_error("%s", why);
 		return EXIT_ERROR;

@@ -53,6 +53,7 @@ struct slice_config {
 	enum cpu_vendor vendor; /* this too */
 	unsigned connect_timeout_ms;
 	enum transport_wish transport;
+	struct rdma_option rdma;
 	unsigned silence_ms;  /* how long a slice may be silent; 0: not said */
 	uint64_t cache_bytes; /* most memory for remote pages, if it is limited */
 	bool cache_limited;
@@ -114,6 +115,8 @@ struct slice {
 
 /* slice_config.c: 0, or -PANGEA_ECONTROL / -EINVAL / -E2BIG with a sentence (CONTROL_WHY_MAX). */
 int slice_config_parse(const json_t *msg, struct slice_config *config, char *why);
+/* slice_rdma.c: the field rdma, what the node allows of it; missing: nothing. After encryption and transport; as above. */
+int slice_rdma_parse(const json_t *msg, struct slice_config *config, char *why);
 /* Puts the distances and latencies of slice-run into the shape; absent: the defaults stay. As above. */
 int slice_distances_parse(const json_t *msg, struct vm_shape *shape, char *why);
 
@@ -147,6 +150,8 @@ void slice_step_deadline(struct slice *s, bool wanted);
 void slice_rtt_measure(struct slice *s);
 /* Nanoseconds by slice, 0 where unknown; the caller's reference, NULL without memory. */
 json_t *slice_rtt_list(struct slice *s);
+/* What carries the messages, by slice; the same. */
+json_t *slice_links_list(struct slice *s);
 /* slice_life.c */
 void slice_measured(struct slice *s);
 

@@ -83,7 +83,8 @@ static int transport_parse(const json_t *msg, struct slice_config *config, char 
 		return 0;
 	err = control_get_string(msg, "transport", &word, why);
 	if (!err && transport_wish_parse(word, &config->transport)) {
-		snprintf(why, CONTROL_WHY_MAX, "slice-config: transport is not auto, shm or tcp");
+		snprintf(why, CONTROL_WHY_MAX,
+			 "slice-config: transport is not auto, shm, rdma or tcp");
 		err = -PANGEA_ECONTROL;
 	}
 	return err;
@@ -142,6 +143,7 @@ static int encryption_parse(const json_t *msg, struct slice_config *config, char
 	if (err)
 		return err;
 	config->plaintext = strcmp(word, "off") == 0;
+	config->rdma.allowed = strcmp(word, "required") != 0;
 	if (config->plaintext || strcmp(word, "on") == 0 || strcmp(word, "required") == 0)
 		return 0;
 	snprintf(why, CONTROL_WHY_MAX, "slice-config: encryption is not on, required or off");
@@ -180,6 +182,8 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 				       why);
 	if (!err)
 		err = transport_parse(msg, config, why);
+	if (!err)
+		err = slice_rdma_parse(msg, config, why);
 	if (!err)
 		err = cache_parse(msg, config, why);
 	if (!err && config->self == 0)

@@ -117,6 +117,7 @@ static int engine_make(struct slice *s, unsigned *port)
 		.connect_timeout_ms = s->config.connect_timeout_ms,
 		.silence_ms = s->config.silence_ms,
 		.transport = s->config.transport,
+		.rdma = s->config.rdma,
 		/* vCPUs, and the thread that writes the kernel. */
 		.faulters_max = faulters_of(s),
 		.hold_ns = HOLD_NS,
@@ -294,7 +295,8 @@ void slice_measured(struct slice *s)
 	}
 	s->state = SLICE_CONNECTED;
 	slice_step_deadline(s, true);
-	control_sendf(s->node, "{ssso*}", "type", "slice-connected", "rtt_ns", slice_rtt_list(s));
+	control_sendf(s->node, "{ssso*so*}", "type", "slice-connected", "rtt_ns", slice_rtt_list(s),
+		      "links", slice_links_list(s));
 }
 
 /* Worker thread: the pages of the kernel come into being here, some of them on other slices. */

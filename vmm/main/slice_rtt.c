@@ -79,3 +79,12 @@ json_t *slice_rtt_list(struct slice *s)
 	}
 	return list;
 }
+
+json_t *slice_links_list(struct slice *s)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; list && i < s->config.shape.slices; i++)
+		json_array_append_new(list, json_string(link_kind_word(engine_link(s->engine, i))));
+	return list;
+}

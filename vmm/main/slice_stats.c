@@ -25,6 +25,7 @@ static void engine_put(json_t *msg, const struct engine_stats *e)
 	put(msg, "links_tcp", e->links_tcp);
 	put(msg, "links_tls", e->links_tls);
 	put(msg, "links_ktls", e->links_ktls);
+	put(msg, "links_rdma", e->links_rdma);
 	put(msg, "links_refused", e->refused);
 	put(msg, "bells_sent", e->bells_sent);
 	put(msg, "spins", e->spins);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <rdma/ib_user_ioctl_verbs.h>
+#include <rdma/rdma_user_ioctl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,7 +32,8 @@
 enum stage {
 	STAGE_FREE,    /* not confined: what is tried kills nobody by itself */
 	STAGE_ENTERED, /* confine_enter */
-	STAGE_SETTLED, /* and confine_settle */
+	STAGE_RDMA,    /* the same, and RDMA is allowed */
+	STAGE_SETTLED, /* confine_enter and confine_settle, and RDMA is allowed */
 };
 
 /* The status of a child that does it at this stage. */
@@ -47,7 +50,8 @@ static int status_of(enum stage stage, void (*deed)(void))
 
 		setrlimit(RLIMIT_CORE, &none);
 		alarm(60);
-		if (stage >= STAGE_ENTERED && confine_enter(NULL, why))
+		if (stage >= STAGE_ENTERED &&
+		    confine_enter(stage >= STAGE_RDMA ? "rdma" : NULL, why))
 			_exit(BROKEN);
 		if (stage >= STAGE_SETTLED && confine_settle())
 			_exit(BROKEN);
@@ -105,6 +109,7 @@ static const struct forbidden {
 	{"limits", SYS_setrlimit, {-1}},
 	{"code: mmap", SYS_mmap, {0, 0, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1}},
 	{"code: mprotect", SYS_mprotect, {1, 4096, PROT_READ | PROT_EXEC}},
+	{"RDMA: packets of management", SYS_ioctl, {-1, IB_USER_MAD_REGISTER_AGENT2, NOWHERE}},
 	{"terminals", SYS_ioctl, {-1, TIOCSTI, NOWHERE}},
 	{"the kernel: modules", SYS_finit_module, {-1, NOWHERE}},
 	{"the kernel: bpf", SYS_bpf, {-1}},
@@ -140,6 +145,8 @@ Test(confine_calls, each_forbidden_kind_kills)
 		cr_expect(done(status_of(STAGE_FREE, try_forbidden)), "%s, not confined",
 			  tried->kind);
 		cr_expect(killed(status_of(STAGE_ENTERED, try_forbidden)), "%s", tried->kind);
+		cr_expect(killed(status_of(STAGE_RDMA, try_forbidden)), "%s, with RDMA",
+			  tried->kind);
 	}
 }
 
@@ -265,6 +272,44 @@ Test(confine_calls, what_a_slice_does_goes_on)
 	cr_expect(done(status_of(STAGE_ENTERED, work)));
 }
 
+/* ---- RDMA ---- */
+
+/* What libraries do to find devices, and to speak to one. */
+static void verbs(void)
+{
+	char entries[1024];
+	int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (root < 0 || syscall(SYS_getdents64, root, entries, sizeof(entries)) <= 0)
+		_exit(BROKEN);
+	if (ioctl(-1, RDMA_VERBS_IOCTL, entries) >= 0 || errno != EBADF)
+		_exit(BROKEN);
+	if (syscall(SYS_inotify_init1, 0) >= 0 || errno != ENOSYS)
+		_exit(BROKEN);
+}
+
+static void verb(void)
+{
+	char nothing[64];
+
+	(void)ioctl(-1, RDMA_VERBS_IOCTL, nothing);
+}
+
+static void folder(void)
+{
+	(void)syscall(SYS_getdents64, -1, NULL, 0);
+}
+
+Test(confine_calls, verbs_are_for_whom_rdma_is_allowed)
+{
+	skip_beside_sanitizers();
+	cr_expect(done(status_of(STAGE_RDMA, verbs)));
+	/* Links go on when they stand. */
+	cr_expect(done(status_of(STAGE_SETTLED, verb)));
+	cr_expect(killed(status_of(STAGE_ENTERED, verb)));
+	cr_expect(killed(status_of(STAGE_ENTERED, folder)));
+}
+
 /* ---- what the daemon says of it ---- */
 
 Test(confine_option, is_read_as_it_was_written)
@@ -272,6 +317,12 @@ Test(confine_option, is_read_as_it_was_written)
 	const struct confine_option options[] = {
 		{0},
 		{.spaces = true},
+		{.rdma = true},
+		{.spaces = true,
+		 .rdma = true,
+		 .user = true,
+		 .uid = 4294967294u,
+		 .gid = 4294967294u},
 		{.user = true, .uid = 1, .gid = 4294967294u},
 		{.spaces = true, .user = true, .uid = CONFINE_UID_FIRST, .gid = 7},
 	};
@@ -282,6 +333,8 @@ Test(confine_option, is_read_as_it_was_written)
 		confine_option_print(&options[i], text);
 		cr_expect_eq(confine_option_parse(text, &back), 0, "%s", text);
 		cr_expect_eq(back.spaces, options[i].spaces);
+		cr_expect_eq(back.rdma, options[i].rdma);
+		cr_expect_eq(confine_rdma(text), options[i].rdma, "%s", text);
 		cr_expect_eq(back.user, options[i].user);
 		cr_expect_eq(back.uid, options[i].uid);
 		cr_expect_eq(back.gid, options[i].gid);
@@ -294,6 +347,8 @@ Test(confine_option, anything_else_is_refused)
 		"",
 		"space",
 		"spaces,",
+		"rdma,",
+		"rdma=1",
 		"user=1",
 		"user=1:",
 		"user=:1",
@@ -311,6 +366,8 @@ Test(confine_option, anything_else_is_refused)
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		cr_expect_eq(confine_option_parse(bad[i], &back), -EINVAL, "%s", bad[i]);
+	cr_expect_not(confine_rdma(NULL));
+	cr_expect_not(confine_rdma("rdma,"));
 	cr_expect_lt(confine_enter("spaces,", why), 0);
 	cr_expect(strstr(why, "what the daemon says"));
 }

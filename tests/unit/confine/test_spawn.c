@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,6 +30,8 @@ struct report {
 	bool etc;	  /* it sees the host's files */
 	bool capable;
 	bool opens_null;
+	bool fabric;   /* it sees the folder of RDMA devices */
+	rlim_t locked; /* RLIMIT_MEMLOCK */
 };
 
 static const char *const spaces[] = {"mnt", "pid", "ipc", "net"};
@@ -53,6 +56,7 @@ static void root_look(struct report *r)
 		r->entries += entry->d_name[0] != '.' && strcmp(entry->d_name, "dev") &&
 			      strcmp(entry->d_name, "proc") && strcmp(entry->d_name, "sys");
 	r->etc = access("/etc/passwd", F_OK) == 0;
+	r->fabric = access("/dev/infiniband", F_OK) == 0;
 	r->opens_null = open("/dev/null", O_RDWR | O_CLOEXEC) >= 0;
 	if (dir)
 		closedir(dir);
@@ -76,6 +80,7 @@ static void child_report(const char *option, void *arg)
 {
 	const int *pipe_fd = arg;
 	struct report r = {0};
+	struct rlimit limit;
 
 	/* The list of calls is test_calls.c's affair, and getdents is not on it. */
 	struct confine_option parsed;
@@ -86,18 +91,18 @@ static void child_report(const char *option, void *arg)
 		root_look(&r);
 	spaces_read(r.space);
 	if (!r.err)
-		r.err = confine_enter(parsed.user ? option + (parsed.spaces ? strlen("spaces,") : 0)
-						  : "none",
-				      r.why);
+		r.err = confine_enter(parsed.user ? strstr(option, "user=") : "none", r.why);
+	r.locked = getrlimit(RLIMIT_MEMLOCK, &limit) == 0 ? limit.rlim_cur : 0;
 	r.uid = getuid();
 	r.pid = getpid();
 	r.capable = status_has_capability();
 	_exit(write(*pipe_fd, &r, sizeof(r)) == (ssize_t)sizeof(r) ? 0 : 1);
 }
 
-static void report_get(const struct confine *c, bool network, struct report *out)
+static void report_get(const struct confine *c, bool network, bool rdma, struct report *out)
 {
-	struct confine_process process = {.name = "pangea-test.1", .vm = 77, .network = network};
+	struct confine_process process = {
+		.name = "pangea-test.1", .vm = 77, .network = network, .rdma = rdma};
 	struct confine_hold hold;
 	int fds[2], status;
 	pid_t pid;
@@ -122,7 +127,7 @@ Test(confine_spawn, a_process_has_all_that_the_probe_promised)
 
 	cr_assert_eq(confine_probe(CONFINE_AUTO, NULL, &c), 0);
 	spaces_read(own);
-	report_get(&c, false, &r);
+	report_get(&c, false, false, &r);
 	cr_expect_not(r.capable);
 	if (c.users) {
 		cr_expect_eq(r.uid, CONFINE_UID_FIRST + 77);
@@ -136,7 +141,7 @@ Test(confine_spawn, a_process_has_all_that_the_probe_promised)
 	cr_expect_not(r.etc);
 	cr_expect(r.opens_null);
 	/* Who has others to speak to stays in the host's network. */
-	report_get(&c, true, &r);
+	report_get(&c, true, false, &r);
 	cr_expect_eq(r.space[3], own[3]);
 	cr_expect_neq(r.space[0], own[0]);
 }
@@ -150,10 +155,30 @@ Test(confine_spawn, without_confinement_there_are_no_privileges_either)
 	cr_assert_eq(confine_probe(CONFINE_NONE, NULL, &c), 0);
 	cr_expect_not(confine_whole(&c));
 	spaces_read(own);
-	report_get(&c, true, &r);
+	report_get(&c, true, false, &r);
 	cr_expect_arr_eq(r.space, own, sizeof(own));
 	cr_expect_eq(r.uid, getuid());
 	cr_expect_not(r.capable);
+}
+
+/* Its devices are the host's; who is not to use them sees none. */
+Test(confine_spawn, rdma_is_shown_to_whom_it_is_allowed)
+{
+	const bool there = access("/dev/infiniband", F_OK) == 0;
+	struct rlimit own;
+	struct confine c;
+	struct report r;
+
+	cr_assert_eq(confine_probe(CONFINE_AUTO, NULL, &c), 0);
+	cr_assert_eq(getrlimit(RLIMIT_MEMLOCK, &own), 0);
+	report_get(&c, true, false, &r);
+	cr_expect_eq(r.locked, own.rlim_cur);
+	cr_expect_eq(r.fabric, there && c.spaces == CONFINE_SPACES_NONE);
+	report_get(&c, true, true, &r);
+	cr_expect_eq(r.fabric, there);
+	/* As much as may be had, and never less than before. */
+	cr_expect_geq(r.locked, own.rlim_cur);
+	cr_expect(r.locked >= CONFINE_LOCKED_MAX || r.locked == own.rlim_max);
 }
 
 Test(confine_spawn, a_user_that_is_not_there_is_said)

@@ -43,7 +43,7 @@ Test(host, the_longest_and_dirtiest)
 
 	for (unsigned i = 0; i < report.count; i++) {
 		struct host_item *item = &report.items[i];
-		item->name = "userfaultfd-kernel";
+		strcpy(item->name, "userfaultfd-kernel");
 		item->matters = HOST_REFUSE;
 		memset(item->found, 0xff, sizeof(item->found) - 1);
 		memset(item->sentence, 0x1b, sizeof(item->sentence) - 1);

@@ -57,20 +57,20 @@ static bool start_flag(const struct world *world, const char *key)
 
 Test(engine, what_carries_messages_travels)
 {
-	static const char *const words[] = {"auto", "shm", "tcp", "rdma"};
+	static const char *const words[] = {"auto", "shm", "tcp", "rdma", "quic"};
 	struct world *world = world_at(STEP_STARTING);
 
 	cr_expect_str_eq(world_text(world, 1, "slice-start", "transport"), "auto");
 	world_free(world);
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 5; i++) {
 		world = world_pair();
 		world_open(world, 10, CONTROL_ROLE_CLI);
 		world_say(world, 10, "{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:s}", "type",
 			  "run", "slices", "append", "", "kernel_bytes", 5, "initrd_bytes", 0,
 			  "console", 1, "cpus", 4, "mem_bytes", (json_int_t)(512 * MIB), "nodes", 0,
 			  "transport", words[i]);
-		if (i == 3) {
-			cr_expect(strstr(world_text(world, 10, "error", "reason"), "rdma"));
+		if (i == 4) {
+			cr_expect(strstr(world_text(world, 10, "error", "reason"), "quic"));
 		} else {
 			world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
 			cr_expect_str_eq(world_text(world, 2, "slice-start", "transport"),
@@ -78,6 +78,23 @@ Test(engine, what_carries_messages_travels)
 		}
 		world_free(world);
 	}
+}
+
+/* Whoever asks: the command line refuses it too. */
+Test(engine, what_is_not_encrypted_is_refused_where_encryption_is_required)
+{
+	struct world *world = world_pair();
+
+	world_open(world, 10, CONTROL_ROLE_CLI);
+	world_say(world, 10, "{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:s, s:s}", "type",
+		  "run", "slices", "append", "", "kernel_bytes", 5, "initrd_bytes", 0, "console", 1,
+		  "cpus", 4, "mem_bytes", (json_int_t)(512 * MIB), "nodes", 0, "transport", "rdma",
+		  "encryption", "required");
+	cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_USAGE);
+	cr_expect_str_eq(world_text(world, 10, "error", "reason"),
+			 "the transport rdma is not encrypted, which is what required encryption "
+			 "refuses");
+	world_free(world);
 }
 
 Test(engine, the_wish_travels)

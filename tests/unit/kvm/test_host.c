@@ -92,7 +92,7 @@ Test(host, good_intel)
 
 	world_open(&w);
 	host_judge(w.root, &w.live, &w.report);
-	cr_expect_eq(w.report.count, 10);
+	cr_expect_eq(w.report.count, 11);
 	for (unsigned i = 0; i < w.report.count; i++)
 		cr_expect_eq(w.report.items[i].matters, HOST_OK, "%s: %s", w.report.items[i].name,
 			     w.report.items[i].sentence);
@@ -217,6 +217,69 @@ Test(host, memory_and_time)
 	world_close(&w);
 }
 
+static void rdma_port_put(struct world *w, const char *port, const char *layer, const char *state)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/link_layer", port);
+	file_put(w, path, layer);
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/state", port);
+	file_put(w, path, state);
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/rate", port);
+	file_put(w, path, "100 Gb/sec (4X EDR)\n");
+}
+
+/* No device is nothing to mend; what a device lacks is said one after the other. */
+Test(host, rdma_devices_and_what_they_lack)
+{
+	struct world w;
+
+	world_open(&w);
+	expect(&w, "rdma", HOST_OK, "no device", "");
+	cr_expect_str_eq(host_item_find(&w.report, "rdma")->mend, "");
+	w.live.memlock_bytes = 8 << 20;
+	expect(&w, "memory-lock", HOST_NOTE, "8192 KiB", "LimitMEMLOCK");
+	rdma_port_put(&w, "mlx5_0/ports/1", "InfiniBand\n", "4: ACTIVE\n");
+	rdma_port_put(&w, "mlx5_0/ports/2", "InfiniBand\n", "2: INIT\n");
+	rdma_port_put(&w, "rxe0/ports/1", "Ethernet\n", "1: DOWN\n");
+	file_put(&w, "/sys/class/infiniband/mlx5_0/fw_ver", "16.35.2000\n");
+	file_put(&w, "/sys/class/infiniband/rxe0/ports/1/gid_attrs/ndevs/0", "eth7\n");
+	expect(&w, "memory-lock", HOST_WARN, "8192 KiB", "LimitMEMLOCK");
+	expect(&w, "rdma", HOST_WARN, "2 devices, /dev/infiniband/rdma_cm is missing",
+	       "modprobe ib_uverbs");
+	file_put(&w, "/dev/infiniband/uverbs1", "");
+	expect(&w, "rdma", HOST_WARN, "missing", "modprobe rdma_ucm");
+	file_put(&w, "/dev/infiniband/rdma_cm", "");
+	expect(&w, "rdma", HOST_WARN, "there", "apt-get install ibverbs-providers");
+	file_put(&w, "/etc/libibverbs.d/mlx5.driver", "driver mlx5\n");
+	expect(&w, "rdma", HOST_OK, "there", "");
+	expect(&w, "rdma:mlx5_0/1", HOST_OK,
+	       "InfiniBand, ACTIVE, 100 Gb/sec (4X EDR), firmware 16.35.2000", "");
+	expect(&w, "rdma:mlx5_0/2", HOST_NOTE, "InfiniBand, INIT, 100", "opensm");
+	expect(&w, "rdma:rxe0/1", HOST_NOTE, "Ethernet, DOWN, 100 Gb/sec (4X EDR), firmware ?",
+	       "ip link set dev eth7 up");
+	cr_expect_eq(w.report.count, 14);
+	world_close(&w);
+}
+
+/* However many ports there are, and whatever they say, the report stays whole. */
+Test(host, rdma_ports_beyond_number)
+{
+	char port[64], odd[200];
+	struct world w;
+
+	world_open(&w);
+	memset(odd, '%', sizeof(odd) - 1);
+	odd[sizeof(odd) - 1] = '\0';
+	for (unsigned i = 0; i < 40; i++) {
+		snprintf(port, sizeof(port), "device_of_a_long_name_%u/ports/1", i);
+		rdma_port_put(&w, port, odd, odd);
+	}
+	judged(&w, "rdma");
+	cr_expect_eq(w.report.count, 11 + HOST_RDMA_PORTS_MAX);
+	world_close(&w);
+}
+
 /* A host of which nothing can be read still gets a whole report. */
 Test(host, nothing_to_read)
 {
@@ -224,7 +287,7 @@ Test(host, nothing_to_read)
 	struct host_report report;
 
 	host_judge("/nowhere/at/all", &nothing, &report);
-	cr_expect_eq(report.count, 10);
+	cr_expect_eq(report.count, 11);
 	cr_expect_eq(host_item_find(&report, "memory")->matters, HOST_WARN);
 	cr_expect_null(host_item_find(&report, "no such item"));
 }
