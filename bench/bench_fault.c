@@ -41,7 +41,7 @@ enum series {
 	SERIES_UPGRADE,
 	SERIES_KINDS_END,
 	KINDS = SERIES_KINDS_END - SERIES_READ,
-	CARRIERS = 3,
+	CARRIERS = 4,
 	SERIES_COUNT = SERIES_READ + KINDS * CARRIERS
 };
 
@@ -55,12 +55,16 @@ static const char *const series_names[SERIES_COUNT] = {"TCP: request 64 B, respo
 						       "TLS: remote upgrade (no data)",
 						       "shared memory: remote read fault",
 						       "shared memory: remote write fault",
-						       "shared memory: remote upgrade (no data)"};
+						       "shared memory: remote upgrade (no data)",
+						       "RDMA: remote read fault",
+						       "RDMA: remote write fault",
+						       "RDMA: remote upgrade (no data)"};
 
 enum carrier {
 	CARRIER_TCP,
 	CARRIER_TLS,
-	CARRIER_SHM
+	CARRIER_SHM,
+	CARRIER_RDMA
 };
 
 static const struct {
@@ -71,6 +75,7 @@ static const struct {
 	[CARRIER_TCP] = {"tcp", "TCP", TRANSPORT_TCP, true},
 	[CARRIER_TLS] = {"tls", "TLS", TRANSPORT_TCP, false},
 	[CARRIER_SHM] = {"shm", "shared memory", TRANSPORT_SHM, false},
+	[CARRIER_RDMA] = {"rdma", "RDMA", TRANSPORT_RDMA, false},
 };
 
 /* Where the two processes run. */
@@ -83,12 +88,14 @@ enum placement {
 struct bench {
 	unsigned iterations; /* of each series */
 	bool poll;
+	const char *address;	/* that engines listen at */
 	bool carried[CARRIERS]; /* which are measured, in turns */
 	enum placement placement;
 	int raw_fd;			  /* to the other process */
 	int control_fd;			  /* the same, for set-up */
 	struct engine *engines[CARRIERS]; /* NULL: not measured */
 	_Atomic unsigned ready;		  /* engines that are connected */
+	_Atomic unsigned lost;		  /* engines that lost the other */
 	uint64_t *samples[SERIES_COUNT];
 	unsigned counts[SERIES_COUNT];
 	struct pages *pages; /* of the local fault */
@@ -210,8 +217,10 @@ static int on_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg, 
 
 static void on_peer_lost(void *ctx, unsigned peer, int err, const char *why)
 {
-	(void)ctx;
+	struct bench *b = ctx;
+
 	(void)err;
+	atomic_fetch_add(&b->lost, 1);
 	/* The child's end is the parent's exit, and there is nobody left to tell. */
 	log_debug("slice %u: %s", peer, why);
 }
@@ -244,8 +253,9 @@ static void engine_up(struct bench *b, unsigned self, unsigned carrier)
 				       .ram_end = ranges[1].end,
 				       .ranges = ranges,
 				       .ranges_count = 2,
-				       .bind_host = "127.0.0.1",
+				       .bind_host = b->address,
 				       .connect_timeout_ms = 10000,
+				       .rdma = {.allowed = true, .gid_index = -1},
 				       .faulters_max = 2,
 				       .poll = b->poll,
 				       .transport = carriers[carrier].wish,
@@ -254,7 +264,7 @@ static void engine_up(struct bench *b, unsigned self, unsigned carrier)
 						     .on_ready = on_ready,
 						     .on_machine_msg = on_machine_msg,
 						     .on_peer_lost = on_peer_lost}};
-	char text[32];
+	char text[80];
 	const char *addresses[2] = {text, text};
 	unsigned port, peer_port, ready = atomic_load(&b->ready);
 	struct engine **engine = &b->engines[carrier];
@@ -268,12 +278,16 @@ static void engine_up(struct bench *b, unsigned self, unsigned carrier)
 		fail("engine", err);
 	write_all(b->control_fd, &port, sizeof(port));
 	read_all(b->control_fd, &peer_port, sizeof(peer_port));
-	snprintf(text, sizeof(text), "127.0.0.1:%u", peer_port);
+	snprintf(text, sizeof(text), strchr(b->address, ':') ? "[%.60s]:%u" : "%.60s:%u",
+		 b->address, peer_port);
 	err = engine_connect(*engine, addresses);
 	if (err)
 		fail("connect", err);
-	while (atomic_load(&b->ready) == ready)
+	while (atomic_load(&b->ready) == ready) {
+		if (atomic_load(&b->lost))
+			fail(carriers[carrier].name, -ENOTCONN);
 		usleep(1000);
+	}
 }
 
 static void engines_up(struct bench *b, unsigned self)
@@ -475,15 +489,18 @@ static void tcp_pair(int fds[2])
 static void usage(FILE *to)
 {
 	fprintf(to,
-		"usage: bench_fault [--iterations N] [--transport tcp|tls|shm]... [--poll] [--free "
-		"| --one]\n"
+		"usage: bench_fault [--iterations N] [--transport tcp|tls|shm|rdma]... [--address "
+		"A] "
+		"[--poll] [--free | --one]\n"
 		"Measures remote page faults between two processes over TCP loopback, over TLS on "
 		"it and\n"
 		"over shared memory, in turns, and prints them beside a raw TCP round trip of the "
 		"same\n"
 		"size and a local userfaultfd fault.\n"
 		"  --iterations N  faults of each kind (default %u, a multiple of %u)\n"
-		"  --transport W   this one only; again: and this one\n"
+		"  --transport W   this one only; again: and this one (all but rdma)\n"
+		"  --address A     where both listen (127.0.0.1); for rdma, that of an RDMA "
+		"device\n"
 		"Each process runs on a CPU of its own, like two machines, unless told otherwise:\n"
 		"  --free          the scheduler places them\n"
 		"  --one           both processes on one CPU\n"
@@ -503,6 +520,7 @@ static void options_parse(struct bench *b, int argc, char **argv)
 {
 	static const struct option options[] = {{"iterations", required_argument, NULL, 'i'},
 						{"transport", required_argument, NULL, 't'},
+						{"address", required_argument, NULL, 'a'},
 						{"poll", no_argument, NULL, 'p'},
 						{"free", no_argument, NULL, 'f'},
 						{"one", no_argument, NULL, 'o'},
@@ -515,6 +533,8 @@ static void options_parse(struct bench *b, int argc, char **argv)
 			b->iterations = (unsigned)strtoul(optarg, NULL, 10) / ROUNDS * ROUNDS;
 		else if (option == 't' && carrier_option(b, optarg))
 			continue;
+		else if (option == 'a')
+			b->address = optarg;
 		else if (option == 'p')
 			b->poll = true;
 		else if (option == 'f')
@@ -526,8 +546,8 @@ static void options_parse(struct bench *b, int argc, char **argv)
 		if (option == 'h' || option == '?' || option == 't')
 			exit(option == 'h' ? EXIT_OK : EXIT_USAGE);
 	}
-	if (!b->carried[CARRIER_TCP] && !b->carried[CARRIER_TLS] && !b->carried[CARRIER_SHM])
-		memset(b->carried, true, sizeof(b->carried));
+	if (!memchr(b->carried, true, sizeof(b->carried)))
+		b->carried[CARRIER_TCP] = b->carried[CARRIER_TLS] = b->carried[CARRIER_SHM] = true;
 	if (b->iterations == 0 || b->iterations > ITERATIONS_MAX) {
 		fprintf(stderr, "bench_fault: --iterations must be %u to %u\n", ROUNDS,
 			ITERATIONS_MAX);
@@ -538,6 +558,7 @@ static void options_parse(struct bench *b, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	struct bench b = {.iterations = ITERATIONS_DEFAULT,
+			  .address = "127.0.0.1",
 			  .placement = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? PLACE_APART : PLACE_ONE};
 	int raw[2], control[2];
 	pid_t pid;

@@ -23,9 +23,10 @@
 static struct {
 	uint64_t bytes; /* of each slice */
 	enum transport_wish transport;
+	const char *address;
 	struct engine *engines[SLICES];
 	_Atomic unsigned ready;
-} bench = {.bytes = MIB_DEFAULT * MIB, .transport = TRANSPORT_AUTO};
+} bench = {.bytes = MIB_DEFAULT * MIB, .transport = TRANSPORT_AUTO, .address = "127.0.0.1"};
 
 /* What was used up to a moment. */
 struct usage {
@@ -57,8 +58,10 @@ static int on_machine_msg(void *ctx, unsigned from, const struct wire_msg *msg, 
 static void on_peer_lost(void *ctx, unsigned peer, int err, const char *why)
 {
 	(void)ctx;
-	(void)err;
 	log_debug("slice %u: %s", peer, why);
+	/* Not in the middle of things but before them: what was asked for cannot be had. */
+	if (atomic_load(&bench.ready) < SLICES)
+		fail("connect", err);
 }
 
 static void engines_up(void)
@@ -67,21 +70,23 @@ static void engines_up(void)
 					      {1, bench.bytes, 2 * bench.bytes}};
 	/* The engines are all here: what key they have is all the same. */
 	static const struct pair_keys keys;
-	struct engine_config config = {.slices = SLICES,
-				       .vm = 42,
-				       .keys = &keys,
-				       .ram_end = SLICES * bench.bytes,
-				       .ranges = ranges,
-				       .ranges_count = SLICES,
-				       .bind_host = "127.0.0.1",
-				       .connect_timeout_ms = 10000,
-				       .transport = bench.transport,
-				       .faulters_max = 2,
-				       .ahead_max = ENGINE_AHEAD_MAX,
-				       .callbacks = {.on_ready = on_ready,
-						     .on_machine_msg = on_machine_msg,
-						     .on_peer_lost = on_peer_lost}};
-	char text[SLICES][32];
+	struct engine_config config = {
+		.slices = SLICES,
+		.vm = 42,
+		.keys = &keys,
+		.ram_end = SLICES * bench.bytes,
+		.ranges = ranges,
+		.ranges_count = SLICES,
+		.bind_host = bench.address,
+		.connect_timeout_ms = 10000,
+		.transport = bench.transport,
+		.rdma = {.allowed = bench.transport == TRANSPORT_RDMA, .gid_index = -1},
+		.faulters_max = 2,
+		.ahead_max = ENGINE_AHEAD_MAX,
+		.callbacks = {.on_ready = on_ready,
+			      .on_machine_msg = on_machine_msg,
+			      .on_peer_lost = on_peer_lost}};
+	char text[SLICES][80];
 	const char *addresses[SLICES] = {text[0], text[1]};
 	int err = 0;
 
@@ -91,7 +96,9 @@ static void engines_up(void)
 		err = engine_create(&config, &port, &bench.engines[config.self]);
 		if (!err)
 			err = engine_start(bench.engines[config.self]);
-		snprintf(text[config.self], sizeof(text[0]), "127.0.0.1:%u", port);
+		snprintf(text[config.self], sizeof(text[0]),
+			 strchr(bench.address, ':') ? "[%.60s]:%u" : "%.60s:%u", bench.address,
+			 port);
 	}
 	for (unsigned i = 0; i < SLICES && !err; i++)
 		err = engine_connect(bench.engines[i], addresses);
@@ -170,7 +177,7 @@ static void plain_measure(void)
 
 static void usage_print(FILE *to)
 {
-	fputs("usage: bench_touch [--mib M] [--transport shm|tcp]\n"
+	fputs("usage: bench_touch [--mib M] [--transport shm|tcp|rdma] [--address A]\n"
 	      "Touches M MiB (64) of each kind of memory for the first time, page by page, and "
 	      "prints for a\n"
 	      "page: ns, CPU time of the thread that touches and of both engines; and for 1,000 "
@@ -183,6 +190,7 @@ static void options_parse(int argc, char **argv)
 {
 	static const struct option options[] = {{"mib", required_argument, NULL, 'm'},
 						{"transport", required_argument, NULL, 't'},
+						{"address", required_argument, NULL, 'a'},
 						{"help", no_argument, NULL, 'h'},
 						{0}};
 	int c;
@@ -202,6 +210,10 @@ static void options_parse(int argc, char **argv)
 			bench.transport = TRANSPORT_SHM;
 		} else if (c == 't' && strcmp(optarg, "tcp") == 0) {
 			bench.transport = TRANSPORT_TCP;
+		} else if (c == 't' && strcmp(optarg, "rdma") == 0) {
+			bench.transport = TRANSPORT_RDMA;
+		} else if (c == 'a') {
+			bench.address = optarg;
 		} else {
 			usage_print(stderr);
 			exit(EXIT_USAGE);
