@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The transport between processes, by TCP or shared memory: creation, the ops table, the end. */
+/* The transport between processes, by TCP, shared memory or RDMA: creation, the ops table, the end. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -42,7 +42,12 @@ static void net_refuse(struct transport *t, unsigned peer, int err, const char *
 
 static int net_poll(struct transport *t)
 {
-	return shm_loop_poll((struct net *)t);
+	struct net *net = (struct net *)t;
+	int shared = shm_loop_poll(net), rdma = rdma_loop_poll(net);
+
+	if (shared < 0 || rdma < 0)
+		return shared < 0 ? rdma : shared;
+	return shared + rdma;
 }
 
 static const struct transport_stats *net_stats(const struct transport *t)
@@ -80,6 +85,7 @@ static void net_close(struct transport *t)
 	net_listeners_close(net);
 	timers_close(net);
 	shm_loop_close(net);
+	rdma_loop_close(net);
 }
 
 static const struct transport_ops net_ops = {
@@ -113,6 +119,16 @@ static int secrets_take(struct net *net)
 	return tls_context_create(&net->tls);
 }
 
+/* What is beside TCP. The socket is bound: its name is known. */
+static void extras_open(struct net *net)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t len = sizeof(address);
+
+	invariant(getsockname(net->listeners[0].fd, (struct sockaddr *)&address, &len) == 0);
+	rdma_open(net, &address);
+}
+
 int transport_net_create(const struct transport_config *config, const char *bind_host,
 			 unsigned port, unsigned *port_out, struct transport **out)
 {
@@ -138,6 +154,7 @@ int transport_net_create(const struct transport_config *config, const char *bind
 		return err;
 	}
 	net->config.keys = NULL; /* they are the caller's */
+	extras_open(net);
 	invariant(uv_timer_init(config->loop, &net->retry_timer) == 0);
 	invariant(uv_timer_init(config->loop, &net->deadline_timer) == 0);
 	net->retry_timer.data = net;

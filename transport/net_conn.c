@@ -55,6 +55,7 @@ void net_handle_closed(struct net *net)
 		return;
 	net_keys_forget(net);
 	tls_context_destroy(net->tls);
+	rdma_free(net->rdma);
 	free(net);
 }
 
@@ -80,6 +81,7 @@ static void on_conn_closed(uv_handle_t *handle)
 		peer_conn_closed(conn);
 	send_queue_free(&conn->tx);
 	shm_link_destroy(conn);
+	rdma_link_destroy(conn);
 	tls_link_destroy(conn->tls);
 	if (conn->memory_fd >= 0)
 		close(conn->memory_fd);
@@ -91,6 +93,8 @@ enum link_kind conn_link(const struct conn *conn)
 {
 	if (conn->shm)
 		return LINK_SHM;
+	if (conn->rdma)
+		return LINK_RDMA;
 	if (!conn->encrypted)
 		return LINK_TCP;
 	return conn->tls ? LINK_TLS : LINK_KTLS;
@@ -111,6 +115,11 @@ void conn_up(struct conn *conn)
 		shm_loop_start(conn->net);
 }
 
+void conn_handle_close(struct conn *conn)
+{
+	uv_close((uv_handle_t *)&conn->poll, on_conn_closed);
+}
+
 static void close_begin(struct conn *conn, int err, bool transient, const char *fmt, va_list ap)
 {
 	if (conn->state == CONN_CLOSING)
@@ -120,7 +129,10 @@ static void close_begin(struct conn *conn, int err, bool transient, const char *
 	conn->err = err;
 	conn->transient = transient;
 	vsnprintf(conn->why, sizeof(conn->why), fmt, ap);
-	uv_close((uv_handle_t *)&conn->poll, on_conn_closed);
+	/* What a socket has taken arrives without us; what a queue pair has, only while it is there. */
+	if (conn->rdma && conn->was_up && conn->net->closed && rdma_linger_begin(conn))
+		return;
+	conn_handle_close(conn);
 }
 
 void conn_close(struct conn *conn, int err, const char *fmt, ...)
@@ -162,26 +174,32 @@ static void up_event(struct conn *conn, int status, int events)
 {
 	if (conn->shm)
 		shm_link_event(conn);
+	else if (conn->rdma)
+		rdma_link_event(conn);
 	else if (status == 0 && (events & UV_WRITABLE))
 		tcp_flush(conn);
-	if (!conn->shm && (status < 0 || (events & UV_READABLE)))
+	if (!conn->shm && !conn->rdma && (status < 0 || (events & UV_READABLE)))
 		tcp_receive(conn);
 	/* After an error the handle is stopped: what the socket still held has been read. */
 	if (status < 0 && conn->state == CONN_UP)
 		conn_close(conn, -PANGEA_EPEERLOST, "connection to slice %u lost", conn->peer);
 }
 
-/* Before it is known who the other side is. */
+/* Before it is known who the other side is, and what carries its messages. */
 static void meeting_event(struct conn *conn, int status)
 {
 	if (conn->state == CONN_TLS)
 		tls_event(conn);
 	else if (conn->state == CONN_HELLO)
 		hello_receive(conn);
-	else
+	else if (conn->state == CONN_PROOF)
 		proof_receive(conn);
+	else
+		rdma_meet_event(conn);
 	/* What TLS read together with the hello no event will tell. */
-	if (conn->state == CONN_UP && conn->tls)
+	if (conn->state == CONN_RDMA && conn->tls)
+		rdma_meet_event(conn);
+	if (conn->state == CONN_UP && conn->tls && !conn->rdma)
 		tcp_receive(conn);
 	if (status < 0)
 		conn_close_transient(conn, -PANGEA_EPEERLOST,
@@ -199,6 +217,7 @@ static void on_conn_event(uv_poll_t *poll, int status, int events)
 	case CONN_TLS:
 	case CONN_HELLO:
 	case CONN_PROOF:
+	case CONN_RDMA:
 		meeting_event(conn, status);
 		break;
 	case CONN_MAPPING:
@@ -208,6 +227,8 @@ static void on_conn_event(uv_poll_t *poll, int status, int events)
 		up_event(conn, status, events);
 		break;
 	case CONN_CLOSING:
+		/* The other side has gone, too. */
+		rdma_linger_end(conn);
 		break;
 	}
 }

@@ -71,25 +71,56 @@ static void peer_lost(struct net *net, unsigned index, int err, const char *why)
 		net_settle(net);
 }
 
+static void rdma_log(const struct conn *conn)
+{
+	log_info("slice %u is reached over RDMA, in packets of up to %u bytes", conn->peer,
+		 conn->rdma->mtu);
+	if (conn->encrypted)
+		log_warn("slice %u: what is said can be read and changed on the way: RDMA does not "
+			 "encrypt",
+			 conn->peer);
+}
+
+/* Why nothing better than TCP carries this link, as far as it was tried. */
+static void tcp_log(const struct conn *conn)
+{
+	const struct net_peer *peer = &conn->net->peers[conn->peer];
+	const char *rdma = peer->rdma_why;
+
+	if (peer->local_why[0])
+		log_info("slice %u is reached over TCP: %s", conn->peer, peer->local_why);
+	if (rdma[0])
+		log_info("slice %u is reached over TCP: RDMA: %s", conn->peer, rdma);
+}
+
 /* What carries this link, and why not something better. */
 static void carrier_log(const struct conn *conn)
 {
 	const struct net *net = conn->net;
-	const char *why = net->peers[conn->peer].local_why;
 
 	if (conn->local)
 		return;
-	if (why[0])
-		log_info("slice %u is reached over TCP: %s", conn->peer, why);
+	if (conn->rdma)
+		rdma_log(conn);
+	else
+		tcp_log(conn);
 	if (!conn->encrypted)
 		log_warn("slice %u: what is said can be read and changed on the way "
 			 "(--plaintext-data)",
 			 conn->peer);
+	else if (conn->rdma)
+		return;
 	else if (conn->tls)
 		log_info("slice %u: TLS 1.3 in user space: %s", conn->peer,
 			 tls_kernel_why(net->tls));
 	else
 		log_info("slice %u: TLS 1.3 in the kernel", conn->peer);
+}
+
+void peer_proven(struct conn *conn)
+{
+	if (!rdma_meet(conn))
+		peer_up(conn);
 }
 
 void peer_up(struct conn *conn)
@@ -201,6 +232,7 @@ static void on_retry(uv_timer_t *timer)
 
 	peers_attempt(net);
 	net_strangers_tick(net);
+	rdma_meet_tick(net);
 	if (net->accept_paused)
 		net_accept_start(net);
 }
@@ -215,6 +247,9 @@ static void lateness_explain(struct net *net, unsigned index, char *why)
 		snprintf(why, NET_WHY_MAX,
 			 "slice %u did not say within %u ms that it has the memory to share", index,
 			 ms);
+	else if (peer->conn && peer->conn->state == CONN_RDMA)
+		snprintf(why, NET_WHY_MAX, "slice %u at %s was not reached by RDMA within %u ms",
+			 index, peer->name, ms);
 	else if (peer->conn && peer->conn->state == CONN_TLS)
 		snprintf(why, NET_WHY_MAX,
 			 "slice %u at %s did not end its TLS handshake within %u ms", index,

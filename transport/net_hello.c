@@ -27,7 +27,8 @@ static int hello_send(struct conn *conn)
 {
 	struct wire_hello hello = conn->net->config.hello;
 
-	hello.takes = conn->tls ? WIRE_TAKES_KEY_UPDATE : 0;
+	hello.takes =
+		(conn->tls ? WIRE_TAKES_KEY_UPDATE : 0) | (rdma_offers(conn) ? WIRE_TAKES_RDMA : 0);
 	invariant(getrandom(hello.nonce, sizeof(hello.nonce), 0) == (ssize_t)sizeof(hello.nonce));
 	wire_hello_encode(&hello, conn->sent);
 	return conn_say(conn, conn->sent, sizeof(conn->sent));
@@ -44,18 +45,20 @@ void hello_begin(struct conn *conn)
 	conn_watch(conn, UV_READABLE);
 }
 
+void refusal_count(struct net *net, const char *from, const char *why)
+{
+	uint64_t count = ++net->stats.refused;
+
+	if (count <= REFUSALS_LOGGED || (count & (count - 1)) == 0)
+		log_warn("refused a connection from %s (%llu so far): %s", from,
+			 (unsigned long long)count, why);
+	snprintf(net->refused, sizeof(net->refused), "%.95s: %.158s", from, why);
+}
+
 void conn_refuse(struct conn *conn, int err, const char *why)
 {
-	struct net *net = conn->net;
-	uint64_t count;
-
-	if (conn->accepted) {
-		count = ++net->stats.refused;
-		if (count <= REFUSALS_LOGGED || (count & (count - 1)) == 0)
-			log_warn("refused a connection from %s (%llu so far): %s", conn->from,
-				 (unsigned long long)count, why);
-		snprintf(net->refused, sizeof(net->refused), "%.95s: %.158s", conn->from, why);
-	}
+	if (conn->accepted)
+		refusal_count(conn->net, conn->from, why);
 	conn_close(conn, err, "%s: %s", conn->from, why);
 }
 
@@ -165,7 +168,7 @@ void caller_proven(struct conn *conn)
 	else if (conn->encrypted ? hello_send(conn) : proof_send(conn))
 		conn_close_transient(conn, -PANGEA_EPEERLOST, "slice %u hung up", conn->peer);
 	else
-		peer_up(conn);
+		peer_proven(conn);
 }
 
 /* A caller whose hello has been read; by TLS it has proved its number, else it has said it only. */
@@ -198,7 +201,7 @@ static void caller_identified(struct conn *conn, const struct wire_hello *hello)
 static void callee_identified(struct conn *conn)
 {
 	if (conn->encrypted)
-		peer_up(conn);
+		peer_proven(conn);
 	else if (proof_send(conn) < 0)
 		conn_close_transient(conn, -PANGEA_EPEERLOST, "slice %u hung up", conn->peer);
 	else

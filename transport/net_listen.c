@@ -98,7 +98,7 @@ int net_listen(struct net *net, const char *host, unsigned port, unsigned *port_
 	/* The socket is bound: its name is known. */
 	invariant(getsockname(net->listeners[0].fd, (struct sockaddr *)&address, &len) == 0);
 	*port_out = port_of(&address);
-	if (net->config.wish == TRANSPORT_TCP)
+	if (net->config.wish == TRANSPORT_TCP || net->config.wish == TRANSPORT_RDMA)
 		return 0;
 	err = local_listen(net, &address);
 	if (err)
@@ -183,6 +183,7 @@ void net_listeners_close(struct net *net)
 	if (net->listeners_closed)
 		return;
 	net->listeners_closed = true;
+	rdma_listener_close(net);
 	for (unsigned i = 0; i < 2; i++) {
 		struct listener *listener = &net->listeners[i];
 

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "transport/proof.h"
+#include "transport/rdma_link.h"
 #include "transport/shm_link.h"
 #include "transport/tls_link.h"
 #include "transport/transport.h"
@@ -50,11 +51,12 @@ enum conn_state {
 	CONN_HELLO,	 /* the peer's hello is awaited */
 	CONN_PROOF,	 /* no TLS: the peer's proof that it has the pair's key is awaited */
 	CONN_MAPPING,	 /* the peer was sent shared memory, and has not said that it has it */
+	CONN_RDMA,	 /* proven; whether RDMA takes its place is being tried (rdma_meet.c) */
 	CONN_UP,
-	CONN_CLOSING, /* the handle is closing; nothing is read or written any more */
+	CONN_CLOSING, /* the handle is closing, or will when what RDMA sent has arrived */
 };
 
-/* A message that waits for the socket or the ring. */
+/* A message that waits for the socket, the ring, or credits. */
 struct send_entry {
 	uint8_t header[WIRE_HEADER_SIZE];
 	const uint8_t *payload;
@@ -98,8 +100,9 @@ struct conn {
 	unsigned hello_have;
 	uint8_t proof[PROOF_SIZE]; /* the other side's */
 	unsigned proof_have;
-	int memory_fd;	      /* came with the proof; -1: none */
-	struct shm_link *shm; /* NULL: TCP, or not there yet */
+	int memory_fd;		/* came with the proof; -1: none */
+	struct shm_link *shm;	/* NULL: not shared memory, or not there yet */
+	struct rdma_link *rdma; /* NULL: not RDMA; it is tried, or it carries the messages */
 	struct receiver rx;
 	struct send_queue tx;
 	int err;	/* why it closes */
@@ -116,6 +119,7 @@ struct net_peer {
 	char name[NET_NAME_MAX];     /* "host:port" */
 	bool local_failed;	     /* shared memory was tried, and is not tried again */
 	char local_why[NET_WHY_MAX]; /* why it is not by shared memory, as far as is known */
+	char rdma_why[NET_WHY_MAX];  /* the same of RDMA */
 	char why[NET_WHY_MAX];	     /* the last failure, for the deadline's sentence */
 };
 
@@ -150,6 +154,8 @@ struct net {
 	uv_check_t shm_check;
 	uv_idle_t shm_again;
 	uv_timer_t shm_silence;
+	struct rdma_net *rdma;	    /* NULL: none is used */
+	char rdma_why[NET_WHY_MAX]; /* why not, if it was wished for */
 	struct net_peer peers[SLICES_MAX];
 };
 
@@ -169,6 +175,8 @@ void conn_close_transient(struct conn *conn, int err, const char *fmt, ...)
 enum link_kind conn_link(const struct conn *conn);
 /* Messages may go: counts the link. */
 void conn_up(struct conn *conn);
+/* Closes the handle of a connection that is closing already: what RDMA sent has arrived. */
+void conn_handle_close(struct conn *conn);
 /* Waits for these events (UV_READABLE, UV_WRITABLE). */
 void conn_watch(struct conn *conn, int events);
 /* Counts one handle of net less, and frees it with the last. */
@@ -201,6 +209,8 @@ void caller_proven(struct conn *conn);
  * proof, and the peer that should have come is awaited further.
  */
 void conn_refuse(struct conn *conn, int err, const char *why);
+/* Counts a caller that is sent away, and logs it unless there are very many. */
+void refusal_count(struct net *net, const char *from, const char *why);
 /* Sends all of these few bytes, or fails. */
 int conn_say(struct conn *conn, const void *bytes, size_t len);
 /* Reads, with what carries the connection: how much; 0: the end; or a negative errno. */
@@ -256,7 +266,9 @@ void tcp_receive(struct conn *conn);
 int net_connect(struct transport *t, const char *const *addresses);
 /* A connection's handle has closed: try again, or tell the owner. */
 void peer_conn_closed(struct conn *conn);
-/* The peer is who it should be: it is up. */
+/* The peer is who it should be: RDMA is tried, or it is up. */
+void peer_proven(struct conn *conn);
+/* It is up. */
 void peer_up(struct conn *conn);
 
 /* net_listen.c */

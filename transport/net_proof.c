@@ -85,7 +85,7 @@ static void proof_complete(struct conn *conn)
 	else if (conn->local)
 		local_take(conn);
 	else
-		peer_up(conn);
+		peer_proven(conn);
 }
 
 void proof_receive(struct conn *conn)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sending: at once as far as socket or ring take it, and a bounded queue for what does not fit. */
+/* Sending: at once as far as socket, ring or credits go, and a bounded queue for what does not fit. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +72,8 @@ static int send_rest_later(struct conn *conn, const uint8_t *header, const void 
 	conn->net->stats.sends_queued++;
 	if (conn->shm)
 		shm_link_await(conn);
+	else if (conn->rdma)
+		rdma_link_await(conn);
 	else
 		conn_watch(conn, UV_READABLE | UV_WRITABLE);
 	return 0;
@@ -85,9 +87,10 @@ static ssize_t send_now(struct conn *conn, const uint8_t *header, const void *pa
 
 	if (conn->tx.count > 0)
 		return 0;
-	if (!conn->shm)
+	if (!conn->shm && !conn->rdma)
 		return tcp_write(conn, header, payload, payload_len);
-	put = shm_link_put(conn, header, payload, payload_len);
+	put = conn->shm ? shm_link_put(conn, header, payload, payload_len)
+			: rdma_link_put(conn, header, payload, payload_len);
 	return put <= 0 ? put : (ssize_t)(WIRE_HEADER_SIZE + payload_len);
 }
 

@@ -8,14 +8,16 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC   UINT64_C(0x31304145474e4150) /* "PANGEA01", little-endian */
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 /* Features that there are; both slices must have the same. */
 #define WIRE_FEATURE_TLS 1u /* messages between hosts are encrypted: TCP is TLS 1.3 */
 #define WIRE_FEATURES	 WIRE_FEATURE_TLS
 
 /* A TLS key update: who has its records made by the kernel does not. */
 #define WIRE_TAKES_KEY_UPDATE 1u
-#define WIRE_TAKES	      WIRE_TAKES_KEY_UPDATE
+/* RDMA instead of this connection: who has no device for it, or shall not use it, does not. */
+#define WIRE_TAKES_RDMA 2u
+#define WIRE_TAKES	(WIRE_TAKES_KEY_UPDATE | WIRE_TAKES_RDMA)
 
 #define WIRE_HELLO_SIZE	 64u
 #define WIRE_NONCE_SIZE	 16u
