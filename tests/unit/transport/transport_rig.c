@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -70,14 +71,41 @@ static void on_lost(void *ctx, unsigned peer, int err, const char *why)
 	snprintf(slice->lost_why[peer], sizeof(slice->lost_why[peer]), "%s", why);
 }
 
+const char *rig_rdma_address(void)
+{
+	return getenv("PANGEA_TEST_RDMA_ADDRESS");
+}
+
+static bool kind_is_rdma(enum rig_kind kind)
+{
+	return kind == RIG_RDMA || kind == RIG_RDMA_TLS;
+}
+
+unsigned rig_last_words(enum rig_kind kind)
+{
+	/* RDMA's are those that there are credits for; what waits in the queue goes with its slice. */
+	return kind_is_rdma(kind) ? 32 : 100;
+}
+
+static enum transport_wish kind_wish(enum rig_kind kind)
+{
+	if (kind_is_rdma(kind))
+		return TRANSPORT_RDMA;
+	return kind == RIG_SHM ? TRANSPORT_SHM : TRANSPORT_TCP;
+}
+
 void rig_init(struct rig *rig, unsigned slices, enum rig_kind kind)
 {
+	if (kind_is_rdma(kind) && !rig_rdma_address())
+		cr_skip_test("no RDMA device: PANGEA_TEST_RDMA_ADDRESS names no address of one");
 	memset(rig, 0, sizeof(*rig));
 	cr_assert_eq(uv_loop_init(&rig->loop), 0);
 	rig->slices = slices;
 	rig->timeout_ms = 5000;
-	rig->wish = kind == RIG_SHM ? TRANSPORT_SHM : TRANSPORT_TCP;
-	rig->encrypted = kind == RIG_TLS;
+	rig->wish = kind_wish(kind);
+	rig->encrypted = kind == RIG_TLS || kind == RIG_RDMA_TLS;
+	rig->host = kind_is_rdma(kind) ? rig_rdma_address() : "127.0.0.1";
+	rig->rdma = (struct rdma_option){.allowed = kind_is_rdma(kind), .gid_index = -1};
 	memset(rig->secret, 7, sizeof(rig->secret));
 	if (kind == RIG_INPROC)
 		cr_assert_eq(inproc_hub_create(slices, &rig->hub), 0);
@@ -105,6 +133,7 @@ void rig_create(struct rig *rig, unsigned i, const struct wire_hello *hello)
 					  .connect_timeout_ms = rig->timeout_ms,
 					  .silence_ms = rig->silence_ms,
 					  .wish = rig->wish,
+					  .rdma = rig->rdma,
 					  .callbacks = {.ctx = slice,
 							.payload_buffer = on_payload,
 							.on_msg = on_msg,
@@ -116,18 +145,18 @@ void rig_create(struct rig *rig, unsigned i, const struct wire_hello *hello)
 	if (rig->hub)
 		cr_assert_eq(transport_inproc_create(&config, rig->hub, &slice->transport), 0);
 	else
-		cr_assert_eq(transport_net_create(&config, "127.0.0.1", 0, &slice->port,
+		cr_assert_eq(transport_net_create(&config, rig->host, 0, &slice->port,
 						  &slice->transport),
 			     0);
 }
 
 void rig_connect(struct rig *rig, unsigned i)
 {
-	char text[RIG_SLICES][32];
+	char text[RIG_SLICES][64];
 	const char *addresses[RIG_SLICES];
 
 	for (unsigned j = 0; j < RIG_SLICES; j++) {
-		snprintf(text[j], sizeof(text[j]), "127.0.0.1:%u", rig->slice[j].port);
+		snprintf(text[j], sizeof(text[j]), "%s:%u", rig->host, rig->slice[j].port);
 		addresses[j] = text[j];
 	}
 	cr_assert_eq(rig->slice[i].transport->ops->connect(rig->slice[i].transport, addresses), 0);

@@ -19,8 +19,13 @@ enum rig_kind {
 	RIG_INPROC,
 	RIG_TCP, /* in clear */
 	RIG_SHM,
-	RIG_TLS
+	RIG_TLS,
+	RIG_RDMA,    /* over a connection in clear; skips where there is no device */
+	RIG_RDMA_TLS /* over an encrypted one */
 };
+
+/* The address of an RDMA device of this machine, for tests: in the lab there is one. NULL: none. */
+const char *rig_rdma_address(void);
 
 /* One slice in the rig, with what its callbacks saw. */
 struct rig_slice {
@@ -46,6 +51,8 @@ struct rig {
 	struct inproc_hub *hub; /* NULL: between processes */
 	enum transport_wish wish;
 	bool encrypted;
+	const char *host; /* where the slices listen */
+	struct rdma_option rdma;
 	uint8_t secret[PAIR_SECRET_SIZE]; /* of the slices that are made from now on */
 	unsigned timeout_ms, silence_ms;
 	unsigned slices;
@@ -58,6 +65,8 @@ struct wire_hello rig_hello(const struct rig *rig, unsigned i);
 /* Creates slice i's transport with this hello (NULL: the right one). */
 void rig_create(struct rig *rig, unsigned i, const struct wire_hello *hello);
 void rig_connect(struct rig *rig, unsigned i);
+/* Sent messages that are sure to arrive though their sender closes, pages among them. */
+unsigned rig_last_words(enum rig_kind kind);
 /* All slices, connected and up. */
 void rig_up(struct rig *rig);
 /* Runs the loop until *counter >= value, for at most 10 s; false: not reached. */
