@@ -84,11 +84,30 @@ static void error_take(struct client *client, const json_t *msg)
 	client_finish(client, (int)code);
 }
 
+/* Believed for the authority's signature, and kept for this command and the next; where it cannot be, the old one stays. */
+static void revocations_take(struct client *client, const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX];
+	const char *pem;
+
+	if (client->role != CONTROL_ROLE_CLI || !client->tls ||
+	    control_get_string(msg, "crl", &pem, why) < 0)
+		return;
+	if (pki_member_crl(control_tls_dir(client->tls), control_tls_member(client->tls), pem,
+			   why) == -EINVAL)
+		cli_say_raw("the coordinator's list of revocations is of no use: %.200s", why);
+	control_recheck(client->conn);
+}
+
 static void conn_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len)
 {
 	struct client *client = control_user(conn);
 
 	client->heard_ns = clock_now_ns();
+	if (control_is(msg, "revocations")) {
+		revocations_take(client, msg);
+		return;
+	}
 	client->answered = true;
 	if (client->finished || control_is(msg, "heartbeat"))
 		return;

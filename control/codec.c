@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Frames of the control protocol to and from bytes, and the hello message. No I/O. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,9 +33,17 @@ void control_decoder_init(struct control_decoder *dec)
 	dec->blob_max = CONTROL_BLOB_MAX;
 }
 
+/* Keys of slices travel in messages: no copy of one is left behind in freed memory. */
+static void wiped_free(void *data, size_t len)
+{
+	if (data)
+		explicit_bzero(data, len);
+	free(data);
+}
+
 void control_decoder_free(struct control_decoder *dec)
 {
-	free(dec->body);
+	wiped_free(dec->body, dec->body_used);
 	memset(dec, 0, sizeof(*dec));
 }
 
@@ -85,7 +94,7 @@ static int body_take(struct control_decoder *dec, control_frame_fn *fn, void *ar
 		*stop = !fn(arg, msg, body + dec->json_len, dec->blob_len);
 	}
 	json_decref(msg);
-	free(body);
+	wiped_free(body, dec->json_len);
 	return err;
 }
 
@@ -167,6 +176,21 @@ int control_frame_encode(const json_t *msg, const void *blob, size_t len, uint8_
 	*frame = out;
 	*frame_len = room;
 	return 0;
+}
+
+void control_frame_free(uint8_t *frame, size_t frame_len)
+{
+	wiped_free(frame, frame_len);
+}
+
+static void value_free(void *value)
+{
+	wiped_free(value, value ? malloc_usable_size(value) : 0);
+}
+
+void control_values_wipe(void)
+{
+	json_set_alloc_funcs(malloc, value_free);
 }
 
 /* Compares without telling by time how much was right. */

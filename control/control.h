@@ -120,11 +120,15 @@ int control_decoder_feed(struct control_decoder *dec, const void *data, size_t l
 /* The stream has ended: 0 between frames, else -PANGEA_ECONTROL and a sentence. */
 int control_decoder_end(const struct control_decoder *dec, char *why);
 /*
- * Encodes one frame into memory that the caller frees. Errors: -EINVAL (msg is null, no object, or
+ * Encodes one frame into memory that control_frame_free frees. Errors: -EINVAL (msg is null, no object, or
  * cannot be written as JSON), -PANGEA_EWIRELEN, -ENOMEM.
  */
 int control_frame_encode(const json_t *msg, const void *blob, size_t len, uint8_t **frame,
 			 size_t *frame_len);
+void control_frame_free(uint8_t *frame, size_t frame_len); /* and wipes it; it may be null */
+/* From now on all JSON of this process is wiped when it is freed. Once, before there is any: for programs
+ * through which keys of slices pass. */
+void control_values_wipe(void);
 /* Checks a hello: 0, -PANGEA_ECONTROL, -PANGEA_EPEERMAGIC, -PANGEA_EPEERVERSION, or -EACCES when
  * expect_token is not null and the token differs; the sentence is for both sides' users. */
 int control_hello_check(const json_t *msg, const char *expect_token, enum control_role *role,
@@ -334,7 +338,8 @@ int control_listen(const struct control_options *opts, const char *address,
 		   struct control_listener **out, unsigned *port);
 /* Stops accepting; the connections live on. */
 void control_listener_close(struct control_listener *listener);
-/* How many peers were refused for this reason. Each has a line in the log, with its address. */
+/* How many peers were refused for this reason. The first 32 have a line in the log each, with their address, and
+ * then each power of two. */
 unsigned control_listener_refused(const struct control_listener *listener,
 				  enum pki_verdict verdict);
 /*

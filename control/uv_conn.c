@@ -28,7 +28,7 @@ static void conn_free(struct control_conn *conn)
 
 	while ((write = conn->early) != NULL) {
 		conn->early = write->next;
-		free(write->frame);
+		control_frame_free(write->frame, write->len);
 		free(write);
 	}
 	if (conn->addrs)
@@ -147,7 +147,7 @@ static void write_done(uv_write_t *req, int status)
 	struct control_conn *conn = write->conn;
 
 	conn->queued_bytes -= write->len;
-	free(write->frame);
+	control_frame_free(write->frame, write->len);
 	free(write);
 	if (status < 0 && status != UV_ECANCELED && conn->state < CONN_FLUSHING) {
 		/* The peer's last words may still wait to be read: the read side ends this. */
@@ -181,7 +181,7 @@ int conn_raw_send(struct control_conn *conn, uint8_t *data, size_t len)
 	}
 	if (err) {
 		free(write);
-		free(data);
+		control_frame_free(data, len);
 	}
 	return err;
 }
@@ -200,7 +200,7 @@ static int frame_send(struct control_conn *conn, uint8_t *frame, size_t len)
 	if (!conn->stream)
 		return conn_raw_send(conn, frame, len);
 	err = conn_tls_send(conn, frame, len);
-	free(frame);
+	control_frame_free(frame, len);
 	return err;
 }
 
@@ -209,7 +209,7 @@ static int frame_keep(struct control_conn *conn, uint8_t *frame, size_t len)
 	struct conn_write *write = calloc(1, sizeof(*write));
 
 	if (!write) {
-		free(frame);
+		control_frame_free(frame, len);
 		return -ENOMEM;
 	}
 	write->conn = conn;
@@ -233,7 +233,7 @@ int control_send(struct control_conn *conn, const json_t *msg, const void *blob,
 	if (err)
 		return err;
 	if (conn->queued_bytes + frame_len > CONTROL_QUEUE_MAX) {
-		free(frame);
+		control_frame_free(frame, frame_len);
 		return -ENOBUFS;
 	}
 	return frames_wait(conn) ? frame_keep(conn, frame, frame_len)
@@ -426,6 +426,8 @@ static void read_done(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 				    "it speaks TLS, but this side was started with --plaintext");
 	else
 		conn_take(conn, buf->base, (size_t)n);
+	/* The next reading may be shorter, and leave the rest of a message in sight. */
+	explicit_bzero(buf->base, (size_t)n);
 	conn->heard = true;
 }
 

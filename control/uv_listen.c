@@ -8,6 +8,9 @@
 #include "base/log.h"
 #include "control/uv_internal.h"
 
+/* Of a kind; after so many only each power of two has a line: nobody fills the disk from outside. */
+#define REFUSALS_LOGGED 32u
+
 static void listener_free(struct control_listener *listener)
 {
 	if (listener->closed && listener->conns == 0)
@@ -81,14 +84,18 @@ void listener_refusal_note(struct control_conn *conn, enum pki_verdict verdict, 
 {
 	struct control_listener *listener = conn->listener;
 	char address[80], clean[CONTROL_WHY_MAX];
+	unsigned count;
 
 	if (!listener)
+		return;
+	count = ++listener->refused[verdict];
+	if (count > REFUSALS_LOGGED && (count & (count - 1)) != 0)
 		return;
 	snprintf(clean, sizeof(clean), "%s", why);
 	control_text_clean(clean);
 	control_address_format((struct sockaddr *)&conn->source, address, sizeof(address));
 	log_warn("refused %s: %s (peers %s: %u so far)", address, clean, pki_verdict_name(verdict),
-		 ++listener->refused[verdict]);
+		 count);
 }
 
 unsigned control_listener_refused(const struct control_listener *listener, enum pki_verdict verdict)

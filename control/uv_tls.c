@@ -149,6 +149,7 @@ static void frames_read(struct control_conn *conn)
 		if (n <= 0)
 			break;
 		conn_take(conn, plain, (size_t)n);
+		explicit_bzero(plain, (size_t)n);
 	}
 	/* Reading may have made an answer: a key update. */
 	err = conn->state < CONN_FLUSHING ? output_send(conn) : 0;

@@ -197,13 +197,13 @@ static void step(struct shell *shell, struct coordinator_event *event)
 	coordinator_actions_free(&actions);
 }
 
-/* Every node goes by the authority's latest list. */
+/* Every node and every operator goes by the authority's latest list. */
 static void revocations_send(const struct shell *shell, struct control_conn *conn)
 {
 	json_t *msg = certificates_revocations(&shell->certs);
 
 	if (msg && control_send(conn, msg, NULL, 0) < 0)
-		log_warn("a node cannot be told the revocations");
+		log_warn("a peer cannot be told the revocations");
 	json_decref(msg);
 }
 
@@ -215,7 +215,7 @@ static void refresh(struct shell *shell, bool asked)
 		if (!shell->peer[i].id)
 			continue;
 		control_recheck(shell->peer[i].conn);
-		if (control_peer_role(shell->peer[i].conn) == CONTROL_ROLE_NODE)
+		if (control_peer_role(shell->peer[i].conn) != CONTROL_ROLE_JOIN)
 			revocations_send(shell, shell->peer[i].conn);
 	}
 }
@@ -293,6 +293,9 @@ static void peer_opened(struct control_conn *conn, enum control_role role)
 	}
 	*peer = (struct shell_peer){.id = ++shell->next_id, .conn = conn};
 	log_debug("connection %llu: %s", (unsigned long long)peer->id, control_role_name(role));
+	/* A node is told once it has registered. */
+	if (role == CONTROL_ROLE_CLI)
+		revocations_send(shell, conn);
 	step(shell, &(struct coordinator_event){
 			    .type = COORDINATOR_OPENED, .peer = peer->id, .role = role});
 }
@@ -600,6 +603,7 @@ int main(int argc, char **argv)
 	shell->listen = DEFAULT_LISTEN;
 	shell->grace_s = CONTROL_GRACE_MS / 1000;
 	shell->deadline_s = CONTROL_DEADLINE_S;
+	control_values_wipe();
 	code = options_parse(shell, argc, argv);
 	if (code >= 0)
 		goto out;

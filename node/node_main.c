@@ -471,6 +471,7 @@ int main(int argc, char **argv)
 
 	if (!node || !defaults)
 		goto out;
+	control_values_wipe();
 	code = options_parse(&node->opts, defaults, argc, argv);
 	if (code >= 0)
 		goto out;

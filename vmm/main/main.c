@@ -155,6 +155,7 @@ int main(int argc, char **argv)
 	if (code >= 0)
 		return code;
 	log_init("pangea-vmm", LOG_INFO);
+	control_values_wipe();
 	if (fcntl(SLICE_CONTROL_FD, F_GETFD) < 0) {
 		fputs("pangea-vmm: no control socket on file descriptor 3; pangead starts this "
 		      "program, see 'pangea run --help'\n",
