@@ -149,9 +149,9 @@ static int mtu_choose(struct opening *o, const struct ibv_port_attr *port)
 	if (wanted && !rdma_mtu_valid(wanted))
 		return will_not_do(o, "an MTU of %u bytes was asked for, which is none of RDMA's",
 				   wanted);
-	o->rdma->mtu = RDMA_MTU_MIN << (port->active_mtu - IBV_MTU_256);
-	if (!rdma_mtu_valid(o->rdma->mtu))
+	if (port->active_mtu < IBV_MTU_256 || port->active_mtu > IBV_MTU_4096)
 		return will_not_do(o, "the port has no MTU that is one of RDMA's");
+	o->rdma->mtu = RDMA_MTU_MIN << (port->active_mtu - IBV_MTU_256);
 	if (wanted && wanted < o->rdma->mtu)
 		o->rdma->mtu = wanted;
 	return 0;
@@ -216,12 +216,10 @@ static int loop_start(struct opening *o)
 {
 	int err;
 
+	/* From here on it is freed with net, for a handle of it may be open. */
 	o->net->rdma = o->rdma;
 	err = rdma_loop_start(o->net);
-	if (!err)
-		return 0;
-	o->net->rdma = NULL;
-	return will_not_do(o, "the loop cannot watch it: %s", error_text(err));
+	return err ? will_not_do(o, "the loop cannot watch it: %s", error_text(err)) : 0;
 }
 
 /* Is there anybody to reach by RDMA, and may it be? */
@@ -255,7 +253,8 @@ void rdma_open(struct net *net, const struct sockaddr_storage *address)
 		if (steps[i](&o) == 0)
 			continue;
 		log_debug("RDMA is not used: %s", net->rdma_why);
-		rdma_free(o.rdma);
+		if (!net->rdma)
+			rdma_free(o.rdma);
 		return;
 	}
 	log_info("RDMA is offered by device %s, port %u, packets of up to %u bytes",

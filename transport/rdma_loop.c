@@ -84,12 +84,16 @@ static void on_prepare(uv_prepare_t *prepare)
 {
 	struct net *net = prepare->data;
 	struct rdma_net *rdma = net->rdma;
+	bool sleep = uv_backend_timeout(net->config.loop) != 0;
 
-	if (rdma->links == 0 || uv_backend_timeout(net->config.loop) == 0)
+	if (rdma->links == 0)
 		return;
-	event_arm(rdma);
+	if (sleep) {
+		event_arm(rdma);
+		sleep = !completions_look(rdma) && rdma->armed;
+	}
 	/* Whoever kept the loop awake may have done with that in his own turn before it sleeps. */
-	if (completions_look(rdma) || !rdma->armed)
+	if (!sleep)
 		invariant(uv_idle_start(&rdma->again, on_again) == 0);
 }
 
@@ -168,6 +172,11 @@ static void handles_init(struct net *net)
 	invariant(uv_timer_start(&rdma->tick, on_tick, tick_ms, tick_ms) == 0);
 }
 
+static void on_handle_closed(uv_handle_t *handle)
+{
+	net_handle_closed(handle->data);
+}
+
 int rdma_loop_start(struct net *net)
 {
 	struct rdma_net *rdma = net->rdma;
@@ -176,15 +185,14 @@ int rdma_loop_start(struct net *net)
 	if (err)
 		return err;
 	err = uv_poll_init(net->config.loop, &rdma->cq_poll, rdma->channel->fd);
-	/* The last step of the device's opening: nothing fails behind it. */
-	invariant(err == 0);
-	handles_init(net);
-	return 0;
-}
-
-static void on_handle_closed(uv_handle_t *handle)
-{
-	net_handle_closed(handle->data);
+	if (!err) {
+		handles_init(net);
+		return 0;
+	}
+	rdma->events_poll.data = net;
+	net->handles++;
+	uv_close((uv_handle_t *)&rdma->events_poll, on_handle_closed);
+	return err;
 }
 
 static void handles_close(struct rdma_net *rdma)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Looking for messages in shared memory a little longer instead of sleeping, as far as that pays. */
+/* Looking for messages in shared memory or over RDMA a little longer instead of sleeping, as far as that pays. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,9 +65,10 @@ static unsigned threads_running(int load_fd)
  */
 static bool cpus_enough(const struct engine *e)
 {
-	uint64_t engines = e->transport->ops->stats(e->transport)->links_shm + 1;
+	const struct transport_stats *t = e->transport->ops->stats(e->transport);
 
-	return engines > 1 && engines <= e->spin.cpus;
+	/* A peer over RDMA is on another host. */
+	return t->links_shm + t->links_rdma > 0 && t->links_shm + 1 <= e->spin.cpus;
 }
 
 /* Do threads wait for a CPU? */
