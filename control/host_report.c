@@ -8,6 +8,9 @@
 #include "host/host.h"
 #include "control/control.h"
 
+/* A newer node may look at a few things more; 128 of them must fit into one list. */
+#define ITEMS_MAX (HOST_ITEMS_MAX + 4)
+
 /* What a kernel's files say may be anything; JSON and terminals get printable ASCII. */
 static json_t *clean_text(const char *text)
 {
@@ -96,7 +99,7 @@ int control_host_check(const json_t *msg, json_t **out, char *why)
 	     (err = control_get_string(host, "vendor", &vendor, why))) ||
 	    (err = control_get_u64(host, "tsc_hz", 0, CONTROL_TSC_HZ_MAX, &tsc_hz, why)) ||
 	    (err = control_get_bool(host, "tsc_scaling", &scaling, why)) ||
-	    (err = control_get_array(host, "items", 2 * HOST_ITEMS_MAX, &list, why)))
+	    (err = control_get_array(host, "items", ITEMS_MAX, &list, why)))
 		return err;
 	kvm = strcmp(cpu, "kvm") == 0;
 	items = json_array();

@@ -121,6 +121,10 @@ Test(bad, a_report_ends_its_vm_alone)
 	vm_is_ended(STEP_STARTING, "\"type\":\"slice-listening\",\"port\":0", "\"port\" is 0");
 	vm_is_ended(STEP_CONNECTING, "\"type\":\"slice-connected\",\"rtt_ns\":[1,{}]",
 		    "\"rtt_ns\" has more than integers");
+	vm_is_ended(STEP_CONNECTING, "\"type\":\"slice-connected\",\"links\":[\"\",\"pigeon\"]",
+		    "\"links\" has an unknown word");
+	vm_is_ended(STEP_CONNECTING, "\"type\":\"slice-connected\",\"links\":[\"\",7]",
+		    "\"links\" has an unknown word");
 	vm_is_ended(STEP_RUNNING, "\"type\":\"slice-exit\",\"code\":256,\"reason\":\"x\"",
 		    "\"code\" is 256");
 	vm_is_ended(STEP_RUNNING, "\"type\":\"slice-exit\",\"code\":0", "\"reason\" is missing");

@@ -200,6 +200,51 @@ Test(life, distances_follow_round_trips)
 	world_free(world);
 }
 
+/* Three slices, of which the first two speak over this and others over TLS. */
+static struct world *world_linked(const char *word)
+{
+	static const char *const names[] = {"a", "b", "c"};
+	const char *links[3][3] = {{"", word, "tls"}, {word, "", "tls"}, {"tls", "tls", ""}};
+	struct world *world = world_new();
+
+	for (unsigned i = 0; i < 3; i++)
+		world_node(world, i + 1, names[i], 4, GIB);
+	world_open(world, 10, CONTROL_ROLE_CLI);
+	world_run(world, 10, 3, 6 * MIB);
+	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+	for (unsigned i = 0; i < 3; i++)
+		world_slice(world, i, "slice-listening");
+	for (unsigned i = 0; i < 3; i++)
+		world_say(world, i + 1, "{s:s, s:s, s:i, s:[i,i,i], s:[s,s,s]}", "type",
+			  "slice-connected", "vm", "vm1", "slice", (int)i, "rtt_ns", 1, 2, 3,
+			  "links", links[i][0], links[i][1], links[i][2]);
+	return world;
+}
+
+/* Who runs it hears of links that nothing encrypts, and who looks sees what carries each. */
+Test(life, links_are_told)
+{
+	struct world *world = world_linked("rdma");
+	json_t *slices, *links;
+
+	cr_expect_eq(world_int(world, 10, "vm-links", "rdma_pairs"), 1);
+	world_open(world, 20, CONTROL_ROLE_CLI);
+	world_say(world, 20, "{s:s}", "type", "vms");
+	slices = json_object_get(
+		json_array_get(json_object_get(world_last(world, 20, "vms-list")->msg, "vms"), 0),
+		"slices");
+	links = json_object_get(json_array_get(slices, 1), "links");
+	cr_expect_str_eq(json_string_value(json_array_get(links, 0)), "rdma");
+	cr_expect_str_eq(json_string_value(json_array_get(links, 2)), "tls");
+	cr_expect_eq(json_integer_value(json_array_get(
+			     json_object_get(json_array_get(slices, 1), "rtt_ns"), 2)),
+		     3);
+	world_free(world);
+	world = world_linked("shm");
+	cr_expect_eq(world_count(world, 10, "vm-links"), 0);
+	world_free(world);
+}
+
 Test(life, distances_are_clipped)
 {
 	struct world *world = world_new();
