@@ -9,14 +9,14 @@
 #include "base/error.h"
 #include "transport/net_parts.h"
 
-static uint8_t *send_slot(const struct rdma_link *link, uint32_t number)
+static uint8_t *send_slot(const struct rdma_link *link, uint64_t number)
 {
 	return link->memory + number % RDMA_SENDS * RDMA_SLOT_SIZE + RDMA_SLOT_HEADER;
 }
 
 static unsigned sends_open(const struct rdma_link *link)
 {
-	return link->posted - link->done;
+	return (unsigned)(link->posted - link->done);
 }
 
 static uint64_t now_ms(const struct conn *conn)

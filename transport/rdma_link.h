@@ -68,7 +68,7 @@ struct rdma_link {
 	uint8_t *memory; /* slots: first those of sends, then those of receives */
 	unsigned inline_max;
 	/* Sending (rdma_link.c): counts without end; a send's slot is its count modulo RDMA_SENDS. */
-	uint32_t posted, signaled, done;
+	uint64_t posted, signaled, done;
 	unsigned credits;  /* messages that the peer has receives for */
 	uint64_t moved_ms; /* loop time when the peer or the device last took something */
 	bool lingers;	   /* this side has closed; what was sent is on its way */
