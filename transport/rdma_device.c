@@ -252,7 +252,9 @@ void rdma_open(struct net *net, const struct sockaddr_storage *address)
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		if (steps[i](&o) == 0)
 			continue;
-		log_debug("RDMA is not used: %s", net->rdma_why);
+		/* Of a device that is there, or was asked for, one wants to know why. */
+		log_line(net->config.rdma.device[0] || devices_present() ? LOG_INFO : LOG_DEBUG,
+			 "RDMA is not used: %s", net->rdma_why);
 		if (!net->rdma)
 			rdma_free(o.rdma);
 		return;
