@@ -28,6 +28,8 @@ static const char usage[] =
 	"  --port P                 the coordinator's port on 127.0.0.1 (any free one)\n"
 	"  --grace SECONDS          how long a lost link may take to be made again (60)\n"
 	"  --deadline SECONDS       how long a slice may be silent before its VM ends (30)\n"
+	"  --data-address ADDRESS   where slices reach each other, as that of an RDMA device "
+	"(127.0.0.1)\n"
 	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
 	"  --state-dir DIR          addresses, process ids and logs\n"
 	"                           ($XDG_RUNTIME_DIR/pangea, else /tmp/pangea-UID)\n"
@@ -38,7 +40,7 @@ struct up {
 	char bin[3072]; /* the folder of our programs */
 	unsigned nodes, cpus, port;
 	uint64_t mem_bytes;
-	const char *vmm, *grace, *deadline;
+	const char *vmm, *grace, *deadline, *data_address;
 	char address[128];
 };
 
@@ -50,6 +52,7 @@ enum {
 	OPT_VMM,
 	OPT_GRACE,
 	OPT_DEADLINE,
+	OPT_DATA_ADDRESS,
 };
 
 static const struct option longs[] = {
@@ -60,6 +63,7 @@ static const struct option longs[] = {
 	{"vmm", required_argument, NULL, OPT_VMM},
 	{"grace", required_argument, NULL, OPT_GRACE},
 	{"deadline", required_argument, NULL, OPT_DEADLINE},
+	{"data-address", required_argument, NULL, OPT_DATA_ADDRESS},
 	{"state-dir", required_argument, NULL, OPT_STATE_DIR},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -89,6 +93,9 @@ static int option_take(struct up *up, struct cli_target *target, int opt, const 
 		return -1;
 	case OPT_VMM:
 		up->vmm = optarg;
+		return -1;
+	case OPT_DATA_ADDRESS:
+		up->data_address = optarg;
 		return -1;
 	case OPT_GRACE:
 		if (control_uint_parse(optarg, 1, 86400, &(unsigned){0}) < 0)
@@ -228,6 +235,8 @@ static pid_t node_start(struct up *up, unsigned number)
 			run_dir,
 			(char[]){"--console-dir"},
 			run_dir,
+			(char[]){"--data-address"},
+			(char *)(uintptr_t)(up->data_address ? up->data_address : "127.0.0.1"),
 			(char[]){"--grace"},
 			(char *)(uintptr_t)(up->grace ? up->grace : "60"),
 			up->vmm ? (char[]){"--vmm"} : NULL,

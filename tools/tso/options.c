@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command line of pangea-tso. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,7 +21,8 @@ static const char usage[] =
 	"  --rounds R       rounds, 1 to 1000000 (50)\n"
 	"  --ops N          operations of a thread in a round, 1 to 2000 (100)\n"
 	"  --seed S         of programs and disturbances (1)\n"
-	"  --transport W    auto, shm or tcp: what carries messages (auto: shm)\n"
+	"  --transport W    auto, shm, rdma or tcp: what carries messages (auto: shm)\n"
+	"  --address A      where processes listen (127.0.0.1); for rdma, a device's\n"
 	"  --seconds S      begin no round after this time, 1 to 100000\n"
 	"  --stop           stop processes for 1 to 200 ms, again and again\n"
 	"  --kill           kill one process; the rest must notice; then start anew\n"
@@ -50,6 +52,7 @@ enum {
 	OPT_CUT,
 	OPT_JSON,
 	OPT_TRANSPORT,
+	OPT_ADDRESS,
 	OPT_SEED_FAULT,
 	OPT_FAULTS
 };
@@ -67,6 +70,7 @@ static const struct option longs[] = {
 	{"kill", no_argument, NULL, OPT_KILL},
 	{"cut", no_argument, NULL, OPT_CUT},
 	{"transport", required_argument, NULL, OPT_TRANSPORT},
+	{"address", required_argument, NULL, OPT_ADDRESS},
 	{"json", no_argument, NULL, OPT_JSON},
 #ifdef TSO_SEED_FAULTS
 	{"seed-fault", required_argument, NULL, OPT_SEED_FAULT},
@@ -119,6 +123,7 @@ static int faults_print(void)
 static int option_take(void *arg, int opt, const char *value)
 {
 	struct tso_options *o = arg;
+	struct in_addr in;
 
 	if (opt >= OPT_SLICES && opt <= OPT_SECONDS)
 		return number_option(opt, value, o);
@@ -141,7 +146,12 @@ static int option_take(void *arg, int opt, const char *value)
 		o->transport_word = value;
 		if (transport_wish_parse(value, &o->transport) == 0)
 			return -1;
-		return command_wrong(&command, "not auto, shm or tcp:", value);
+		return command_wrong(&command, "not auto, shm, rdma or tcp:", value);
+	case OPT_ADDRESS:
+		o->address = value;
+		if (inet_pton(AF_INET, value, &in) == 1)
+			return -1;
+		return command_wrong(&command, "not an IPv4 address:", value);
 	case OPT_JSON:
 		o->json = true;
 		return -1;
@@ -160,6 +170,7 @@ int options_read(int argc, char **argv, struct tso_options *o)
 				  .pages = 4,
 				  .rounds = 50,
 				  .ops = 100,
+				  .address = "127.0.0.1",
 				  .seed = 1};
 	return command_read(&command, argc, argv, option_take, o);
 }

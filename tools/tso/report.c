@@ -2,6 +2,7 @@
 /* What pangea-tso prints at its end, and the command that repeats a run. */
 #include <inttypes.h>
 #include <jansson.h>
+#include <string.h>
 
 #include "tools/tso/tool.h"
 
@@ -17,6 +18,8 @@ void report_command(FILE *out, const struct tso_options *o)
 		o->cut ? " --cut" : "");
 	if (o->transport_word)
 		fprintf(out, " --transport %s", o->transport_word);
+	if (strcmp(o->address, "127.0.0.1") != 0)
+		fprintf(out, " --address %s", o->address);
 	if (o->fault)
 		fprintf(out, " --seed-fault %s", fault_name(o->fault));
 	fputc('\n', out);

@@ -83,9 +83,10 @@ static int engine_make(struct slice *slice)
 		.ram_end = o->slices * HOME_CHUNK_SIZE,
 		.ranges = ranges,
 		.ranges_count = o->slices,
-		.bind_host = "127.0.0.1",
+		.bind_host = o->address,
 		.connect_timeout_ms = 15000,
 		.transport = o->transport,
+		.rdma = {.allowed = o->transport == TRANSPORT_RDMA, .gid_index = -1},
 		.faulters_max = o->threads,
 		.ahead_max = ENGINE_AHEAD_MAX,
 		.hold_ns = slice->s->hold_ns,
@@ -121,7 +122,8 @@ static int engine_join(struct slice *slice)
 		usleep(LOOK_US);
 	}
 	for (unsigned i = 0; i < slice->o->slices; i++) {
-		snprintf(text[i], sizeof(text[i]), "127.0.0.1:%u", slice->s->slice[i].port);
+		snprintf(text[i], sizeof(text[i]), "%.15s:%u", slice->o->address,
+			 slice->s->slice[i].port);
 		addresses[i] = text[i];
 	}
 	return engine_connect(slice->engine, addresses);
@@ -140,7 +142,8 @@ static void figures_take(struct slice *slice)
 /* ---- the cut: the connection to a peer, whoever made it ---- */
 
 /* Does the address name the slice that listens on this port, by TCP or beside shared memory? */
-static bool address_is(const struct sockaddr_storage *address, unsigned port)
+static bool address_is(const struct slice *slice, const struct sockaddr_storage *address,
+		       unsigned port)
 {
 	const struct sockaddr_in *in = (const struct sockaddr_in *)address;
 	const struct sockaddr_un *un = (const struct sockaddr_un *)address;
@@ -148,17 +151,18 @@ static bool address_is(const struct sockaddr_storage *address, unsigned port)
 
 	if (address->ss_family == AF_INET)
 		return ntohs(in->sin_port) == port;
-	snprintf(name, sizeof(name), "pangea-data/127.0.0.1:%u", port);
+	snprintf(name, sizeof(name), "pangea-data/%.15s:%u", slice->o->address, port);
 	return address->ss_family == AF_UNIX && strcmp(un->sun_path + 1, name) == 0;
 }
 
-static void cut_port(unsigned port)
+static void cut_port(const struct slice *slice, unsigned port)
 {
 	for (int fd = 3; fd < DESCRIPTORS_MAX; fd++) {
 		struct sockaddr_storage peer = {0};
 		socklen_t size = sizeof(peer);
 
-		if (getpeername(fd, (struct sockaddr *)&peer, &size) || !address_is(&peer, port))
+		if (getpeername(fd, (struct sockaddr *)&peer, &size) ||
+		    !address_is(slice, &peer, port))
 			continue;
 		/* Only one of the two has a socket to the other's listening port. */
 		shutdown(fd, SHUT_RDWR);
@@ -175,9 +179,9 @@ static void cut_if_wanted(struct slice *slice)
 	a = slice->s->cut_a;
 	b = slice->s->cut_b;
 	if (slice->index == a)
-		cut_port(slice->s->slice[b].port);
+		cut_port(slice, slice->s->slice[b].port);
 	if (slice->index == b)
-		cut_port(slice->s->slice[a].port);
+		cut_port(slice, slice->s->slice[a].port);
 }
 
 /* ---- threads ---- */

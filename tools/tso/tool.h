@@ -48,6 +48,7 @@ struct tso_options {
 	bool stop, kill, cut, json;
 	enum transport_wish transport;
 	const char *transport_word;
+	const char *address; /* that all listen at */
 	enum tso_fault fault;
 };
 
