@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "tests/unit/transport/transport_rig.h"
 
-/* A second program has the same tests over RDMA, and skips where there is no device. */
+/* unit_rdma has the same tests over RDMA, and skips them where there is no device. */
 #ifdef TRANSPORT_BY_RDMA
 static enum rig_kind kinds[] = {RIG_RDMA, RIG_RDMA_TLS};
 #else
