@@ -15,6 +15,8 @@ static void config_check(const struct slice_config *config)
 	invariant(config->self < shape->slices);
 	invariant(shape->vcpus >= 1 && shape->vcpus <= VCPUS_MAX);
 	invariant(strlen(config->append) < CMDLINE_MAX);
+	invariant(!config->rdma.device[0] || control_device_valid(config->rdma.device));
+	invariant(config->rdma.mtu <= 4096 && config->rdma.gid_index <= 255);
 	for (unsigned vcpu = 0; vcpu < shape->vcpus; vcpu++)
 		invariant(shape_slice_of_vcpu(shape, vcpu) < shape->slices);
 	invariant(shape_slice_of_vcpu(shape, shape->vcpus) == SLICES_MAX);
