@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "tests/unit/transport/fake_rdma.h"
 
 #define FAKE_ADDRESS  "127.0.0.77"
 #define FAKE_PAIRS    256u
@@ -59,6 +60,8 @@ struct fake_id {
 	struct fake_id *other;
 	uint32_t other_pair; /* of which it was told */
 };
+
+struct fake_faults fake_faults;
 
 static struct fake_pair *pairs[FAKE_PAIRS]; /* by number */
 static struct fake_id *ids[FAKE_IDS];
@@ -158,8 +161,13 @@ int ibv_dealloc_pd(struct ibv_pd *pd)
 #undef ibv_reg_mr
 struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *mem, size_t len, int access)
 {
-	struct ibv_mr *mr = calloc(1, sizeof(*mr));
+	struct ibv_mr *mr;
 
+	if (fake_faults.registers_nothing) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	mr = calloc(1, sizeof(*mr));
 	invariant(mr && access == IBV_ACCESS_LOCAL_WRITE);
 	mr->pd = pd;
 	mr->addr = mem;
@@ -286,9 +294,15 @@ static int fake_req_notify(struct ibv_cq *cq, int solicited)
 
 struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 {
-	struct fake_pair *pair = calloc(1, sizeof(*pair));
+	struct fake_pair *pair;
 	unsigned number = 1;
 
+	if (fake_faults.makes_no_pairs ||
+	    (fake_faults.inlines_nothing && attr->cap.max_inline_data > 0)) {
+		errno = EINVAL;
+		return NULL;
+	}
+	pair = calloc(1, sizeof(*pair));
 	invariant(pair && attr->cap.max_recv_wr <= FAKE_RECEIVES);
 	while (number < FAKE_PAIRS && pairs[number])
 		number++;
@@ -309,6 +323,8 @@ int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask)
 {
 	struct fake_pair *pair = (struct fake_pair *)qp;
 
+	if (fake_faults.connects_no_pairs && attr->qp_state == IBV_QPS_RTR)
+		return EIO;
 	invariant(mask & IBV_QP_STATE);
 	invariant(attr->qp_state == pair->state + 1);
 	if (attr->qp_state == IBV_QPS_INIT)
@@ -402,6 +418,9 @@ static int fake_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_
 
 	(void)bad;
 	invariant(pair->state == IBV_QPS_RTS || pair->state == IBV_QPS_ERR);
+	invariant(!fake_faults.inlines_nothing || !(wr->send_flags & IBV_SEND_INLINE));
+	if (fake_faults.swallows)
+		return 0;
 	wc.status = pair->state == IBV_QPS_ERR ? IBV_WC_WR_FLUSH_ERR : deliver(pair, wr);
 	if (wc.status != IBV_WC_SUCCESS || (wr->send_flags & IBV_SEND_SIGNALED))
 		completion_add(qp->send_cq, &wc);
@@ -558,7 +577,10 @@ int rdma_resolve_addr(struct rdma_cm_id *id, struct sockaddr *from, struct socka
 int rdma_resolve_route(struct rdma_cm_id *id, int ms)
 {
 	(void)ms;
-	event_add((struct fake_id *)id, RDMA_CM_EVENT_ROUTE_RESOLVED, 0);
+	if (fake_faults.finds_no_path)
+		event_add((struct fake_id *)id, RDMA_CM_EVENT_ROUTE_ERROR, -EHOSTUNREACH);
+	else
+		event_add((struct fake_id *)id, RDMA_CM_EVENT_ROUTE_RESOLVED, 0);
 	return 0;
 }
 
@@ -609,7 +631,7 @@ int rdma_accept(struct rdma_cm_id *id, struct rdma_conn_param *param)
 {
 	struct fake_id *callee = (struct fake_id *)id, *caller = callee->other;
 
-	if (!caller) {
+	if (!caller || fake_faults.accepts_nobody) {
 		errno = EINVAL;
 		return -1;
 	}
@@ -667,6 +689,13 @@ void rdma_destroy_qp(struct rdma_cm_id *id)
 {
 	ibv_destroy_qp(id->qp);
 	id->qp = NULL;
+}
+
+void fake_device_remove(void)
+{
+	for (unsigned i = 0; i < FAKE_IDS; i++)
+		if (ids[i] && ids[i]->id.verbs)
+			event_add(ids[i], RDMA_CM_EVENT_DEVICE_REMOVAL, 0);
 }
 
 static void events_drop(struct fake_id *id)

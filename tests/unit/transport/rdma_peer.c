@@ -85,7 +85,7 @@ void peer_offers(struct rdma_peer *peer, const struct rdma_offer *offer)
 	raw_write(peer->fd, bytes, sizeof(bytes));
 }
 
-static enum rdma_cm_event_type event_await(struct rdma_peer *peer)
+enum rdma_cm_event_type peer_hears(struct rdma_peer *peer)
 {
 	enum rdma_cm_event_type type;
 	struct rdma_cm_event *event;
@@ -147,7 +147,7 @@ static void id_drop(struct rdma_peer *peer)
 	peer->cq = NULL;
 }
 
-enum rdma_cm_event_type peer_connects(struct rdma_peer *peer, const void *data, size_t len)
+void peer_calls_by_rdma(struct rdma_peer *peer, const void *data, size_t len)
 {
 	struct sockaddr_in to = host_address(peer, peer->offer.port), from = host_address(peer, 0);
 	struct rdma_conn_param param = {.private_data = data,
@@ -165,12 +165,17 @@ enum rdma_cm_event_type peer_connects(struct rdma_peer *peer, const void *data, 
 	cr_assert_eq(
 		rdma_resolve_addr(peer->id, (struct sockaddr *)&from, (struct sockaddr *)&to, 5000),
 		0);
-	cr_assert_eq(event_await(peer), RDMA_CM_EVENT_ADDR_RESOLVED);
+	cr_assert_eq(peer_hears(peer), RDMA_CM_EVENT_ADDR_RESOLVED);
 	cr_assert_eq(rdma_resolve_route(peer->id, 5000), 0);
-	cr_assert_eq(event_await(peer), RDMA_CM_EVENT_ROUTE_RESOLVED);
+	cr_assert_eq(peer_hears(peer), RDMA_CM_EVENT_ROUTE_RESOLVED);
 	pair_create(peer);
 	cr_assert_eq(rdma_connect(peer->id, &param), 0);
-	return event_await(peer);
+}
+
+enum rdma_cm_event_type peer_connects(struct rdma_peer *peer, const void *data, size_t len)
+{
+	peer_calls_by_rdma(peer, data, len);
+	return peer_hears(peer);
 }
 
 void peer_request(const struct rdma_peer *peer, uint8_t out[RDMA_REQUEST_SIZE])

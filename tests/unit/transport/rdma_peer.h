@@ -33,6 +33,9 @@ void peer_calls_prepared(struct rdma_peer *peer);
 void peer_prepare(struct rdma_peer *peer, enum transport_wish wish);
 /* Connects by rdma_cm to the offer's port with this private data: the event that ended it. */
 enum rdma_cm_event_type peer_connects(struct rdma_peer *peer, const void *data, size_t len);
+/* Its two steps. */
+void peer_calls_by_rdma(struct rdma_peer *peer, const void *data, size_t len);
+enum rdma_cm_event_type peer_hears(struct rdma_peer *peer);
 /* The right private data for the offer. */
 void peer_request(const struct rdma_peer *peer, uint8_t out[RDMA_REQUEST_SIZE]);
 /* All of it, and slice 0 is up by RDMA. */
