@@ -44,22 +44,22 @@ static int descriptor_tune(int fd)
 }
 
 /* Asked first: without any device rdma_cm's library is left alone. */
-static bool devices_present(void)
+static int devices_look(struct opening *o)
 {
 	int count = 0;
 	struct ibv_device **list = ibv_get_device_list(&count);
 
-	if (list)
-		ibv_free_device_list(list);
-	return list && count > 0;
+	if (!list)
+		return will_not_do(o, "this host's RDMA devices cannot be listed: %s",
+				   error_text(-errno));
+	ibv_free_device_list(list);
+	return count > 0 ? 0 : will_not_do(o, "this host has no RDMA device");
 }
 
 static int channel_open(struct opening *o)
 {
 	int err;
 
-	if (!devices_present())
-		return will_not_do(o, "this host has no RDMA device");
 	o->rdma->events = rdma_create_event_channel();
 	if (!o->rdma->events)
 		return will_not_do(o,
@@ -237,8 +237,8 @@ static bool rdma_wanted(struct net *net)
 void rdma_open(struct net *net, const struct sockaddr_storage *address)
 {
 	static int (*const steps[])(struct opening *) = {
-		channel_open,  device_find,   device_matches, device_serves,
-		queues_create, listener_open, loop_start};
+		devices_look,  channel_open,  device_find,   device_matches,
+		device_serves, queues_create, listener_open, loop_start};
 	struct opening o = {.net = net, .why = net->rdma_why};
 
 	if (!rdma_wanted(net))
@@ -253,7 +253,7 @@ void rdma_open(struct net *net, const struct sockaddr_storage *address)
 		if (steps[i](&o) == 0)
 			continue;
 		/* Of a device that is there, or was asked for, one wants to know why. */
-		log_line(net->config.rdma.device[0] || devices_present() ? LOG_INFO : LOG_DEBUG,
+		log_line(net->config.rdma.device[0] || i > 0 ? LOG_INFO : LOG_DEBUG,
 			 "RDMA is not used: %s", net->rdma_why);
 		if (!net->rdma)
 			rdma_free(o.rdma);
