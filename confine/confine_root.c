@@ -85,7 +85,8 @@ static int fabric_put(const struct confine_option *option)
 
 	if (access(FABRIC_FOLDER, F_OK) < 0)
 		return 0;
-	if (mkdir(PLACE FABRIC_FOLDER, 0755) < 0)
+	/* Whatever the daemon's umask is: another user looks into it. */
+	if (mkdir(PLACE FABRIC_FOLDER, 0755) < 0 || chmod(PLACE FABRIC_FOLDER, 0755) < 0)
 		return -1;
 	err = device_put(FABRIC_MANAGER, option);
 	for (unsigned i = 0; !err && i < FABRIC_DEVICES_MAX; i++) {
