@@ -61,7 +61,8 @@ static void port_read(const struct host_judge *j, const char *device, const char
 	char path[PATH_BYTES];
 
 	snprintf(path, sizeof(path), DEVICES "/%s/ports/%s/%s", device, port, attribute);
-	if (!host_file_read(j, path, text, size))
+	/* An empty line is nothing, too. */
+	if (!host_file_read(j, path, text, size) || !text[0])
 		snprintf(text, size, "?");
 }
 
@@ -102,7 +103,7 @@ static void port_judge(struct host_judge *j, const char *device, const char *por
 	port_read(j, device, port, "state", state, sizeof(state));
 	port_read(j, device, port, "rate", rate, sizeof(rate));
 	snprintf(path, sizeof(path), DEVICES "/%s/fw_ver", device);
-	if (!host_file_read(j, path, firmware, sizeof(firmware)))
+	if (!host_file_read(j, path, firmware, sizeof(firmware)) || !firmware[0])
 		snprintf(firmware, sizeof(firmware), "?");
 	active = strcmp(state_word(state), "ACTIVE") == 0;
 	snprintf(name, sizeof(name), "rdma:%.20s/%.3s", device, port);

@@ -243,6 +243,7 @@ Test(host, rdma_devices_and_what_they_lack)
 	rdma_port_put(&w, "mlx5_0/ports/2", "InfiniBand\n", "2: INIT\n");
 	rdma_port_put(&w, "rxe0/ports/1", "Ethernet\n", "1: DOWN\n");
 	file_put(&w, "/sys/class/infiniband/mlx5_0/fw_ver", "16.35.2000\n");
+	file_put(&w, "/sys/class/infiniband/rxe0/fw_ver", "\n");
 	file_put(&w, "/sys/class/infiniband/rxe0/ports/1/gid_attrs/ndevs/0", "eth7\n");
 	expect(&w, "memory-lock", HOST_WARN, "8192 KiB", "LimitMEMLOCK");
 	expect(&w, "rdma", HOST_WARN, "2 devices, /dev/infiniband/rdma_cm is missing",
