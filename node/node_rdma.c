@@ -24,10 +24,12 @@ int node_rdma_parse(const char *text, struct node_rdma *rdma)
 	if (!control_device_valid(rdma->device))
 		return -EINVAL;
 	rdma->port = port;
-	rdma->allowed = strcmp(text, "none") != 0;
-	if (!rdma->allowed || strcmp(text, "auto") == 0)
-		rdma->device[0] = '\0';
-	return 0;
+	rdma->allowed = strcmp(rdma->device, "none") != 0;
+	if (rdma->allowed && strcmp(rdma->device, "auto") != 0)
+		return 0;
+	/* Words, which have no ports. */
+	rdma->device[0] = '\0';
+	return port ? -EINVAL : 0;
 }
 
 int node_rdma_gid_parse(const char *text, struct node_rdma *rdma)
