@@ -82,6 +82,57 @@ hosts_cluster() {
 	done
 	wait_until "$command_limit_s" "$hosts_count registered nodes" hosts_ready
 }
+# hosts_cluster_up NODES CPUS MEM [OPTION]...: what `pangea cluster up` makes, in the same state directory, but with
+# each node on a host. From here on $bin's pangea is host 0's.
+hosts_cluster_up() {
+	local nodes=$1 cpus=$2 mem=$3 i option grace=(--grace 60) deadline=(--deadline 30)
+	shift 3
+	while [ $# -gt 0 ]; do
+		option=("$1" "$2")
+		case $1 in
+		--grace) grace=("${option[@]}") ;;
+		--deadline) deadline=("${option[@]}") ;;
+		*) fail "hosts_cluster_up: unknown option '$1'" ;;
+		esac
+		shift 2
+	done
+	hosts_possible
+	mkdir -m 700 "$state"
+	pki=$state/pki
+	hosts_make "$nodes"
+	host_start 0 coordinator pangea-coordinator --listen "$(host_ip4 0):7420" --pki "$pki" --ca "$pki" \
+		--address-file "$state/coordinator.address" --state-dir "$state/coordinator" "${grace[@]}" "${deadline[@]}"
+	wait_until "$command_limit_s" "the coordinator's address" test -s "$state/coordinator.address"
+	for i in $(seq 0 $((nodes - 1))); do
+		"$bin/pangea" pki issue node "node$i" --pki "$pki" --out "$pki/node$i" >>"$work/pki.log"
+		host_start "$i" "node$i" pangead --coordinator "$(host_ip4 0):7420" --name "node$i" --cpus "$cpus" \
+			--mem "$mem" --pki "$pki/node$i" --run-dir "$state/node$i" --console-dir "$state/node$i" \
+			--data-address "$(host_ip4 "$i")" "${grace[@]}"
+	done
+	hosts_programs
+	wait_until "$command_limit_s" "$nodes registered nodes" hosts_count_ready
+}
+hosts_count_ready() { [ "$(pangea nodes --json 2>/dev/null | grep -c '"state": "ready"')" -eq "$hosts_count" ]; }
+
+# host_start N NAME PROGRAM ARGUMENT...: in the background on that host, with its log where `pangea cluster up` has it.
+host_start() {
+	local host=$1 name=$2 program=$3
+	shift 3
+	on_host "$host" "$bin/$program" "$@" </dev/null >"$state/$name.log" 2>&1 &
+}
+
+# hosts_programs: $bin is a directory in which pangea is one on host 0.
+hosts_programs() {
+	local program real=$bin
+	bin=$work/bin
+	mkdir "$bin"
+	for program in pangead pangea-coordinator pangea-vmm; do
+		ln -s "$real/$program" "$bin/"
+	done
+	printf '#!/bin/sh\nexec ip netns exec %s "%s" "$@"\n' "$hosts_prefix-0" "$real/pangea" >"$bin/pangea"
+	chmod 755 "$bin/pangea"
+}
+
 # host_joins N: gets that host its certificate; its name is in there, and it tells the daemon.
 host_joins() {
 	"$bin/pangea" pki token --pki "$pki" --name "host$1" |

@@ -92,7 +92,8 @@ wait_until() {
 	done
 }
 
-has_line() { tr -d '\r' <"$2" 2>/dev/null | grep -qE -- "$1"; }
+# Not by a pipe: grep goes away at the first match, and who still writes then fails, and the pipe with him.
+has_line() { [ -r "$2" ] && grep -qE -- "$1" <(tr -d '\r' <"$2"); }
 
 # wait_line REGEX [SECONDS]: until the console shows it; fails at once when the run has ended.
 wait_line() {
@@ -107,8 +108,14 @@ wait_line() {
 
 expect_line() { has_line "$1" "${2:-$console}" || fail "no line '$1' in ${2:-the console}"; }
 
-# cluster_up NODES CPUS MEM [OPTION]...
+# cluster_up NODES CPUS MEM [OPTION]...: on loopback; with E2E_HOSTS in the environment each node on a host of its
+# own (hosts.sh).
 cluster_up() {
+	if [ -n "${E2E_HOSTS-}" ]; then
+		. "$(dirname "${BASH_SOURCE[0]}")/hosts.sh"
+		hosts_cluster_up "$@"
+		return
+	fi
 	pangea cluster up --loopback "$1" --cpus "$2" --mem "$3" "${@:4}" >"$work/up.log" 2>&1 ||
 		fail "cluster up: $(cat "$work/up.log")"
 }
@@ -177,7 +184,11 @@ expect_all_free() {
 
 # expect_nothing_left: after the cluster went down, no process, socket or temporary file of it is.
 expect_nothing_left() {
-	pangea cluster down >"$work/down.log" 2>&1 || fail "cluster down: $(cat "$work/down.log")"
+	if [ -n "${E2E_HOSTS-}" ]; then
+		hosts_down
+	else
+		pangea cluster down >"$work/down.log" 2>&1 || fail "cluster down: $(cat "$work/down.log")"
+	fi
 	wait_until "$end_limit_s" "the end of every process" no_process
 	local left
 	left=$(find "$state" "$TMPDIR" \( -type s -o -type p -o -name '*.pid' \) 2>/dev/null || true)
