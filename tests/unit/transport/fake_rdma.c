@@ -35,12 +35,20 @@ struct fake_receive {
 	struct ibv_sge sge;
 };
 
+/* A send that is delayed. */
+struct fake_send {
+	struct ibv_send_wr wr;
+	struct ibv_sge sge;
+};
+
 struct fake_pair {
 	struct ibv_qp qp;
 	enum ibv_qp_state state;
 	uint32_t dest;
 	struct fake_receive receives[FAKE_RECEIVES];
 	unsigned head, count, max;
+	struct fake_send delayed[FAKE_RECEIVES];
+	unsigned delayed_count;
 };
 
 struct fake_event {
@@ -411,6 +419,31 @@ static enum ibv_wc_status deliver(struct fake_pair *from, const struct ibv_send_
 	return IBV_WC_REM_INV_REQ_ERR;
 }
 
+/* What is to be sent stays where it lies, as with a device. */
+static void send_delay(struct fake_pair *pair, const struct ibv_send_wr *wr)
+{
+	struct fake_send *send = &pair->delayed[pair->delayed_count++];
+
+	invariant(pair->delayed_count < FAKE_RECEIVES);
+	send->wr = *wr;
+	if (wr->num_sge)
+		send->sge = *wr->sg_list;
+	send->wr.sg_list = &send->sge;
+}
+
+void fake_release(void)
+{
+	struct ibv_send_wr *bad;
+
+	fake_faults.delays = false;
+	for (unsigned i = 0; i < FAKE_PAIRS; i++)
+		for (unsigned j = 0; pairs[i] && j < pairs[i]->delayed_count; j++)
+			(void)ibv_post_send(&pairs[i]->qp, &pairs[i]->delayed[j].wr, &bad);
+	for (unsigned i = 0; i < FAKE_PAIRS; i++)
+		if (pairs[i])
+			pairs[i]->delayed_count = 0;
+}
+
 static int fake_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
 {
 	struct fake_pair *pair = (struct fake_pair *)qp;
@@ -421,6 +454,10 @@ static int fake_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct ibv_
 	invariant(!fake_faults.inlines_nothing || !(wr->send_flags & IBV_SEND_INLINE));
 	if (fake_faults.swallows)
 		return 0;
+	if (fake_faults.delays) {
+		send_delay(pair, wr);
+		return 0;
+	}
 	wc.status = pair->state == IBV_QPS_ERR ? IBV_WC_WR_FLUSH_ERR : deliver(pair, wr);
 	if (wc.status != IBV_WC_SUCCESS || (wr->send_flags & IBV_SEND_SIGNALED))
 		completion_add(qp->send_cq, &wc);

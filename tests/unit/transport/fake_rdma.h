@@ -14,10 +14,13 @@ struct fake_faults {
 	bool finds_no_path;
 	bool swallows; /* what is sent neither arrives nor ends */
 	bool inlines_nothing;
+	bool delays; /* what is sent stays in the sender's queue pair, until fake_release() or its end */
 };
 
 extern struct fake_faults fake_faults;
 
+/* Sends what was delayed; from now on nothing is. */
+void fake_release(void);
 /* The device goes away: rdma_cm says so of all that it is used for. */
 void fake_device_remove(void);
 

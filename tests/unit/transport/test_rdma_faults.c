@@ -132,6 +132,27 @@ Test(rdma_faults, a_device_that_swallows_what_is_sent_is_noticed_after_the_silen
 	peer_end(&peer);
 }
 
+Test(rdma_faults, what_was_sent_arrives_though_its_sender_closes_before_it_has_gone)
+{
+	struct rig rig;
+
+	rig_init(&rig, 2, RIG_RDMA);
+	rig_up(&rig);
+	fake_faults.delays = true;
+	for (unsigned i = 0; i < 5; i++)
+		cr_assert_eq(rig_send(&rig, 1, 0, i, 4096), 0);
+	rig.slice[1].transport->ops->close(rig.slice[1].transport);
+	rig.slice[1].transport = NULL;
+	rig_run_ms(&rig, 50);
+	cr_assert_eq(rig.slice[0].received + rig.slice[0].lost[1], 0);
+	fake_release();
+	cr_assert(rig_until(&rig, &rig.slice[0].lost[1], 1));
+	cr_assert_eq(rig.slice[0].lost_err[1], -PANGEA_EPEERLOST);
+	cr_assert_eq(rig.slice[0].received, 5);
+	cr_assert_eq(rig.slice[0].bad, 0);
+	rig_destroy(&rig);
+}
+
 /* rig_destroy() waits until every handle is closed. */
 Test(rdma_faults, closing_does_not_wait_for_ever_for_what_was_sent, .timeout = 60)
 {
