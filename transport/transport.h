@@ -55,7 +55,7 @@ struct transport_callbacks {
 struct transport_stats {
 	uint64_t msgs_sent, msgs_received;
 	uint64_t bytes_sent, bytes_received; /* headers and payloads */
-	uint64_t sends_queued; /* the socket or ring was full: the rest waited in the queue */
+	uint64_t sends_queued; /* socket or ring was full, or credits were out: the rest waited */
 	uint64_t bells_sent;   /* system calls that woke a peer which slept beside its ring */
 	/* Peers that came up, by what carries their messages: TCP in clear, shared memory, TLS in user
 	 * space, TLS whose records the kernel makes and opens, RDMA. */
@@ -72,7 +72,7 @@ struct transport_config {
 	struct transport_callbacks callbacks;
 	unsigned connect_timeout_ms; /* from transport_connect to on_up, for all peers */
 	/* A peer whose host acknowledges nothing for so long (TCP), or that takes nothing from a
-	 * full ring (shared memory), is lost; 0: TRANSPORT_SILENCE_MS. */
+	 * full ring (shared memory), or gives no credits back (RDMA), is lost; 0: TRANSPORT_SILENCE_MS. */
 	unsigned silence_ms;
 	enum transport_wish wish; /* of transport_net_create */
 	struct rdma_option rdma;  /* of transport_net_create */
@@ -97,7 +97,7 @@ struct transport_ops {
 	 */
 	int (*send)(struct transport *t, unsigned peer, const struct wire_msg *msg,
 		    const void *payload, bool copy_payload);
-	/* Messages that wait for the peer's socket or ring; 0 too if it is not up. */
+	/* Messages that wait for the peer's socket, its ring or its credits; 0 too if it is not up. */
 	unsigned (*backlog)(const struct transport *t, unsigned peer);
 	/*
 	 * Closes the connection to a peer that did what it must not; why is a sentence. on_lost
@@ -126,10 +126,10 @@ struct transport {
 };
 
 /*
- * Between processes (net.c): TCP, and shared memory with peers of this host as config->wish says
- * (docs/transport.md). Listens on bind_host at port (0: any free), and on a local socket of that
- * name; *port_out gets the port. Errors: -EADDRINUSE, -EADDRNOTAVAIL, -EINVAL (host is not a numeric
- * address), -ENOMEM.
+ * Between processes (net.c): TCP, shared memory with peers of this host, and RDMA where both have a
+ * device, as config->wish says (docs/transport.md). Listens on bind_host at port (0: any free), and
+ * on a local socket of that name; *port_out gets the port. Errors: -EADDRINUSE, -EADDRNOTAVAIL,
+ * -EINVAL (host is not a numeric address), -ENOMEM.
  */
 int transport_net_create(const struct transport_config *config, const char *bind_host,
 			 unsigned port, unsigned *port_out, struct transport **out);
