@@ -87,7 +87,9 @@ static int keys_give(struct tls_link *link, int fd)
 	err = direction_give(link, fd, TLS_TX, ours);
 	if (!err && direction_give(link, fd, TLS_RX, 1 - ours) == 0)
 		return 0;
-	tls_kernel_refuse(link->context, "this kernel's tls module refused the keys");
+	tls_kernel_refuse(link->context, err == -ENOENT
+						 ? "this kernel has no module of the cipher"
+						 : "this kernel's tls module refused the keys");
 	/* Without keys the socket still is as it was; with one of two it is neither. */
 	return err ? -EOPNOTSUPP : -EPROTO;
 }
