@@ -2,42 +2,14 @@
 /* Codecs of what begins RDMA and goes beside its messages: every value that cannot be is refused. */
 #include "transport/rdma_wire.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "transport/little_endian.h"
 
 #define TOKEN_AT 16
-
-static void put16(uint8_t *p, uint16_t v)
-{
-	v = htole16(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	v = htole32(v);
-	memcpy(p, &v, sizeof(v));
-}
-
-static uint16_t get16(const uint8_t *p)
-{
-	uint16_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le16toh(v);
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return le32toh(v);
-}
 
 static void head_encode(uint8_t *buf)
 {

@@ -375,12 +375,13 @@ void engine_fault(struct engine *e, const struct page_fault *fault, uint64_t now
 		.tid = fault->tid,
 		.write = fault_will_write(e, fault),
 	};
-	enum stream_kind kind = engine_ahead_kind(e, fault->gfn, pending.write);
+	enum stream_kind kind;
 	bool remote;
 	int err;
 
 	if (engine_home_is_self(e, fault->gfn) && engine_touch(e, fault->gfn, now_ns))
 		return;
+	kind = engine_ahead_kind(e, fault->gfn, pending.write);
 	/* A full list only costs the statistics a sample. */
 	(void)list_add(&e->timing, &pending);
 	/* Who waits for room comes first. */

@@ -178,12 +178,10 @@ Test(life, happy_path)
 	world_free(world);
 }
 
-Test(life, distances_follow_round_trips)
+/* Three nodes and a client, whose VM has a slice on each; all listen. */
+static void three_listening(struct world *world)
 {
-	struct world *world = world_new();
 	static const char *const names[] = {"a", "b", "c"};
-	/* a-b 30 us (one end measured 33), a-c 61 us, b-c never measured */
-	static const int rtt[3][3] = {{0, 33000, 61000}, {30000, 0, 0}, {60000, 0, 0}};
 
 	for (unsigned i = 0; i < 3; i++)
 		world_node(world, i + 1, names[i], 4, GIB);
@@ -192,6 +190,15 @@ Test(life, distances_follow_round_trips)
 	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
 	for (unsigned i = 0; i < 3; i++)
 		world_slice(world, i, "slice-listening");
+}
+
+Test(life, distances_follow_round_trips)
+{
+	struct world *world = world_new();
+	/* a-b 30 us (one end measured 33), a-c 61 us, b-c never measured */
+	static const int rtt[3][3] = {{0, 33000, 61000}, {30000, 0, 0}, {60000, 0, 0}};
+
+	three_listening(world);
 	for (unsigned i = 0; i < 3; i++)
 		world_say(world, i + 1, "{s:s, s:s, s:i, s:[i,i,i]}", "type", "slice-connected",
 			  "vm", "vm1", "slice", (int)i, "rtt_ns", rtt[i][0], rtt[i][1], rtt[i][2]);
@@ -203,17 +210,10 @@ Test(life, distances_follow_round_trips)
 /* Three slices, of which the first two speak over this and others over TLS. */
 static struct world *world_linked(const char *word)
 {
-	static const char *const names[] = {"a", "b", "c"};
 	const char *links[3][3] = {{"", word, "tls"}, {word, "", "tls"}, {"tls", "tls", ""}};
 	struct world *world = world_new();
 
-	for (unsigned i = 0; i < 3; i++)
-		world_node(world, i + 1, names[i], 4, GIB);
-	world_open(world, 10, CONTROL_ROLE_CLI);
-	world_run(world, 10, 3, 6 * MIB);
-	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
-	for (unsigned i = 0; i < 3; i++)
-		world_slice(world, i, "slice-listening");
+	three_listening(world);
 	for (unsigned i = 0; i < 3; i++)
 		world_say(world, i + 1, "{s:s, s:s, s:i, s:[i,i,i], s:[s,s,s]}", "type",
 			  "slice-connected", "vm", "vm1", "slice", (int)i, "rtt_ns", 1, 2, 3,
@@ -248,16 +248,9 @@ Test(life, links_are_told)
 Test(life, distances_are_clipped)
 {
 	struct world *world = world_new();
-	static const char *const names[] = {"a", "b", "c"};
 	static const json_int_t rtt[3][3] = {{0, 1, INT64_MAX}, {1, 0, 0}, {0, 0, 0}};
 
-	for (unsigned i = 0; i < 3; i++)
-		world_node(world, i + 1, names[i], 4, GIB);
-	world_open(world, 10, CONTROL_ROLE_CLI);
-	world_run(world, 10, 3, 6 * MIB);
-	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
-	for (unsigned i = 0; i < 3; i++)
-		world_slice(world, i, "slice-listening");
+	three_listening(world);
 	for (unsigned i = 0; i < 3; i++)
 		world_say(world, i + 1, "{s:s, s:s, s:i, s:[I,I,I]}", "type", "slice-connected",
 			  "vm", "vm1", "slice", (int)i, "rtt_ns", rtt[i][0], rtt[i][1], rtt[i][2]);

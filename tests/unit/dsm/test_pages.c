@@ -59,9 +59,24 @@ static struct page_fault fault_next(struct pages *pages)
 	return faults[0];
 }
 
-static uint8_t touch_end(struct toucher *t)
+/* The thread's access goes through; one that waits for ever is a failure, not a hang. */
+static void thread_end(struct pages *pages, pthread_t thread)
 {
-	pthread_join(t->thread, NULL);
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 60;
+	if (pthread_timedjoin_np(thread, NULL, &until) == 0)
+		return;
+	if (fault_waits(pages, 0))
+		cr_assert_fail("an access waits in a fault on page 0x%lx",
+			       (unsigned long)fault_next(pages).gfn);
+	cr_assert_fail("an access waits in a fault that was answered");
+}
+
+static uint8_t touch_end(struct pages *pages, struct toucher *t)
+{
+	thread_end(pages, t->thread);
 	return t->value;
 }
 
@@ -82,7 +97,7 @@ static uint8_t touch_free(struct pages *pages, uint64_t gpa, bool write, uint8_t
 	struct toucher t;
 
 	touch_start(&t, pages, gpa, write, value);
-	value = touch_end(&t);
+	value = touch_end(pages, &t);
 	cr_assert(!fault_waits(pages, 0), "an unexpected fault");
 	return value;
 }
@@ -110,7 +125,7 @@ Test(pages, alone)
 		cr_assert_eq(pages_frame(pages, 9)[0], 0x42 + i);
 		pages_frame(pages, 9)[1] = (uint8_t)i;
 		cr_assert_eq(pages_map_exclusive(pages, 9), 0);
-		touch_end(&t);
+		touch_end(pages, &t);
 		cr_assert_eq(touch_free(pages, 9 * 4096, false, 0), 0x50);
 		cr_assert_eq(touch_free(pages, 9 * 4096 + 1, false, 0), i);
 		touch_free(pages, 9 * 4096, true, (uint8_t)(0x43 + i));
@@ -152,7 +167,7 @@ Test(pages, a_read_of_a_hole_waits_and_gets_zeroes)
 	cr_assert(!fault.write);
 	cr_assert_eq(atomic_load(&t.done), 0);
 	cr_assert_eq(pages_map_shared(pages, 5), 0);
-	cr_assert_eq(touch_end(&t), 0);
+	cr_assert_eq(touch_end(pages, &t), 0);
 	pages_destroy(pages);
 }
 
@@ -167,14 +182,14 @@ Test(pages, every_transition)
 	touch_start(&t, pages, 9 * 4096 + 7, false, 0);
 	cr_assert(!fault_next(pages).write);
 	cr_assert_eq(pages_map_shared(pages, 9), 0);
-	cr_assert_eq(touch_end(&t), 0x41);
+	cr_assert_eq(touch_end(pages, &t), 0x41);
 	cr_assert_eq(touch_free(pages, 9 * 4096 + 7, false, 0), 0x41);
 	/* Shared -> exclusive. */
 	touch_start(&t, pages, 9 * 4096 + 7, true, 0x42);
 	fault = fault_next(pages);
 	cr_assert(fault.write && fault.gfn == 9);
 	cr_assert_eq(pages_upgrade(pages, 9), 0);
-	touch_end(&t);
+	touch_end(pages, &t);
 	cr_assert_eq(pages_frame(pages, 9)[7], 0x42);
 	touch_free(pages, 9 * 4096 + 7, true, 0x43);
 	/* Exclusive -> shared. */
@@ -187,7 +202,7 @@ Test(pages, every_transition)
 	cr_assert_eq(pages_frame(pages, 9)[7], 0x43);
 	/* Invalid -> exclusive. */
 	cr_assert_eq(pages_map_exclusive(pages, 9), 0);
-	touch_end(&t);
+	touch_end(pages, &t);
 	touch_free(pages, 9 * 4096 + 7, true, 0x45);
 	cr_assert_eq(pages_frame(pages, 9)[7], 0x45);
 	/* Exclusive -> invalid. */
@@ -195,7 +210,7 @@ Test(pages, every_transition)
 	touch_start(&t, pages, 9 * 4096 + 7, false, 0);
 	cr_assert(!fault_next(pages).write);
 	cr_assert_eq(pages_map_exclusive(pages, 9), 0);
-	cr_assert_eq(touch_end(&t), 0x45);
+	cr_assert_eq(touch_end(pages, &t), 0x45);
 	pages_destroy(pages);
 }
 
@@ -207,7 +222,7 @@ Test(pages, a_write_to_an_invalid_page_is_a_write_fault)
 	touch_start(&t, pages, 0, true, 7);
 	cr_assert(fault_next(pages).write);
 	cr_assert_eq(pages_map_exclusive(pages, 0), 0);
-	touch_end(&t);
+	touch_end(pages, &t);
 	cr_assert_eq(pages_frame(pages, 0)[0], 7);
 	pages_destroy(pages);
 }
@@ -247,13 +262,13 @@ Test(pages, a_fault_on_a_mapped_page_is_ended_by_mapping_again)
 	cr_assert_geq(pages_read_faults(pages, faults), 1); /* the second may be there already */
 	cr_assert_eq(faults[0].gfn, 1);
 	cr_assert_eq(pages_map_shared(pages, 1), 0);
-	touch_end(&a);
+	touch_end(pages, &a);
 	while (!atomic_load(&b.done))
 		if (fault_waits(pages, 1)) {
 			cr_assert_geq(pages_read_faults(pages, faults), 0);
 			cr_assert_eq(pages_map_shared(pages, 1), 0);
 		}
-	touch_end(&b);
+	touch_end(pages, &b);
 	pages_destroy(pages);
 }
 
@@ -313,7 +328,7 @@ Test(pages, a_large_guest_costs_nothing_until_touched)
 	touch_start(&t, pages, gpa, true, 9);
 	cr_assert_eq(fault_next(pages).gfn, gpa >> 12);
 	cr_assert_eq(pages_map_exclusive(pages, gpa >> 12), 0);
-	touch_end(&t);
+	touch_end(pages, &t);
 	cr_assert_eq(pages_frame_bytes(pages), 4096);
 	pages_destroy(pages);
 }
@@ -448,7 +463,7 @@ Test(pages, nothing_is_written_after_unmap_or_protect)
 	}
 	atomic_store(&inc.stop, true);
 	cr_assert_eq(pages_map_exclusive(pages, 1), 0);
-	pthread_join(thread, NULL);
+	thread_end(pages, thread);
 	cr_assert_gt(*frame, 0);
 	pages_destroy(pages);
 }
