@@ -24,7 +24,8 @@
 	X(PANGEA_ENOFIT, 5010, "the virtual machine does not fit on the nodes")                    \
 	X(PANGEA_ENODELOST, 5011, "a node was lost")                                               \
 	X(PANGEA_ECONTROL, 5012, "malformed control message")                                      \
-	X(PANGEA_EUNKNOWN, 5013, "no such object")
+	X(PANGEA_EUNKNOWN, 5013, "no such object")                                                 \
+	X(PANGEA_EDRIVER, 5014, "the guest's driver broke the rules of its device")
 
 #define X(name, value, text) name = (value),
 enum pangea_error {
