@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tables: RSDP, XSDT, FADT (hardware-reduced), DSDT, MADT, SRAT, SLIT, HMAT, after ACPI 6.4. */
+/* The tables: RSDP, XSDT, FADT (hardware-reduced), DSDT, MADT, SRAT, SLIT, HMAT (ACPI 6.4), MCFG. */
 #include "vmm/boot/acpi.h"
 
 #include <errno.h>
@@ -145,6 +145,30 @@ static void dsdt_cpu_put(struct acpi_writer *w, unsigned vcpu)
 	aml_close(w, device);
 }
 
+/*
+ * The host bridge, on slice 0's node, and what its configuration space takes of the address space (PCI Firmware
+ * Specification 3.3, section 4.1.2). There are no interrupt lines: every device has MSI-X.
+ */
+static void dsdt_pci_put(struct acpi_writer *w)
+{
+	size_t bridge = aml_device_open(w, "PCI0"), board;
+
+	aml_name_eisaid(w, "_HID", "PNP0A08");
+	aml_name_eisaid(w, "_CID", "PNP0A03");
+	aml_name_integer(w, "_UID", 0);
+	aml_name_integer(w, "_SEG", 0);
+	aml_name_integer(w, "_BBN", 0);
+	aml_name_integer(w, "_PXM", 0);
+	aml_name_integer(w, "_CCA", 1);
+	aml_crs_bridge(w, 0, LAYOUT_PCI_WINDOW, LAYOUT_PCI_WINDOW_SIZE);
+	aml_close(w, bridge);
+	board = aml_device_open(w, "MBRD");
+	aml_name_eisaid(w, "_HID", "PNP0C02");
+	aml_name_integer(w, "_UID", 0);
+	aml_crs_memory(w, LAYOUT_PCI_ECAM, LAYOUT_PCI_ECAM_SIZE);
+	aml_close(w, board);
+}
+
 static uint64_t dsdt_build(struct build *b)
 {
 	struct acpi_writer *w = &b->w;
@@ -159,6 +183,7 @@ static uint64_t dsdt_build(struct build *b)
 	aml_name_integer(w, "_STA", 0xf);
 	aml_crs_port_irq(w, LAYOUT_COM1_PORT, 8, LAYOUT_COM1_GSI);
 	aml_close(w, com1);
+	dsdt_pci_put(w);
 	aml_close(w, scope);
 	aml_name_sleep_package(w, "_S5_", LAYOUT_SLEEP_TYPE_S5);
 	return table_close(b, start);
@@ -261,6 +286,20 @@ static uint64_t hmat_build(struct build *b)
 	return table_close(b, start);
 }
 
+/* PCI Firmware Specification 3.3, section 4.1.2: one bus. */
+static uint64_t mcfg_build(struct build *b)
+{
+	size_t start = table_open(b, "MCFG", 1);
+
+	acpi_put64(&b->w, 0);
+	acpi_put64(&b->w, LAYOUT_PCI_ECAM);
+	acpi_put16(&b->w, 0); /* segment */
+	acpi_put8(&b->w, 0);  /* first bus */
+	acpi_put8(&b->w, 0);  /* last bus */
+	acpi_put32(&b->w, 0);
+	return table_close(b, start);
+}
+
 /* Section 5.2.5.3, at the area's start, whose bytes were left free for it. */
 static void rsdp_build(struct build *b, uint64_t xsdt_gpa)
 {
@@ -296,7 +335,7 @@ int acpi_build(const struct vm_shape *shape, uint8_t *area, size_t size, uint64_
 			  .w = {.data = area, .size = size},
 			  .area_gpa = area_gpa,
 			  .index = &own};
-	uint64_t tables[5];
+	uint64_t tables[6];
 
 	if (size < RSDP_SIZE)
 		return -ENOSPC;
@@ -307,7 +346,8 @@ int acpi_build(const struct vm_shape *shape, uint8_t *area, size_t size, uint64_
 	tables[2] = srat_build(&b);
 	tables[3] = slit_build(&b);
 	tables[4] = hmat_build(&b);
-	rsdp_build(&b, xsdt_build(&b, tables, 5));
+	tables[5] = mcfg_build(&b);
+	rsdp_build(&b, xsdt_build(&b, tables, 6));
 	if (b.w.overflow)
 		return -ENOSPC;
 	if (index)

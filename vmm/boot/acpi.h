@@ -14,8 +14,8 @@ struct acpi_table {
 	uint32_t offset, length;
 };
 
-/* RSDP (no signature of its own here), XSDT, FADT, DSDT, MADT, SRAT, SLIT, HMAT. */
-#define ACPI_TABLES_MAX 8
+/* RSDP (no signature of its own here), XSDT, FADT, DSDT, MADT, SRAT, SLIT, HMAT, MCFG. */
+#define ACPI_TABLES_MAX 9
 
 struct acpi_index {
 	unsigned count;

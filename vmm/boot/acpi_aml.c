@@ -188,3 +188,63 @@ void aml_crs_port_irq(struct acpi_writer *w, uint16_t port, uint8_t length, uint
 	acpi_put8(w, 0);
 	aml_close(w, open);
 }
+
+/* Begins a _CRS of so many bytes of descriptors; ended by crs_close. */
+static size_t crs_open(struct acpi_writer *w, unsigned bytes)
+{
+	size_t open;
+
+	name_put(w, "_CRS");
+	acpi_put8(w, AML_BUFFER);
+	open = package_open(w);
+	integer_put(w, bytes + 2);
+	return open;
+}
+
+static void crs_close(struct acpi_writer *w, size_t open)
+{
+	acpi_put8(w, 0x79); /* end tag; checksum 0 means none */
+	acpi_put8(w, 0);
+	aml_close(w, open);
+}
+
+/* Sections 6.4.3.5.3 (word address space) and 6.4.3.5.2 (double word). */
+void aml_crs_bridge(struct acpi_writer *w, uint16_t bus, uint32_t window, uint32_t length)
+{
+	size_t open = crs_open(w, 16 + 26);
+
+	acpi_put8(w, 0x88);
+	acpi_put16(w, 13);
+	acpi_put8(w, 2);    /* bus numbers */
+	acpi_put8(w, 0x0c); /* producer; both ends fixed */
+	acpi_put8(w, 0);
+	acpi_put16(w, 0);
+	acpi_put16(w, bus);
+	acpi_put16(w, bus);
+	acpi_put16(w, 0);
+	acpi_put16(w, 1);
+	acpi_put8(w, 0x87);
+	acpi_put16(w, 23);
+	acpi_put8(w, 0);    /* memory */
+	acpi_put8(w, 0x0c); /* producer; both ends fixed */
+	acpi_put8(w, 0x01); /* not cached, read and write */
+	acpi_put32(w, 0);
+	acpi_put32(w, window);
+	acpi_put32(w, window + length - 1);
+	acpi_put32(w, 0);
+	acpi_put32(w, length);
+	crs_close(w, open);
+}
+
+/* Section 6.4.3.4. */
+void aml_crs_memory(struct acpi_writer *w, uint32_t address, uint32_t length)
+{
+	size_t open = crs_open(w, 12);
+
+	acpi_put8(w, 0x86);
+	acpi_put16(w, 9);
+	acpi_put8(w, 1);
+	acpi_put32(w, address);
+	acpi_put32(w, length);
+	crs_close(w, open);
+}

@@ -38,5 +38,9 @@ void aml_name_eisaid(struct acpi_writer *w, const char *name, const char *value)
 void aml_name_sleep_package(struct acpi_writer *w, const char *name, uint8_t type);
 /* Name(_CRS, ResourceTemplate(){IO(Decode16, port, port, 1, length) Interrupt(gsi)}). */
 void aml_crs_port_irq(struct acpi_writer *w, uint16_t port, uint8_t length, uint32_t gsi);
+/* Name(_CRS, ResourceTemplate(){WordBusNumber(bus, bus) DWordMemory(window, not cached, read and write)}). */
+void aml_crs_bridge(struct acpi_writer *w, uint16_t bus, uint32_t window, uint32_t length);
+/* Name(_CRS, ResourceTemplate(){Memory32Fixed(ReadWrite, address, length)}). */
+void aml_crs_memory(struct acpi_writer *w, uint32_t address, uint32_t length);
 
 #endif

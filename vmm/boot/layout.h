@@ -43,6 +43,18 @@
 /* pvpanic, the ISA device QEMU0001: the guest's driver writes 1 when its kernel panics. */
 #define LAYOUT_PVPANIC_PORT 0x505u
 
+/*
+ * PCI: one host bridge with one bus, on slice 0. Its configuration space is reached by the enhanced mechanism (MCFG)
+ * and, for kernels that look for it first, by mechanism 1. Byte 0xcf9 of that is the reset register above.
+ */
+#define LAYOUT_PCI_ECAM		0xe0000000u
+#define LAYOUT_PCI_ECAM_SIZE	0x100000u
+#define LAYOUT_PCI_ADDRESS_PORT 0xcf8u /* as a dword */
+#define LAYOUT_PCI_DATA_PORT	0xcfcu
+#define LAYOUT_PCI_DATA_SIZE	4u
+#define LAYOUT_PCI_WINDOW	0xd0000000u /* for BARs */
+#define LAYOUT_PCI_WINDOW_SIZE	0x10000000u
+
 /* Debug exit (debug_exit.h), in no table: only for kernels whose ELF notes ask for it. */
 #define LAYOUT_DEBUG_EXIT_PORT 0xf4u
 
@@ -56,6 +68,7 @@
 #define LAYOUT_CMDLINE	      0x20000u /* CMDLINE_MAX bytes with the final NUL */
 #define LAYOUT_BOOT_PAGES     0x30000u /* identity map of 4 GiB: PML4, PDPT, four PDs */
 #define LAYOUT_BOOT_PAGES_MAX 6u
+#define LAYOUT_SEED	      0x3f000u	 /* a struct setup_data with random bytes */
 #define LAYOUT_LOW_END	      0x9fc00u	 /* end of the first E820 RAM entry */
 #define LAYOUT_ACPI_START     0xe0000u	 /* RSDP first (Linux scans here), then the tables */
 #define LAYOUT_ACPI_END	      0x100000u	 /* E820: reserved */
@@ -70,6 +83,10 @@
 #define LAYOUT_PHYS_BITS   46u
 #define LAYOUT_LINEAR_BITS 48u
 
+static_assert(LAYOUT_PCI_WINDOW >= GPA_HOLE_START &&
+		      LAYOUT_PCI_WINDOW + LAYOUT_PCI_WINDOW_SIZE <= LAYOUT_PCI_ECAM &&
+		      LAYOUT_PCI_ECAM + LAYOUT_PCI_ECAM_SIZE <= LAYOUT_IOAPIC_BASE,
+	      "PCI lies in the hole, before the APICs");
 static_assert(LAYOUT_IOAPIC_BASE >= GPA_HOLE_START && LAYOUT_LAPIC_BASE < GPA_HOLE_END,
 	      "the APICs lie in the hole");
 

@@ -27,11 +27,11 @@ int loader_open(const struct vm_shape *shape, const char *kernel_path, const cha
 		const char *cmdline, struct loader_image **out, char *why, size_t why_size);
 
 /*
- * Writes kernel, initrd, command line, boot_params (with the e820 map), ACPI tables, GDT and
+ * Writes kernel, initrd, command line, boot_params (with the e820 map), a random seed, ACPI tables, GDT and
  * identity page tables into guest memory at ram, and sets the boot CPU's state to the 64-bit entry
  * (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"). shape is that of loader_open, now with
  * the measured distances. Any thread that may touch guest memory; blocks while pages come.
- * Returns 0, -ENOMEM, or -ENOSPC (the ACPI tables do not fit their area).
+ * Returns 0, -ENOMEM, -EIO (no random numbers), or -ENOSPC (the ACPI tables do not fit their area).
  */
 int loader_place(const struct loader_image *image, const struct vm_shape *shape, uint8_t *ram,
 		 struct vcpu_state *bsp);

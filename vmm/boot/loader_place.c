@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "vmm/boot/acpi.h"
 #include "vmm/boot/layout.h"
@@ -18,7 +19,13 @@
 #define BP_RAMDISK_IMAGE     0x218
 #define BP_RAMDISK_SIZE	     0x21c
 #define BP_CMDLINE	     0x228
+#define BP_SETUP_DATA	     0x250
 #define BP_E820_TABLE	     0x2d0
+
+/* struct setup_data with entropy for the kernel (since Linux 6.0): next, type, length, bytes. */
+#define SETUP_RNG_SEED	 9
+#define SETUP_DATA_BYTES 16
+#define SEED_BYTES	 32
 
 #define LOADER_UNKNOWN 0xff
 #define E820_RAM       1
@@ -49,6 +56,7 @@ static void e820_fill(uint8_t *bp, const struct vm_shape *shape)
 	e820_add(bp, 0, LAYOUT_LOW_END, E820_RAM);
 	e820_add(bp, LAYOUT_LOW_END, LAYOUT_HIGH_START, E820_RESERVED);
 	e820_add(bp, LAYOUT_HIGH_START, loader_low_end(shape), E820_RAM);
+	e820_add(bp, LAYOUT_PCI_ECAM, LAYOUT_PCI_ECAM + LAYOUT_PCI_ECAM_SIZE, E820_RESERVED);
 	e820_add(bp, GPA_HOLE_END, shape->ram_end, E820_RAM);
 }
 
@@ -65,6 +73,7 @@ static void boot_params_place(const struct loader_image *image, uint8_t *ram)
 	le32_put(bp + BP_RAMDISK_SIZE, (uint32_t)image->initrd.size);
 	le32_put(bp + BP_EXT_RAMDISK_SIZE, (uint32_t)(image->initrd.size >> 32));
 	le64_put(bp + BP_ACPI_RSDP_ADDR, LAYOUT_ACPI_START);
+	le64_put(bp + BP_SETUP_DATA, LAYOUT_SEED);
 	e820_fill(bp, &image->shape);
 	memcpy(ram + LAYOUT_BOOT_PARAMS, bp, sizeof(bp));
 }
@@ -92,6 +101,20 @@ static void gdt_place(uint8_t *ram)
 	static const uint64_t gdt[4] = {0, 0, 0x00af9b000000ffff, 0x00cf93000000ffff};
 
 	memcpy(ram + LAYOUT_BOOT_GDT, gdt, sizeof(gdt));
+}
+
+/* So that the guest's random numbers are good from its first moment on; the kernel wipes it. */
+static int seed_place(uint8_t *ram)
+{
+	uint8_t data[SETUP_DATA_BYTES + SEED_BYTES] = {0};
+
+	le32_put(data + 8, SETUP_RNG_SEED);
+	le32_put(data + 12, SEED_BYTES);
+	if (getrandom(data + SETUP_DATA_BYTES, SEED_BYTES, 0) != SEED_BYTES)
+		return -EIO;
+	memcpy(ram + LAYOUT_SEED, data, sizeof(data));
+	explicit_bzero(data, sizeof(data));
+	return 0;
 }
 
 static int acpi_place(const struct vm_shape *shape, uint8_t *ram)
@@ -145,6 +168,8 @@ int loader_place(const struct loader_image *image, const struct vm_shape *shape,
 {
 	int err = acpi_place(shape, ram);
 
+	if (!err)
+		err = seed_place(ram);
 	if (err)
 		return err;
 	for (unsigned i = 0; i < image->segments_count; i++) {

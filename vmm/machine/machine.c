@@ -43,6 +43,8 @@ static bool config_valid(const struct machine_config *c)
 			return false;
 		next += shape->slice[i].vcpus;
 	}
+	if (c->devices_count > (c->self == 0 ? MACHINE_DEVICES_MAX : 0))
+		return false;
 	return next == shape->vcpus && c->tsc_hz >= TSC_HZ_MIN && c->tsc_hz <= TSC_HZ_MAX;
 }
 
@@ -159,10 +161,10 @@ static void threads_destroy(struct machine *m)
 }
 
 /* The way to the devices: the devices themselves, or the door to slice 0's. */
-static int io_create(struct machine *m)
+static int io_create(struct machine *m, const struct machine_config *c)
 {
 	if (m->self == 0)
-		return machine_devices_create(m);
+		return machine_devices_create(m, c);
 	m->remote.timeout_ms = REMOTE_IO_TIMEOUT_MS;
 	m->remote.ctx = m;
 	m->remote.post = remote_post;
@@ -200,53 +202,71 @@ static void machine_fill(struct machine *m, const struct machine_config *c)
 	machine_apic_env(m, &m->apic_env);
 }
 
-int machine_create(const struct machine_config *config, struct machine **out)
+/* All but the machine's own memory; the configuration's devices are taken over or destroyed. */
+static int machine_make(struct machine *m, const struct machine_config *config)
 {
-	struct machine *m;
-	int err;
+	int err = threads_init(m);
 
-	if (!config_valid(config))
-		return -EINVAL;
-	m = calloc(1, sizeof(*m));
-	if (!m)
-		return -ENOMEM;
-	machine_fill(m, config);
-	if (m->shape.slices > 1 && !(m->pending = calloc(1, sizeof(*m->pending)))) {
-		err = -ENOMEM;
-		goto fail_alloc;
-	}
-	err = threads_init(m);
 	if (err)
-		goto fail_alloc;
+		goto fail_drop;
 	err = machine_clock_create(m, config);
 	if (err)
 		goto fail_threads;
 	err = timer_init(&m->timer, timer_fired, m);
 	if (err)
 		goto fail_clock;
-	err = io_create(m);
+	err = io_create(m, config);
 	if (err)
-		goto fail_timer;
+		goto fail_io_create;
 	err = machine_devices_attach(m);
 	if (err)
 		goto fail_io;
 	err = vcpus_create(m, config);
 	if (err)
 		goto fail_io;
-	*out = m;
 	return 0;
 fail_io:
 	io_destroy(m);
-fail_timer:
+fail_io_create:
 	timer_destroy(&m->timer);
+	machine_clock_destroy(m);
+	threads_destroy(m);
+	return err;
 fail_clock:
 	machine_clock_destroy(m);
 fail_threads:
 	threads_destroy(m);
-fail_alloc:
-	free(m->pending);
-	free(m);
+fail_drop:
+	machine_pci_drop(config, 0);
 	return err;
+}
+
+int machine_create(const struct machine_config *config, struct machine **out)
+{
+	struct machine *m = NULL;
+	int err = -EINVAL;
+
+	if (config_valid(config)) {
+		m = calloc(1, sizeof(*m));
+		err = m ? 0 : -ENOMEM;
+	}
+	if (m) {
+		machine_fill(m, config);
+		if (m->shape.slices > 1 && !(m->pending = calloc(1, sizeof(*m->pending))))
+			err = -ENOMEM;
+	}
+	if (err)
+		machine_pci_drop(config, 0);
+	else
+		err = machine_make(m, config);
+	if (err) {
+		if (m)
+			free(m->pending);
+		free(m);
+		return err;
+	}
+	*out = m;
+	return 0;
 }
 
 void machine_destroy(struct machine *m)
@@ -277,19 +297,30 @@ int machine_start_bsp(struct machine *m, const struct vcpu_state *state)
 	return err;
 }
 
+void machine_thread_new(struct machine *m)
+{
+	pthread_mutex_lock(&m->threads_lock);
+	m->threads++;
+	pthread_mutex_unlock(&m->threads_lock);
+}
+
+void machine_thread_gone(struct machine *m)
+{
+	pthread_mutex_lock(&m->threads_lock);
+	m->threads--;
+	pthread_cond_signal(&m->threads_gone);
+	pthread_mutex_unlock(&m->threads_lock);
+}
+
 static int vcpu_thread_start(struct machine *m, struct machine_vcpu *v)
 {
 	char name[16];
 	int err;
 
-	pthread_mutex_lock(&m->threads_lock);
-	m->threads++;
-	pthread_mutex_unlock(&m->threads_lock);
+	machine_thread_new(m);
 	err = pthread_create(&v->thread, NULL, machine_vcpu_thread, v);
 	if (err) {
-		pthread_mutex_lock(&m->threads_lock);
-		m->threads--;
-		pthread_mutex_unlock(&m->threads_lock);
+		machine_thread_gone(m);
 		return -err;
 	}
 	v->thread_running = true;
@@ -305,6 +336,8 @@ static int threads_start(struct machine *m)
 
 	if (!err && m->devices)
 		err = serial_output_start(&m->devices->serial);
+	if (!err && m->devices)
+		err = machine_pci_start(m);
 	for (i = 0; i < m->vcpus_count && !err; i++)
 		err = vcpu_thread_start(m, &m->vcpus[i]);
 	return err;
@@ -341,6 +374,8 @@ void machine_halt(struct machine *m)
 	atomic_store(&m->stopping, true);
 	if (m->self != 0)
 		remote_io_abort(&m->remote);
+	else
+		machine_pci_halt(m);
 	for (i = 0; i < m->vcpus_count; i++)
 		machine_vcpu_kick(&m->vcpus[i]);
 }
@@ -395,7 +430,7 @@ void machine_end(struct machine *m, enum exit_code reason, const char *sentence)
 	machine_ended(m, reason, sentence ? sentence : exit_text(reason), true);
 }
 
-/* Waits until no vCPU thread is left. */
+/* Waits until no thread of a vCPU or a device is left. */
 static int threads_wait(struct machine *m, unsigned timeout_ms)
 {
 	uint64_t deadline_ns = clock_now_ns() + timeout_ms * NS_PER_MS;
@@ -427,8 +462,10 @@ int machine_stop(struct machine *m, unsigned timeout_ms)
 			pthread_join(m->vcpus[i].thread, NULL);
 		m->vcpus[i].thread_running = false;
 	}
-	if (m->devices)
+	if (m->devices) {
+		machine_pci_join(m);
 		serial_output_stop(&m->devices->serial);
+	}
 	return 0;
 }
 

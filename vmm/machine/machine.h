@@ -14,6 +14,7 @@
 #include "vmm/machine/fault_places.h"
 #include "vmm/machine/shape.h"
 #include "vmm/cpu/vcpu.h"
+#include "vmm/virtio/virtio.h"
 
 /*
  * Life of a machine in pangea-vmm:
@@ -27,7 +28,7 @@
  *   machine_stop: 0 -> engine_destroy, machine_destroy
  *                 -ETIMEDOUT (a vCPU hangs in a page fault) -> just _exit
  *
- * Threads: one a vCPU, one for all timers, and on slice 0 one that carries console output out.
+ * Threads: one a vCPU, one for all timers, and on slice 0 one that carries console output out and one a virtio device.
  * An idle vCPU sleeps; nothing here polls.
  */
 struct machine;
@@ -68,6 +69,9 @@ struct machine_callbacks {
 	int (*locked)(void *ctx, struct locked_access *access);
 };
 
+/* virtio devices of one machine: fewer than a PCI bus has numbers. */
+#define MACHINE_DEVICES_MAX 16u
+
 struct machine_config {
 	const struct vm_shape *shape; /* copied */
 	unsigned self;		      /* this slice */
@@ -79,6 +83,9 @@ struct machine_config {
 		tsc_origin_ns; /* slice 0: the host's clock when guest time is 0; others: ignored */
 	struct guest_clock_source host_clock; /* zeroes: CLOCK_MONOTONIC */
 	bool debug_exit; /* slice 0: the debug-exit port is there (loader_debug_exit) */
+	/* Slice 0: at most MACHINE_DEVICES_MAX. They become the machine's, also when it cannot be made. */
+	const struct virtio_device *devices;
+	unsigned devices_count;
 	struct machine_callbacks callbacks;
 };
 

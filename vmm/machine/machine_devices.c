@@ -237,10 +237,10 @@ int machine_devices_attach(struct machine *m)
 		err = bus_add_mmio(&m->bus, LAYOUT_IOAPIC_BASE, LAYOUT_IOAPIC_SIZE,
 				   here ? &ioapic_ops : &remote_mmio_ops,
 				   here ? (void *)m : &m->remote);
-	return err;
+	return err ? err : machine_pci_attach(m);
 }
 
-int machine_devices_create(struct machine *m)
+static int platform_create(struct machine *m, struct machine_devices *d)
 {
 	const struct serial_config serial = {m,
 					     serial_line,
@@ -249,14 +249,10 @@ int machine_devices_create(struct machine *m)
 					     serial_input_room,
 					     serial_now_ns,
 					     serial_refill_at};
-	struct machine_devices *d = calloc(1, sizeof(*d));
-	int err;
+	int err = ioapic_init(&d->ioapic, ioapic_send, m);
 
-	if (!d)
-		return -ENOMEM;
-	err = ioapic_init(&d->ioapic, ioapic_send, m);
 	if (err)
-		goto fail_alloc;
+		return err;
 	err = serial_init(&d->serial, &serial);
 	if (err)
 		goto fail_ioapic;
@@ -267,7 +263,6 @@ int machine_devices_create(struct machine *m)
 	if (err)
 		goto fail_cmos;
 	debug_exit_init(&d->debug_exit, m->debug_exit, power_end, m);
-	m->devices = d;
 	return 0;
 fail_cmos:
 	cmos_destroy(&d->cmos);
@@ -275,6 +270,28 @@ fail_serial:
 	serial_destroy(&d->serial);
 fail_ioapic:
 	ioapic_destroy(&d->ioapic);
+	return err;
+}
+
+int machine_devices_create(struct machine *m, const struct machine_config *c)
+{
+	struct machine_devices *d = calloc(1, sizeof(*d));
+	int err;
+
+	if (!d) {
+		machine_pci_drop(c, 0);
+		return -ENOMEM;
+	}
+	err = machine_pci_create(m, c, &d->pci);
+	if (err)
+		goto fail_alloc;
+	err = platform_create(m, d);
+	if (err)
+		goto fail_pci;
+	m->devices = d;
+	return 0;
+fail_pci:
+	machine_pci_destroy(d->pci);
 fail_alloc:
 	free(d);
 	return err;
@@ -286,6 +303,7 @@ void machine_devices_destroy(struct machine *m)
 
 	if (!d)
 		return;
+	machine_pci_destroy(d->pci);
 	power_destroy(&d->power);
 	cmos_destroy(&d->cmos);
 	serial_destroy(&d->serial);

@@ -18,7 +18,8 @@
 #define IO_SIZE_MASK  UINT64_C(0xf)
 #define IO_MMIO	      (UINT64_C(1) << 52)
 #define IO_WRITE      (UINT64_C(1) << 53)
-#define IO_GFN_BITS   (IO_ADDR_MASK | IO_SIZE_MASK << IO_SIZE_SHIFT | IO_MMIO | IO_WRITE)
+#define IO_POSTED     (UINT64_C(1) << 54)
+#define IO_GFN_BITS   (IO_ADDR_MASK | IO_SIZE_MASK << IO_SIZE_SHIFT | IO_MMIO | IO_WRITE | IO_POSTED)
 /* IO_REQUEST and IO_REPLY, arg: value, vCPU, sequence number. */
 #define IO_VCPU_SHIFT 32
 #define IO_SEQ_SHIFT  48
@@ -68,13 +69,16 @@ void io_request_encode(const struct io_request *req, struct wire_msg *msg)
 {
 	msg_clear(msg, MSG_MACHINE_IO_REQUEST);
 	msg->gfn = (req->addr & IO_ADDR_MASK) | (uint64_t)req->size << IO_SIZE_SHIFT |
-		   (req->mmio ? IO_MMIO : 0) | (req->write ? IO_WRITE : 0);
+		   (req->mmio ? IO_MMIO : 0) | (req->write ? IO_WRITE : 0) |
+		   (req->posted ? IO_POSTED : 0);
 	msg->arg = req->value | (uint64_t)req->vcpu << IO_VCPU_SHIFT |
 		   (uint64_t)req->seq << IO_SEQ_SHIFT;
 }
 
 static bool io_request_valid(const struct io_request *req)
 {
+	if (req->posted && !(req->mmio && req->write))
+		return false;
 	switch (req->size) {
 	case 1:
 	case 2:
@@ -93,6 +97,7 @@ int io_request_decode(const struct wire_msg *msg, struct io_request *req)
 	req->size = msg->gfn >> IO_SIZE_SHIFT & IO_SIZE_MASK;
 	req->mmio = msg->gfn & IO_MMIO;
 	req->write = msg->gfn & IO_WRITE;
+	req->posted = msg->gfn & IO_POSTED;
 	req->value = (uint32_t)msg->arg;
 	req->vcpu = (uint16_t)(msg->arg >> IO_VCPU_SHIFT);
 	req->seq = (uint16_t)(msg->arg >> IO_SEQ_SHIFT);

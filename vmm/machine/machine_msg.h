@@ -14,7 +14,7 @@
  * type | from -> to | two words (gfn, arg) and payload
  * IPI        | any -> any  | destination, who is excluded; vector, delivery, modes
  * EOI        | any -> 0    | a level-triggered vector was ended: for the I/O APIC
- * IO_REQUEST | any -> 0    | a port or MMIO access of one vCPU; it waits for the reply
+ * IO_REQUEST | any -> 0    | a port or MMIO access of one vCPU; it waits for the reply, unless it is posted
  * IO_REPLY   | 0 -> any    | the value read (0 for a write)
  * END        | any -> 0, 0 -> any | the VM is over: reason; payload: the sentence
  * PING       | any -> any  | arg: the sender's clock
@@ -59,6 +59,7 @@ struct io_request {
 	uint16_t seq; /* the reply carries it back: a late reply is recognised */
 	uint8_t size; /* 1, 2, 4, 8 */
 	bool mmio, write;
+	bool posted; /* a write of MMIO that has no reply */
 };
 
 struct io_reply {

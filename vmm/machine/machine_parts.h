@@ -73,6 +73,7 @@ struct machine_devices {
 	struct cmos cmos;
 	struct power power;
 	struct debug_exit debug_exit;
+	struct machine_pci *pci;
 };
 
 struct machine {
@@ -124,7 +125,7 @@ struct machine {
 	/* threads_lock */
 	pthread_mutex_t threads_lock;
 	pthread_cond_t threads_gone; /* CLOCK_MONOTONIC */
-	unsigned threads;	     /* vCPU threads that have not left */
+	unsigned threads;	     /* of vCPUs and devices, that have not left */
 };
 
 /* machine_vcpu.c */
@@ -167,10 +168,26 @@ void machine_clock_stats(struct machine *m, struct machine_stats *out);
 int machine_ping_msg(struct machine *m, unsigned from, const struct wire_msg *msg);
 
 /* machine_devices.c */
-int machine_devices_create(struct machine *m);
+int machine_devices_create(struct machine *m, const struct machine_config *c);
 void machine_devices_destroy(struct machine *m);
 int machine_devices_attach(struct machine *m);
 
+/* machine_pci.c: slice 0's PCI bus and its devices; attach on all slices. Takes c's devices over, come what may. */
+struct machine_pci;
+int machine_pci_create(struct machine *m, const struct machine_config *c, struct machine_pci **out);
+void machine_pci_destroy(struct machine_pci *pci);
+/* Destroys c's devices from this one on: nobody takes them over. */
+void machine_pci_drop(const struct machine_config *c, unsigned first);
+int machine_pci_attach(struct machine *m);
+int machine_pci_start(struct machine *m);
+/* Any thread; does not block. */
+void machine_pci_halt(struct machine *m);
+/* When all threads have gone. */
+void machine_pci_join(struct machine *m);
+
+/* machine.c: a thread that machine_stop waits for begins, and ends. */
+void machine_thread_new(struct machine *m);
+void machine_thread_gone(struct machine *m);
 /* machine.c: the end, told to the other slices or (if it came from them) not. */
 void machine_ended(struct machine *m, enum exit_code reason, const char *sentence, bool tell);
 /* The last console output, and on_exit, if the end was left to another thread. May block. */

@@ -219,10 +219,12 @@ static int io_request_received(struct machine *m, unsigned from, const struct wi
 		bus_pio_write(&m->bus, req.vcpu, (uint16_t)req.addr, req.size, req.value);
 	else
 		reply.value = bus_pio_read(&m->bus, req.vcpu, (uint16_t)req.addr, req.size);
+	count(&m->io_served, 1);
+	if (req.posted)
+		return 0;
 	reply.vcpu = req.vcpu;
 	reply.seq = req.seq;
 	io_reply_encode(&reply, &answer);
-	count(&m->io_served, 1);
 	machine_post(m, from, &answer, NULL);
 	return 0;
 }

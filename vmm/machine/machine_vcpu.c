@@ -413,9 +413,6 @@ void *machine_vcpu_thread(void *arg)
 	atomic_store(&m->vcpu_tid[v - m->vcpus], (uint32_t)syscall(SYS_gettid));
 	while (!atomic_load(&m->stopping))
 		vcpu_round(v);
-	pthread_mutex_lock(&m->threads_lock);
-	m->threads--;
-	pthread_cond_signal(&m->threads_gone);
-	pthread_mutex_unlock(&m->threads_lock);
+	machine_thread_gone(m);
 	return NULL;
 }

@@ -14,6 +14,7 @@ struct remote_slot {
 	pthread_cond_t done; /* CLOCK_MONOTONIC */
 	uint16_t seq;
 	bool waiting;
+	unsigned posted; /* writes since the last reply */
 	uint32_t value;
 };
 
@@ -114,15 +115,18 @@ static uint64_t remote_access(struct remote_io *r, struct io_request *req)
 	if (!r->aborted) {
 		r->accesses++;
 		req->seq = ++slot->seq;
-		slot->waiting = true;
+		req->posted = req->posted && ++slot->posted < REMOTE_IO_POSTED_MAX;
+		slot->waiting = !req->posted;
 		io_request_encode(req, &msg);
 		err = r->post(r->ctx, &msg);
 		if (err)
 			slot->waiting = false;
-		else
+		else if (!req->posted)
 			err = slot_wait(r, slot);
-		if (!err)
+		if (!err && !req->posted) {
 			value = slot->value;
+			slot->posted = 0;
+		}
 	}
 	pthread_mutex_unlock(&r->lock);
 	if (err)
@@ -208,5 +212,33 @@ static void mmio_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, u
 	remote_access(dev, &req);
 }
 
+static void mmio_post(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
+{
+	struct io_request req = {.addr = addr,
+				 .value = (uint32_t)value,
+				 .vcpu = (uint16_t)vcpu,
+				 .size = (uint8_t)(size == 8 ? 4 : size),
+				 .mmio = true,
+				 .write = true,
+				 .posted = true};
+
+	remote_access(dev, &req);
+	if (size < 8)
+		return;
+	/* A message has 32 bits; PCI memory takes eight bytes as two dwords, too. */
+	req.addr += 4;
+	req.value = (uint32_t)(value >> 32);
+	req.posted = true;
+	remote_access(dev, &req);
+}
+
+static uint64_t mmio_read_dwords(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
+{
+	if (size < 8)
+		return mmio_read(dev, vcpu, addr, size);
+	return mmio_read(dev, vcpu, addr, 4) | mmio_read(dev, vcpu, addr + 4, 4) << 32;
+}
+
 const struct bus_ops remote_port_ops = {port_read, port_write};
 const struct bus_ops remote_mmio_ops = {mmio_read, mmio_write};
+const struct bus_ops remote_posted_ops = {mmio_read_dwords, mmio_post};

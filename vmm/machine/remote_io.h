@@ -13,6 +13,13 @@
 /* Slice 0 serves an access within microseconds; a host may stall for seconds under load. */
 #define REMOTE_IO_TIMEOUT_MS 10000u
 
+/*
+ * Writes to devices' memory are posted, as on a PCI bus: the vCPU goes on, and what it reads afterwards comes behind
+ * them on the same connection. Each vCPU waits for the reply to every so-manieth, so that one that writes without end
+ * has no more than these on their way.
+ */
+#define REMOTE_IO_POSTED_MAX 16u
+
 struct remote_slot;
 
 struct remote_io {
@@ -38,6 +45,8 @@ void remote_io_destroy(struct remote_io *r);
 /* What the bus calls on a slice that is not 0; dev is the struct remote_io. They block until the
  * reply, abort or the deadline; without a reply a read gives all ones. */
 extern const struct bus_ops remote_port_ops, remote_mmio_ops;
+/* The same for memory that may be written without waiting. */
+extern const struct bus_ops remote_posted_ops;
 /* The reply came; a late or unknown one is ignored. -PANGEA_EWIRE if the vCPU is not ours. Any
  * thread. */
 int remote_io_reply(struct remote_io *r, const struct io_reply *reply);

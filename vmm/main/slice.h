@@ -126,6 +126,13 @@ int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why);
  * out either way. */
 int slice_cpu_choose(const struct slice_config *config, struct cpu_choice *out);
 
+/*
+ * slice_virtio.c: the devices of this slice's machine, at most MACHINE_DEVICES_MAX; those on other slices have none.
+ * Main thread. 0, or a negative code: none are left then.
+ */
+unsigned slice_virtio_count(const struct slice_config *config);
+int slice_virtio_make(struct slice *s, struct virtio_device *devices, unsigned *count);
+
 /* slice_mailbox.c: callbacks for engine and machine (ctx: struct slice), and the reader. */
 int slice_mailbox_init(struct slice *s);
 struct engine_callbacks slice_engine_callbacks(struct slice *s);

@@ -78,9 +78,10 @@ static unsigned ranges_fill(const struct vm_shape *shape, struct engine_range *r
 	return count;
 }
 
+/* Threads that touch guest memory: vCPUs, the one that writes the kernel, and those of devices. */
 static unsigned faulters_of(const struct slice *s)
 {
-	return s->config.shape.slice[s->config.self].vcpus + 1;
+	return s->config.shape.slice[s->config.self].vcpus + 1 + slice_virtio_count(&s->config);
 }
 
 /* Is the cache large enough for what faults here? A lone slice has no remote pages. */
@@ -118,7 +119,6 @@ static int engine_make(struct slice *s, unsigned *port)
 		.silence_ms = s->config.silence_ms,
 		.transport = s->config.transport,
 		.rdma = s->config.rdma,
-		/* vCPUs, and the thread that writes the kernel. */
 		.faulters_max = faulters_of(s),
 		.hold_ns = HOLD_NS,
 		.kernel_faults = s->cpu.kernel_faults,
@@ -136,6 +136,7 @@ static int engine_make(struct slice *s, unsigned *port)
 
 static int machine_make(struct slice *s)
 {
+	struct virtio_device devices[MACHINE_DEVICES_MAX];
 	struct machine_config config = {
 		.shape = &s->config.shape,
 		.self = s->config.self,
@@ -145,10 +146,12 @@ static int machine_make(struct slice *s)
 		.vendor = s->config.vendor,
 		.tsc_origin_ns = clock_now_ns(),
 		.debug_exit = s->image && loader_debug_exit(s->image),
+		.devices = devices,
 		.callbacks = slice_machine_callbacks(s),
 	};
+	int err = slice_virtio_make(s, devices, &config.devices_count);
 
-	return machine_create(&config, &s->machine);
+	return err ? err : machine_create(&config, &s->machine);
 }
 
 /*

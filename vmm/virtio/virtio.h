@@ -74,12 +74,13 @@ struct virtio_ops {
 /* A device to be. */
 struct virtio_device {
 	const struct virtio_ops *ops;
-	void *dev;		/* goes over to the machine that takes it */
-	char name[32];		/* for the log: "disk0" */
-	uint64_t features;	/* offered, VERSION_1, EVENT_IDX and INDIRECT_DESC excepted: all offer these */
-	unsigned queues;	/* at most VIRTIO_QUEUES_MAX */
-	uint16_t queue_size;	/* at most VIRTQUEUE_SIZE_MAX */
-	unsigned config_size;	/* at most VIRTIO_CONFIG_MAX */
+	void *dev;     /* goes over to the machine that takes it */
+	char name[32]; /* for the log: "disk0" */
+	uint64_t
+		features; /* offered, VERSION_1, EVENT_IDX and INDIRECT_DESC excepted: all offer these */
+	unsigned queues;      /* at most VIRTIO_QUEUES_MAX */
+	uint16_t queue_size;  /* at most VIRTQUEUE_SIZE_MAX */
+	unsigned config_size; /* at most VIRTIO_CONFIG_MAX */
 };
 
 /* ---- for the type, on the device's thread ---- */

@@ -16,7 +16,7 @@
 #define VIRTQUEUE_CHAIN_BYTES_MAX (UINT32_C(64) << 20)
 
 struct virtqueue_config {
-	uint16_t size; /* a power of two, at most VIRTQUEUE_SIZE_MAX */
+	uint16_t size;			      /* a power of two, at most VIRTQUEUE_SIZE_MAX */
 	uint64_t descriptors, driver, device; /* guest physical */
 	bool event_index;		      /* VIRTIO_F_EVENT_IDX was negotiated */
 	bool indirect;			      /* VIRTIO_F_INDIRECT_DESC was */
@@ -51,7 +51,8 @@ struct virtqueue {
  * Takes up a queue that the driver has set up. -EINVAL: a size that is none, or rings that are misaligned or do not
  * lie in RAM as a whole. Touches no guest memory.
  */
-int virtqueue_init(struct virtqueue *q, const struct virtqueue_config *config, const struct guest_memory *mem);
+int virtqueue_init(struct virtqueue *q, const struct virtqueue_config *config,
+		   const struct guest_memory *mem);
 /*
  * Takes the next buffer out: 1, or 0 when there is none (the driver is then asked to say when there is one), or
  * -PANGEA_EDRIVER: what stands in the rings is no buffer (an index beyond the queue, a loop, an address outside of
@@ -67,8 +68,9 @@ void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written);
 bool virtqueue_interrupt_wanted(struct virtqueue *q);
 
 /* Copies from the out-part (at offset) or into the in-part; returns how many bytes there were, at most len. */
-uint32_t virtqueue_read(const struct virtqueue_chain *chain, uint32_t offset, void *out, uint32_t len);
-uint32_t virtqueue_write(const struct virtqueue *q, const struct virtqueue_chain *chain, uint32_t offset,
-			 const void *bytes, uint32_t len);
+uint32_t virtqueue_read(const struct virtqueue_chain *chain, uint32_t offset, void *out,
+			uint32_t len);
+uint32_t virtqueue_write(const struct virtqueue *q, const struct virtqueue_chain *chain,
+			 uint32_t offset, const void *bytes, uint32_t len);
 
 #endif

@@ -77,7 +77,7 @@ Test(acpi, checksums_and_links)
 
 	shape_make(&s, 4, 3);
 	cr_assert_eq(acpi_build(&s, area, AREA_SIZE, LAYOUT_ACPI_START, &index), 0);
-	cr_assert_eq(index.count, 7);
+	cr_assert_eq(index.count, 8);
 	cr_assert_eq(bytes_sum(area, 20), 0);
 	cr_assert_eq(bytes_sum(area, 36), 0);
 	for (unsigned i = 0; i < index.count; i++) {
@@ -89,7 +89,7 @@ Test(acpi, checksums_and_links)
 	uint32_t length;
 	const uint8_t *xsdt = table_find(&index, "XSDT", &length);
 	cr_assert_eq(get64(area + 24), LAYOUT_ACPI_START + (uint64_t)(xsdt - area));
-	cr_assert_eq(length, 36 + 5 * 8);
+	cr_assert_eq(length, 36 + 6 * 8);
 	for (uint32_t at = 36; at < length; at += 8)
 		cr_assert_lt(get64(xsdt + at) - LAYOUT_ACPI_START, AREA_SIZE);
 }
@@ -120,6 +120,10 @@ Test(acpi, what_the_tables_say)
 	cr_assert_eq(get64(slit + 36), 4);
 	cr_assert_eq(slit[44 + 4 * 1 + 2], 37);
 	cr_assert_eq(slit[44 + 4 * 2 + 2], 10);
+	const uint8_t *mcfg = table_find(&index, "MCFG", &length);
+	cr_assert_eq(length, 60);
+	cr_assert_eq(get64(mcfg + 44), LAYOUT_PCI_ECAM);
+	cr_assert_eq(get32(mcfg + 52), 0, "segment 0, bus 0 to 0");
 	const uint8_t *fadt = table_find(&index, "FACP", &length);
 	cr_assert_eq(length, 276);
 	cr_assert(get32(fadt + 112) & (1u << 20), "hardware-reduced");

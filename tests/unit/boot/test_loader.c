@@ -116,7 +116,14 @@ Test(loader, bzimage_is_placed_for_the_64_bit_entry)
 	cr_assert_eq(ram[le32_get(bp + 0x218)], 0xcd);
 	cr_assert_geq(le32_get(bp + 0x218), 0x1800000);
 	cr_assert_eq(memcmp(ram + le64_get(bp + 0x70), "RSD PTR ", 8), 0);
-	cr_assert_eq(bp[0x1e8], 3);
+	cr_assert_eq(bp[0x1e8], 4);
+	cr_assert_eq(le32_get(bp + 0x2d0 + 3 * 20 + 16), 2,
+		     "PCI's configuration space is reserved");
+	cr_assert_eq(le64_get(bp + 0x2d0 + 3 * 20), LAYOUT_PCI_ECAM);
+	const uint8_t *seed = ram + le64_get(bp + 0x250);
+	cr_assert_eq(le64_get(seed), 0, "nothing follows");
+	cr_assert_eq(le32_get(seed + 8), 9);
+	cr_assert_eq(le32_get(seed + 12), 32);
 	cr_assert_eq(ram[0xffff0], 0xb0, "a way to reset where a BIOS would be");
 	cr_assert_eq(le64_get(bp + 0x2d0 + 40) + le64_get(bp + 0x2d0 + 48), 64 * MIB);
 	loader_close(image);

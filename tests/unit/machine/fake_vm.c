@@ -35,8 +35,6 @@ static void fake_shared_destroy(void *shared)
 	atomic_fetch_sub(&((struct fake_vm *)shared)->shared_made, 1);
 }
 
-extern const struct vcpu_ops fake_ops;
-
 static int fake_create(const struct vcpu_config *config, struct vcpu **out)
 {
 	struct fake_cpu *c = calloc(1, sizeof(*c));
@@ -346,6 +344,8 @@ static void slice_new(struct fake_vm *vm, unsigned self)
 		.vcpu_ops = &fake_ops,
 		.ram = (uint8_t *)vm,
 		.tsc_hz = LAYOUT_TSC_HZ,
+		.devices = vm->device,
+		.devices_count = self == 0 && vm->device,
 		.callbacks = {s, slice_exit, slice_console, NULL, slice_post, slice_ring}};
 
 	s->vm = vm;
@@ -358,10 +358,17 @@ static void slice_new(struct fake_vm *vm, unsigned self)
 
 struct fake_vm *fake_vm_new(unsigned slices, const unsigned *vcpus, fake_guest guest)
 {
+	return fake_vm_new_device(slices, vcpus, guest, NULL);
+}
+
+struct fake_vm *fake_vm_new_device(unsigned slices, const unsigned *vcpus, fake_guest guest,
+				   const struct virtio_device *device)
+{
 	struct fake_vm *vm = calloc(1, sizeof(*vm));
 	unsigned i;
 
 	cr_assert(vm && slices <= FAKE_SLICES);
+	vm->device = device;
 	vm->shape.slices = slices;
 	vm->shape.ram_end = 64u << 20;
 	vm->shape.apic_shift = 3;

@@ -19,6 +19,8 @@
 
 struct fake_vm;
 
+extern const struct vcpu_ops fake_ops;
+
 struct fake_cpu {
 	struct vcpu vcpu;
 	struct vcpu_config config;
@@ -79,10 +81,14 @@ struct fake_vm {
 	struct fake_cpu *cpu[FAKE_VCPUS];
 	struct fake_slice slice[FAKE_SLICES];
 	_Atomic unsigned shared_made;
+	const struct virtio_device *device; /* slice 0's, or NULL */
 };
 
 /* A VM of this many slices with vcpus[i] CPUs each; guests are set, nothing is started. */
 struct fake_vm *fake_vm_new(unsigned slices, const unsigned *vcpus, fake_guest guest);
+/* The same with a device, which must leave guest memory alone: there is none. */
+struct fake_vm *fake_vm_new_device(unsigned slices, const unsigned *vcpus, fake_guest guest,
+				   const struct virtio_device *device);
 /* Gives vCPU 0 a state and starts all machines. */
 void fake_vm_start(struct fake_vm *vm);
 /* Stops and destroys everything; fails the test if a thread does not come back. */

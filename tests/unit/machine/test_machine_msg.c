@@ -72,7 +72,11 @@ Test(machine_msg, io_round_trip)
 	cr_assert_eq(out.vcpu, in.vcpu);
 	cr_assert_eq(out.seq, in.seq);
 	cr_assert_eq(out.size, 8);
-	cr_assert(out.mmio && out.write);
+	cr_assert(out.mmio && out.write && !out.posted);
+	in.posted = true;
+	io_request_encode(&in, &msg);
+	cr_assert_eq(io_request_decode(&msg, &out), 0);
+	cr_assert(out.posted);
 	io_reply_encode(&reply, &msg);
 	cr_assert_eq(io_reply_decode(&msg, &reply_out), 0);
 	cr_assert_eq(reply_out.vcpu, 7);
@@ -103,8 +107,18 @@ Test(machine_msg, io_refused)
 	io_request_encode(&req, &msg);
 	cr_assert_eq(io_request_decode(&msg, &out), -PANGEA_EWIRE);
 	io_request_encode(&base, &msg);
-	msg.gfn |= UINT64_C(1) << 54;
+	msg.gfn |= UINT64_C(1) << 55;
 	cr_assert_eq(io_request_decode(&msg, &out), -PANGEA_EWIRE);
+	for (unsigned kind = 0; kind < 3; kind++) {
+		req = (struct io_request){.addr = 0x3f8,
+					  .size = 4,
+					  .posted = true,
+					  .mmio = kind & 1,
+					  .write = kind & 2};
+		io_request_encode(&req, &msg);
+		cr_assert_eq(io_request_decode(&msg, &out), -PANGEA_EWIRE,
+			     "only writes of memory are posted");
+	}
 	io_reply_encode(&reply, &msg);
 	cr_assert_eq(io_reply_decode(&msg, &reply), -PANGEA_EWIRE);
 }

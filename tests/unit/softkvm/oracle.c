@@ -267,6 +267,11 @@ static bool debug_bit_11(const struct difference *d)
 	return (d->soft ^ d->kvm) == 0x800;
 }
 
+static bool debug_bit_16(const struct difference *d)
+{
+	return (d->soft ^ d->kvm) == 0x10000;
+}
+
 /* IRET's flags: of CPL 3 only those that the host leaves alone. */
 static bool raw_flags(const struct difference *d)
 {
@@ -372,6 +377,20 @@ static bool msr_sysenter(const struct difference *d)
 	return msr_is(d, 0x175, 0x176);
 }
 
+/* A host with five levels of page tables takes addresses of 57 bits into the MSRs that hold one. */
+static bool canonical(uint64_t value, unsigned bits)
+{
+	return (uint64_t)((int64_t)(value << (64 - bits)) >> (64 - bits)) == value;
+}
+
+static bool msr_address_57(const struct difference *d)
+{
+	uint64_t value = d->soft_out->s.gpr[RDX] << 32 | (uint32_t)d->soft_out->s.gpr[RAX];
+
+	return (msr_is(d, 0xc0000082, 0xc0000083) || msr_is(d, 0xc0000100, 0xc0000102)) &&
+	       d->soft_out->s.rip == GPA_HALT + 14 && canonical(value, 57) && !canonical(value, 48);
+}
+
 static bool from_ldt(const struct difference *d)
 {
 	return d->kvm_out->s.ldtr.selector & 4;
@@ -467,6 +486,8 @@ static const struct rule rules[] = {
 	{EMULATED, "mov_to_dr4", IN_LONG, NULL, upper_half,
 	 "MOV to DR4 as DR6: bits 63:32 are ignored"},
 	{EMULATED, "mov_to_dr7", IN_ALL, "dr7", debug_bit_11, "bit 11 of DR7 (RTM) is kept"},
+	{EMULATED, "mov_to_dr4", IN_ALL, "dr6", debug_bit_16, "bit 16 of DR6 (RTM) is kept"},
+	{EMULATED, "mov_to_dr6", IN_ALL, "dr6", debug_bit_16, "bit 16 of DR6 (RTM) is kept"},
 	{EMULATED, NULL, IN_CPL3, NULL, vectors_13_and_6,
 	 "at CPL 3 a privileged instruction is #GP before it is #UD"},
 	{EMULATED, "swapgs", IN_NARROW, NULL, NULL, "SWAPGS outside of 64-bit code works"},
@@ -529,6 +550,8 @@ static const struct rule rules[] = {
 	{EMULATED, "wrmsr", IN_ALL, NULL, msr_pat, "PAT: memory types are not checked"},
 	{EMULATED, "wrmsr", IN_ALL, NULL, msr_sysenter,
 	 "SYSENTER's MSRs: made canonical instead of refused"},
+	{EMULATED, "wrmsr", IN_ALL, NULL, msr_address_57,
+	 "addresses in MSRs have the host's 57 bits"},
 	{EMULATED, "step_mov_ss", IN_PROT, NULL, NULL, "MOV SS does not hold the trap back"},
 	{EMULATED, "iret", IN_PROT, "rflags", user_flags, HOST_FLAG},
 	{EMULATED, "retf", IN_PROT, "rflags", user_flags, HOST_FLAG},

@@ -62,6 +62,26 @@ static uint32_t mxcsr_uncertain(uint32_t mxcsr)
 	return mxcsr & ~(mxcsr >> 7) & 0x18 ? 0x20 : 0;
 }
 
+/*
+ * An MMX instruction makes TOP 0. One whose store faults is run again, and some processors have made it 0 by then:
+ * nothing else of the state has changed, so the registers are where they were. False: it is not that.
+ */
+static bool top_cleared(const struct report *r, const uint8_t *native, const uint8_t *soft)
+{
+	uint16_t sw_native, sw_soft;
+	unsigned top;
+
+	memcpy(&sw_native, native + FX_SW, 2);
+	memcpy(&sw_soft, soft + FX_SW, 2);
+	top = sw_soft >> 11 & 7;
+	if (r->vector != 14 || !top || (sw_native ^ sw_soft) != top << 11)
+		return false;
+	for (unsigned n = 0; n < 8; n++)
+		if (memcmp(native + FX_ST + 16 * n, soft + FX_ST + 16 * ((n - top) & 7), 10))
+			return false;
+	return true;
+}
+
 /* FOP, FIP and FDP are left out: hosts differ in when they keep them. */
 static void fx_compare(struct report *r, const uint8_t *native, const uint8_t *soft)
 {
@@ -71,6 +91,7 @@ static void fx_compare(struct report *r, const uint8_t *native, const uint8_t *s
 	} words[] = {
 		{"cw", FX_CW, 2}, {"sw", FX_SW, 2}, {"tag", FX_TAG, 1}, {"mxcsr", FX_MXCSR, 4}};
 	char name[16];
+	bool top = top_cleared(r, native, soft);
 
 	for (unsigned n = 0; n < sizeof(words) / sizeof(words[0]); n++) {
 		uint32_t a = 0, b = 0;
@@ -79,9 +100,10 @@ static void fx_compare(struct report *r, const uint8_t *native, const uint8_t *s
 		memcpy(&b, soft + words[n].at, words[n].bytes);
 		if (words[n].at == FX_MXCSR && r->vector == 19)
 			a &= ~mxcsr_uncertain(a), b &= ~mxcsr_uncertain(a);
-		check(r, words[n].name, a, b);
+		if (words[n].at != FX_SW || !top)
+			check(r, words[n].name, a, b);
 	}
-	for (unsigned n = 0; n < 8 + 16; n++) {
+	for (unsigned n = top ? 8 : 0; n < 8 + 16; n++) {
 		uint64_t a[2] = {0, 0}, b[2] = {0, 0};
 
 		memcpy(a, native + FX_ST + 16 * n, n < 8 ? 10 : 16);
