@@ -33,6 +33,9 @@ ARROWS = {
                 "vmm/machine/shape.h", "host", "base"},
     "vmm/apic": {"vmm/boot/layout.h", "vmm/cpu/msr.h", "vmm/machine/machine_msg.h", "base"},
     "vmm/devices": {"vmm/boot/layout.h", "vmm/machine/bus.h", "base"},
+    "vmm/pci": {"vmm/boot/layout.h", "vmm/machine/bus.h", "base"},
+    "vmm/vhost": {"base"},
+    "vmm/virtio": {"vmm/pci", "vmm/vhost", "vmm/boot/layout.h", "vmm/machine/bus.h", "base"},
     "vmm/boot": {"vmm/boot/layout.h", "vmm/machine/shape.h", "vmm/cpu/vcpu.h", "base"},
     "vmm/machine": {"vmm/machine/bus.h", "vmm/machine/shape.h", "vmm/machine/machine_msg.h",
                     "vmm/boot/layout.h", "vmm/cpu/vcpu.h", "vmm/cpu/msr.h", "vmm/cpu", "vmm/apic",
@@ -158,7 +161,7 @@ def check_locks(top):
 # is no object of ours, guest memory and pages shared with the kernel, need the builtins.
 ASSERT_WORD = re.compile(r"\b_Static_assert\b")
 BUILTIN_ATOMICS = re.compile(r"\b__(atomic|sync)_\w+")
-BUILTIN_ATOMICS_IN = re.compile(r"^(vmm/cpu/(soft|kvm)|guests/(micro|trials)|bench|tests|tools/tso)/")
+BUILTIN_ATOMICS_IN = re.compile(r"^(vmm/cpu/(soft|kvm)|vmm/virtio|guests/(micro|trials)|bench|tests|tools/tso)/")
 
 
 def check_dialect(top):
@@ -327,6 +330,8 @@ SEEDS = [
     ("includes", "vmm/cpu/a.c", GOOD + '#include "vmm/machine/machine.h"\n', "vmm/cpu/ may not"),
     ("includes", "vmm/apic/a.c", GOOD + '#include "vmm/machine/machine.h"\n', "vmm/apic/ may not"),
     ("includes", "vmm/machine/shape.h", GOOD + '#include "vmm/machine/machine.h"\n', "may not"),
+    ("includes", "vmm/vhost/a.c", GOOD + '#include "vmm/virtio/virtqueue.h"\n', "vmm/vhost/ may not"),
+    ("includes", "vmm/virtio/a.c", GOOD + '#include "dsm/engine/engine.h"\n', "vmm/virtio/ may not"),
     ("includes", "pki/a.c", GOOD + '#include "control/control.h"\n', "pki/ may not include"),
     ("includes", "cli/a.c", GOOD + '#include "vmm/machine/shape.h"\n', "cli/ may not include"),
     ("includes", "guests/g/a.c", GOOD + '#include "base/log.h"\n', "guests/ may not include"),

@@ -43,7 +43,7 @@ struct virtqueue {
 	const struct guest_memory *mem;
 	uint16_t next_available; /* the next entry of the available ring */
 	uint16_t next_used;
-	uint16_t told_used; /* next_used when the driver was last interrupted */
+	uint16_t told_used; /* next_used when it was last asked whether to interrupt */
 	uint16_t inflight;  /* taken out and not yet given back */
 };
 
@@ -64,7 +64,7 @@ int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain);
 void virtqueue_unpop(struct virtqueue *q);
 /* Gives a buffer back; written: how many bytes of it were filled, from the start of its in-part. */
 void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written);
-/* Whether the driver wants to be interrupted for what was pushed since the last time this said true. */
+/* Whether the driver wants to be interrupted for what was pushed since this was last asked. */
 bool virtqueue_interrupt_wanted(struct virtqueue *q);
 
 /* Copies from the out-part (at offset) or into the in-part; returns how many bytes there were, at most len. */
