@@ -135,30 +135,32 @@ static const uint8_t *frame_next(struct net *n, struct virtio *v, uint32_t *len)
 static int frame_spread(struct virtqueue *q, bool merge, uint8_t header[HEADER_SIZE],
 			const uint8_t *frame, uint32_t len)
 {
-	struct virtqueue_chain chain, first;
+	struct virtqueue_chain first, more;
 	uint32_t written[SPREAD_MAX], done = 0;
 	uint16_t heads[SPREAD_MAX];
 	unsigned count = 0;
+	int got = 1;
 
+	first.in_count = first.out_count = 0;
 	while (done < len && count < (merge ? SPREAD_MAX : 1)) {
+		struct virtqueue_chain *chain = count ? &more : &first;
 		uint32_t skip = count ? 0 : HEADER_SIZE;
-		int got = virtqueue_pop(q, &chain);
 
-		if (got <= 0 || (!count && chain.in_bytes < HEADER_SIZE)) {
-			while (got == 0 && count--)
-				virtqueue_unpop(q);
-			return got > 0 ? -PANGEA_EDRIVER : got;
-		}
-		if (!count)
-			first = chain;
-		heads[count] = chain.head;
-		written[count] = skip + virtqueue_write(q, &chain, skip, frame + done, len - done);
+		got = virtqueue_pop(q, chain);
+		if (got == 1 && chain->in_bytes < skip)
+			got = -PANGEA_EDRIVER;
+		if (got != 1)
+			break;
+		heads[count] = chain->head;
+		written[count] = skip + virtqueue_write(q, chain, skip, frame + done, len - done);
 		done += written[count++] - skip;
 	}
+	if (got < 0)
+		return got;
 	if (done < len) {
 		while (count--)
 			virtqueue_unpop(q);
-		return -EMSGSIZE;
+		return got ? -EMSGSIZE : 0;
 	}
 	header[HEADER_BUFFERS] = (uint8_t)count;
 	virtqueue_write(q, &first, 0, header, HEADER_SIZE);

@@ -111,8 +111,7 @@ int virtqueue_init(struct virtqueue *q, const struct virtqueue_config *config,
  * it stepped the index: entries, descriptors, data. */
 static uint16_t available_count(const struct virtqueue *q)
 {
-	uint16_t idx =
-		__atomic_load_n(field16(q, q->config.driver + AVAIL_IDX), __ATOMIC_ACQUIRE);
+	uint16_t idx = __atomic_load_n(field16(q, q->config.driver + AVAIL_IDX), __ATOMIC_ACQUIRE);
 
 	return (uint16_t)(idx - q->next_available);
 }

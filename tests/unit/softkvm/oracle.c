@@ -391,6 +391,14 @@ static bool msr_address_57(const struct difference *d)
 	       d->soft_out->s.rip == GPA_HALT + 14 && canonical(value, 57) && !canonical(value, 48);
 }
 
+static bool table_address_57(const struct difference *d)
+{
+	uint64_t base =
+		d->t->form->name[1] == 'g' ? d->kvm_out->s.gdtr.base : d->kvm_out->s.idtr.base;
+
+	return d->soft_out->s.rip == GPA_HALT + 14 && canonical(base, 57) && !canonical(base, 48);
+}
+
 static bool from_ldt(const struct difference *d)
 {
 	return d->kvm_out->s.ldtr.selector & 4;
@@ -552,6 +560,10 @@ static const struct rule rules[] = {
 	 "SYSENTER's MSRs: made canonical instead of refused"},
 	{EMULATED, "wrmsr", IN_ALL, NULL, msr_address_57,
 	 "addresses in MSRs have the host's 57 bits"},
+	{EMULATED, "lgdt", IN_LONG, NULL, table_address_57,
+	 "addresses of tables have the host's 57 bits"},
+	{EMULATED, "lidt", IN_LONG, NULL, table_address_57,
+	 "addresses of tables have the host's 57 bits"},
 	{EMULATED, "step_mov_ss", IN_PROT, NULL, NULL, "MOV SS does not hold the trap back"},
 	{EMULATED, "iret", IN_PROT, "rflags", user_flags, HOST_FLAG},
 	{EMULATED, "retf", IN_PROT, "rflags", user_flags, HOST_FLAG},

@@ -282,6 +282,14 @@ unsigned operand_spans(const struct test_case *t, const struct image *image, boo
 bool fault_order_free(const struct test_case *t, const struct outcome *native,
 		      const struct outcome *soft);
 
+/* vendor.c: where processors differ from each other, and so may the host from the software CPU. */
+/* Which of the two events comes is the processor's own matter: nothing else is compared then. */
+bool vendor_vector_free(const struct test_case *t, const struct outcome *native, const struct outcome *soft);
+/* Makes in soft what the host has made, where it may be either. */
+void vendor_settle(const struct test_case *t, const struct outcome *native, struct outcome *soft);
+/* Whether the byte at address may have been stored, or not, by the instruction that failed. */
+bool vendor_stored(const struct test_case *t, const struct outcome *soft, uint64_t address);
+
 /* compare.c: false if they differ; then prints the case if wanted. The data of both is compared in
  * place. */
 bool outcome_equal(const struct test_case *t, const struct outcome *native,

@@ -45,7 +45,8 @@ Test(guest_memory, has_a_hole)
 	cr_assert_null(guest_memory_at(&mem, GPA_HOLE_START - 4, 5));
 	cr_assert_null(guest_memory_at(&mem, GPA_HOLE_START, 1));
 	cr_assert_null(guest_memory_at(&mem, GPA_HOLE_END - 1, 2));
-	cr_assert_eq(guest_memory_at(&mem, GPA_HOLE_END, 8 * PANGEA_PAGE_SIZE), base + GPA_HOLE_END);
+	cr_assert_eq(guest_memory_at(&mem, GPA_HOLE_END, 8 * PANGEA_PAGE_SIZE),
+		     base + GPA_HOLE_END);
 	cr_assert_null(guest_memory_at(&mem, GPA_HOLE_END, 8 * PANGEA_PAGE_SIZE + 1));
 	cr_assert_null(guest_memory_at(&mem, mem.ram_end, 1));
 	cr_assert_null(guest_memory_at(&mem, UINT64_MAX, 1));
@@ -282,8 +283,7 @@ Test(virtqueue, refuses_tables_that_are_none)
 	/* Both flags; a table in a table (the descriptor points to itself); not negotiated. */
 	cr_assert_eq(pop_one(DRIVER_DATA, 16, DRIVER_F_INDIRECT | DRIVER_F_NEXT, 1),
 		     -PANGEA_EDRIVER);
-	cr_assert_eq(pop_one(driver.config.descriptors, 16, DRIVER_F_INDIRECT, 0),
-		     -PANGEA_EDRIVER);
+	cr_assert_eq(pop_one(driver.config.descriptors, 16, DRIVER_F_INDIRECT, 0), -PANGEA_EDRIVER);
 	begin(8, false);
 	queue.config.indirect = false;
 	driver_add(&driver, (struct driver_piece[]){{DRIVER_DATA, 1, false}}, 1, true);
