@@ -131,6 +131,19 @@ static void waiting_take(const struct console *console, const json_t *msg)
 	cli_say_raw("VM %s: %s", console->vm, text);
 }
 
+/* The VM goes on, but not all of it works. */
+static void warning_take(const json_t *msg)
+{
+	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX];
+	const char *sentence;
+
+	if (control_get_string(msg, "sentence", &sentence, why))
+		return;
+	snprintf(text, sizeof(text), "%s", sentence);
+	control_text_clean(text);
+	cli_say_raw("%s", text);
+}
+
 static void attached_take(struct console *console)
 {
 	control_deadline_cancel(&console->client.deadline);
@@ -144,6 +157,8 @@ bool console_msg(struct console *console, const json_t *msg)
 		credit_take(console, msg);
 	else if (control_is(msg, "vm-waiting"))
 		waiting_take(console, msg);
+	else if (control_is(msg, "vm-warning"))
+		warning_take(msg);
 	else if (control_is(msg, "attached"))
 		attached_take(console);
 	else

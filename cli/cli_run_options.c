@@ -44,6 +44,15 @@ static const char usage[] =
 	"TCP\n"
 	"  --require-encryption     take no link between hosts that is not encrypted: no RDMA "
 	"either\n"
+	"  --disk FILE[,format=raw|qcow2][,readonly][,id=ID][,cache=writeback|none]\n"
+	"                           a disk: a file on the node that boots the guest, in a folder "
+	"that its\n"
+	"                           daemon allows; repeat it, up to 8\n"
+	"  --net user[,forward=[HOST:]PORT:GUESTPORT]...[,mac=MAC][,id=ID] or none\n"
+	"                           a network card that reaches out by way of that node; forward "
+	"leads a\n"
+	"                           TCP port of the node (of 127.0.0.1) into the guest; repeat it, "
+	"up to 4\n"
 	"  --distance D             the distance of any two NUMA nodes, 11 to 254 (as measured)\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
@@ -78,6 +87,8 @@ enum {
 	OPT_TRANSPORT,
 	OPT_PLAINTEXT_DATA,
 	OPT_REQUIRE_ENCRYPTION,
+	OPT_DISK,
+	OPT_NET,
 	OPT_DISTANCE,
 	OPT_NAME,
 	OPT_NODES,
@@ -105,6 +116,8 @@ static const struct option longs[] = {
 	{"transport", required_argument, NULL, OPT_TRANSPORT},
 	{"plaintext-data", no_argument, NULL, OPT_PLAINTEXT_DATA},
 	{"require-encryption", no_argument, NULL, OPT_REQUIRE_ENCRYPTION},
+	{"disk", required_argument, NULL, OPT_DISK},
+	{"net", required_argument, NULL, OPT_NET},
 	{"distance", required_argument, NULL, OPT_DISTANCE},
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
@@ -334,6 +347,10 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 					 "--name is 1 to 63 of a-z, 0-9 and '-', not first '-'");
 		opts->name = optarg;
 		return -1;
+	case OPT_DISK:
+		return run_disk_option(opts, optarg, command);
+	case OPT_NET:
+		return run_net_option(opts, optarg, command);
 	case OPT_TRANSPORT:
 		return transport_option(opts, command);
 	case OPT_PLAINTEXT_DATA:

@@ -220,28 +220,14 @@ static pid_t node_start(struct up *up, unsigned number)
 	snprintf(mem, sizeof(mem), "%llu", (unsigned long long)up->mem_bytes);
 	cluster_pki_path(up->dir, name, pki);
 	state_path(up->dir, name, run_dir);
-	char *argv[] = {program,
-			(char[]){"--coordinator"},
-			up->address,
-			(char[]){"--name"},
-			name,
-			(char[]){"--cpus"},
-			cpus,
-			(char[]){"--mem"},
-			mem,
-			(char[]){"--pki"},
-			pki,
-			(char[]){"--run-dir"},
-			run_dir,
-			(char[]){"--console-dir"},
-			run_dir,
-			(char[]){"--data-address"},
+	char *argv[] = {program, (char[]){"--coordinator"}, up->address, (char[]){"--name"}, name,
+			(char[]){"--cpus"}, cpus, (char[]){"--mem"}, mem, (char[]){"--pki"}, pki,
+			(char[]){"--run-dir"}, run_dir, (char[]){"--console-dir"}, run_dir,
+			/* This user's own files, as far as he may use them. */
+			(char[]){"--disks"}, (char[]){"/"}, (char[]){"--data-address"},
 			(char *)(uintptr_t)(up->data_address ? up->data_address : "127.0.0.1"),
-			(char[]){"--grace"},
-			(char *)(uintptr_t)(up->grace ? up->grace : "60"),
-			up->vmm ? (char[]){"--vmm"} : NULL,
-			(char *)(uintptr_t)up->vmm,
-			NULL};
+			(char[]){"--grace"}, (char *)(uintptr_t)(up->grace ? up->grace : "60"),
+			up->vmm ? (char[]){"--vmm"} : NULL, (char *)(uintptr_t)up->vmm, NULL};
 	return member_start(up, name, argv);
 }
 

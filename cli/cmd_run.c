@@ -45,6 +45,8 @@ static void run_ask(struct client *client)
 
 	if (run->opts.name)
 		json_object_set_new(msg, "name", json_string(run->opts.name));
+	if (run->opts.devices.count)
+		json_object_set_new(msg, "devices", control_devices_json(&run->opts.devices));
 	if (run->opts.vendor)
 		json_object_set_new(msg, "vendor", json_string(run->opts.vendor));
 	if (run->opts.cache_bytes)
@@ -128,6 +130,7 @@ static void placed_take(struct run *run, const json_t *msg)
 	}
 	snprintf(run->console.owner, sizeof(run->console.owner), "%s", owner);
 	placed_say(run, slices);
+	run_devices_say(msg);
 	run_profile_say(msg);
 	upload_go_on(run);
 }

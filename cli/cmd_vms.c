@@ -28,6 +28,26 @@ static void wait_print(const json_t *vm)
 		printf("  waits %u s for slice %u on node %s", seconds, slice, node);
 }
 
+/* Below a VM: its disks and networks that do not work any more. */
+static void ended_print(const json_t *vm)
+{
+	const json_t *device;
+	const char *id, *how;
+	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX];
+	size_t i;
+
+	json_array_foreach(json_object_get(vm, "devices"), i, device)
+	{
+		if (!json_object_get(device, "ended") ||
+		    control_get_string(device, "id", &id, why) ||
+		    control_get_string(device, "ended", &how, why))
+			continue;
+		snprintf(text, sizeof(text), "%.40s: its back end ended (%.200s)", id, how);
+		control_text_clean(text);
+		printf("%16s %s\n", "", text);
+	}
+}
+
 enum {
 	OPT_JSON = OPT_OWN,
 	OPT_LINKS,
@@ -57,6 +77,7 @@ static void vm_print(const json_t *vm, bool pairs)
 		printf("%s%s", i ? "," : " ", node);
 	wait_print(vm);
 	putchar('\n');
+	ended_print(vm);
 	if (pairs)
 		links_pairs_print(slices);
 }

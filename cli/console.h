@@ -34,7 +34,7 @@ void console_ask_again(struct console *console);
 /* Output from where we stand on; what is known of it already is left out. 0, or -EPIPE when nobody
  * reads ours. */
 int console_output(struct console *console, const json_t *msg, const uint8_t *data, size_t len);
-/* "attached", "console-credit" and "vm-waiting": true if it was one of these. */
+/* "attached", "console-credit", "vm-waiting" and "vm-warning": true if it was one of these. */
 bool console_msg(struct console *console, const json_t *msg);
 /* vm-ended: ends with its code, or with an error; text is the sentence, which the caller says. */
 void console_ended(struct console *console, const json_t *msg, char text[2 * CONTROL_WHY_MAX]);

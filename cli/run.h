@@ -4,6 +4,7 @@
 #define CLI_RUN_H
 
 #include "cli/cli.h"
+#include "control/devices.h"
 
 enum run_file {
 	RUN_KERNEL,
@@ -29,6 +30,8 @@ struct run_options {
 	unsigned cache_percent;
 	unsigned distance; /* between any two NUMA nodes; 0: as measured */
 	json_t *slices;	   /* array of {node, cpus, mem_bytes} */
+	struct control_devices devices;
+	bool net_none; /* --net none was said */
 	bool no_console, stats, force;
 	bool plaintext_data, require_encryption; /* of messages between hosts; not both */
 	const char *stats_json;			 /* a file for the statistics; null: none */
@@ -49,6 +52,13 @@ int run_profile_option(struct run_options *opts, const char *name, const char *c
 const char *run_profile_choose(const struct run_options *opts, int kernel_fd);
 /* Says which words a run-placed message tells of, and why. */
 void run_profile_say(const json_t *placed);
+
+/* ---- cli_run_devices.c ---- */
+/* Takes a value of --disk or --net; -1 to go on, else the exit code. */
+int run_disk_option(struct run_options *opts, const char *value, const char *command);
+int run_net_option(struct run_options *opts, const char *value, const char *command);
+/* Says which disks and networks a run-placed message tells of. */
+void run_devices_say(const json_t *placed);
 
 /* ---- cli_run_upload.c ---- */
 struct run_upload {

@@ -78,6 +78,11 @@ struct confine_process {
 	uint64_t mem_bytes; /* the most memory it may have; 0: no limit */
 	bool network;	    /* it needs the host's network */
 	bool rdma;	    /* and may use its RDMA devices */
+	/*
+	 * It is no slice but a program of others that serves one: it gets no priority, keeps the host's files,
+	 * and its rights are taken away by confine_helper. With own_spaces it makes its name spaces itself.
+	 */
+	bool helper, own_spaces;
 };
 
 /* What a started process has that must be given back. */
@@ -93,6 +98,14 @@ struct confine_hold {
 pid_t confine_spawn(const struct confine *c, const struct confine_process *process,
 		    void (*child)(const char *option, void *arg), void *arg,
 		    struct confine_hold *hold);
+/*
+ * In the child of confine_spawn, for a helper, before it execs: it becomes this user for good (uid -1: it keeps its
+ * own), has no capabilities and can get none, and is killed when the daemon ends. Only what is safe after fork. 0 or
+ * -errno.
+ */
+int confine_helper(uid_t uid, gid_t gid);
+/* The user and group of a VM's processes, where c->users. */
+void confine_user(const struct confine *c, uint64_t vm, uid_t *uid, gid_t *gid);
 /*
  * The process has been reaped: removes its cgroup. True if the kernel killed in it for want of memory
  * below its own limit.

@@ -18,7 +18,7 @@
 /* All that the child needs, made before it exists: it may not allocate, nor print. */
 struct child {
 	const struct confine *confine;
-	bool rdma;
+	bool rdma, helper, own_spaces;
 	char procs[PATH_MAX]; /* "": no cgroup */
 	char uid_map[32], gid_map[32];
 	char option[CONFINE_OPTION_MAX];
@@ -66,15 +66,14 @@ static void option_make(const struct confine *c, const struct confine_process *p
 	option->spaces = c->spaces != CONFINE_SPACES_NONE;
 	option->rdma = process->rdma;
 	option->user = c->users;
-	option->uid = confine_uid(c, process->vm);
-	option->gid = c->named ? c->gid : option->uid;
+	confine_user(c, process->vm, &option->uid, &option->gid);
 }
 
 static unsigned long flags_of(const struct confine *c, const struct confine_process *process)
 {
 	unsigned long flags = 0;
 
-	if (c->spaces == CONFINE_SPACES_NONE)
+	if (c->spaces == CONFINE_SPACES_NONE || process->own_spaces)
 		return 0;
 	flags = CONFINE_SPACES;
 	if (c->spaces == CONFINE_SPACES_USER)
@@ -130,14 +129,16 @@ static void locked_raise(void)
 }
 
 /* In the child. */
-static void limits_set(const struct confine *c, bool rdma)
+static void limits_set(const struct child *child)
 {
 	limit_set(RLIMIT_NOFILE, CONFINE_FILES_MAX);
+	if (child->helper)
+		return;
 	priority_grant();
-	if (rdma)
+	if (child->rdma)
 		locked_raise();
 	/* Counted by user, so only where the user is its own. */
-	if (c->users)
+	if (child->confine->users)
 		limit_set(RLIMIT_NPROC, CONFINE_PROCESSES_MAX);
 }
 
@@ -153,10 +154,10 @@ static void child_prepare(const struct child *child)
 {
 	if (child->procs[0] && text_put(child->procs, "0") < 0)
 		child_fail("pangea-slice: its memory cgroup cannot be joined\n");
-	if (child->confine->spaces == CONFINE_SPACES_USER &&
+	if (child->confine->spaces == CONFINE_SPACES_USER && !child->own_spaces &&
 	    confine_become_root(child->uid_map, child->gid_map) < 0)
 		child_fail("pangea-slice: the map of its user name space cannot be written\n");
-	limits_set(child->confine, child->rdma);
+	limits_set(child);
 }
 
 pid_t confine_spawn(const struct confine *c, const struct confine_process *process,
@@ -164,7 +165,10 @@ pid_t confine_spawn(const struct confine *c, const struct confine_process *proce
 		    struct confine_hold *hold)
 {
 	struct confine_option option;
-	struct child child = {.confine = c, .rdma = process->rdma};
+	struct child child = {.confine = c,
+			      .rdma = process->rdma,
+			      .helper = process->helper,
+			      .own_spaces = process->own_spaces};
 	pid_t pid;
 	int err = confine_cgroup_make(c, process, hold);
 

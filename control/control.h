@@ -31,6 +31,10 @@
  *   attach        cli -> coordinator   vm, incarnation, owner (its token), console, console_bytes
  *   attached      coordinator -> cli   the VM's state; its owner is back
  *   leaving       node, cli -> coord.  it goes and does not come back
+ * About the VM's devices (control/devices.h), which "run" and the record carry, and slice-start to slice 0's
+ * node:
+ *   slice-devices node -> coordinator  "ended": of which the back end has ended, {id, how}; all of them
+ *   vm-warning    coordinator -> cli   a sentence: the VM goes on, but not all of it works
  */
 /*
  * Connections over TCP are TLS 1.3, and each side shows a certificate with its role and name (pki/pki.h),
@@ -44,9 +48,9 @@
 #define CONTROL_MAGIC	"pangea"
 #define CONTROL_VERSION 1
 
-/* The longest message is the list of VMs: 64 VMs of 64 slices at about 450 bytes each; next, the
- * list of nodes: 128 reports of hosts at about 4 KiB. */
-#define CONTROL_JSON_MAX (2u << 20)
+/* The longest message is the list of VMs: 64 VMs of 64 slices at about 450 bytes each, and of 12
+ * devices with 15 KiB together; next, the list of nodes: 128 reports of hosts at about 4 KiB. */
+#define CONTROL_JSON_MAX (3u << 20)
 /* A whole console ring (64 KiB) fits, and a piece of a file. */
 #define CONTROL_BLOB_MAX (256u << 10)
 /* One piece of an uploaded file, and what one upload may have on its way: enough to hide two hops. */

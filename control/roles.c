@@ -43,6 +43,7 @@ static const struct {
 	{"slice-exit", NODE},
 	{"slice-gone", NODE},
 	{"slice-silent", NODE},
+	{"slice-devices", NODE},
 	{"console-taken", NODE},
 	/* the coordinator hands these on to the operator */
 	{"file-ack", NODE | COORDINATOR},
@@ -68,6 +69,7 @@ static const struct {
 	{"vm-engines", COORDINATOR},
 	{"vm-links", COORDINATOR},
 	{"vm-waiting", COORDINATOR},
+	{"vm-warning", COORDINATOR},
 	{"vm-ended", COORDINATOR},
 	{"attached", COORDINATOR},
 	{"detached", COORDINATOR},

@@ -87,6 +87,8 @@ static json_t *vm_json(const struct coordinator *co, const struct vm *vm, bool w
 			   (json_int_t)mem_bytes, "age_ms",
 			   (json_int_t)(co->now_ms - vm->created_ms), "slices",
 			   vm_slices_json(vm, with_stats));
+	if (vm->devices.count)
+		json_object_set_new(out, "devices", vm_devices_json(vm));
 	vm_wait_json(co, vm, out);
 	return out;
 }
@@ -120,6 +122,7 @@ struct request {
 	unsigned distance;	/* 0: as measured */
 	const char *transport;	/* static */
 	const char *encryption; /* static */
+	struct control_devices devices;
 };
 
 static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
@@ -281,6 +284,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = transport_parse(msg, request, why)) ||
 	    (err = encryption_parse(msg, request, why)) || (err = protection_check(request, why)) ||
 	    (err = profile_parse(msg, request, why)) ||
+	    (err = control_devices_get(msg, &request->devices, why)) ||
 	    (json_object_get(msg, "distance") &&
 	     (err = control_get_uint(msg, "distance", NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX,
 				     &request->distance, why))))
@@ -330,13 +334,15 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->distance = request->distance;
 	vm->transport = request->transport;
 	vm->encryption = request->encryption;
+	vm->devices = request->devices;
 	action_send(co, peer->id,
-		    message_make("{s:s, s:s, s:O, s:s, s:o, s:o, s:o, s:I}", "type", "run-placed",
-				 "profile", control_profile_name(cmdline->profile), "words",
-				 cmdline->words, "vm", vm->name, "slices",
+		    message_make("{s:s, s:s, s:O, s:s, s:o, s:o, s:o, s:I, s:o}", "type",
+				 "run-placed", "profile", control_profile_name(cmdline->profile),
+				 "words", cmdline->words, "vm", vm->name, "slices",
 				 vm_slices_json(vm, false), "incarnation",
 				 control_id_json(vm->incarnation), "owner",
-				 control_id_json(vm->owner), "grace_ms", (json_int_t)co->grace_ms),
+				 control_id_json(vm->owner), "grace_ms", (json_int_t)co->grace_ms,
+				 "devices", vm_devices_json(vm)),
 		    NULL, 0);
 	action_send(co, vm->slice[0].node->peer,
 		    message_make("{s:s, s:s, s:o, s:I, s:I}", "type", "files-begin", "vm", vm->name,
@@ -382,9 +388,12 @@ static void run_take(struct coordinator *co, struct peer *peer,
 		snprintf(name, sizeof(name), "%s", request.name);
 	else
 		name_invent(co, name, sizeof(name));
-	vm = vm_create(co, name, &placement);
+	err = control_devices_complete(&request.devices, name, why);
+	vm = err ? NULL : vm_create(co, name, &placement);
 	if (vm)
 		run_begin(co, peer, vm, &request, &cmdline);
+	else if (err)
+		client_error(co, peer, EXIT_USAGE, why);
 	else
 		client_error(co, peer, EXIT_ERROR, "the coordinator runs its 64 VMs already");
 	json_decref(cmdline.words);

@@ -4,6 +4,7 @@
 #define COORDINATOR_COORDINATOR_INTERNAL_H
 
 #include "base/error.h"
+#include "control/devices.h"
 #include "coordinator/coordinator_state.h"
 
 /* Of every VM: its slices are the same from its start to its end. */
@@ -140,6 +141,9 @@ struct vm {
 	const char *vendor;	/* of the CPU model, static: "intel" or "amd"; null: to be chosen */
 	unsigned distance;	/* between any two slices, as its owner says; 0: as measured */
 	uint64_t file_bytes[2]; /* kernel, initrd */
+	struct control_devices devices;
+	/* How each one's back end ended; "": it did not. */
+	char ended[CONTROL_DEVICES_MAX][CONTROL_ENDED_MAX];
 	unsigned slices;
 	struct slice slice[SLICES_MAX];
 	/* how it ended; code is meaningless before VM_ENDING */
@@ -352,6 +356,12 @@ int node_slice_message(struct coordinator *co, struct node *node,
 		       const struct coordinator_event *event, bool again, char *why);
 void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *msg,
 		const void *blob, size_t len);
+
+/* ---- coordinator_devices.c ---- */
+/* For lists: the VM's devices, and how those ended that did; a new reference. */
+json_t *vm_devices_json(const struct vm *vm);
+/* slice-devices: who watches the VM is told what is news. 0, or -PANGEA_ECONTROL with a sentence. */
+int vm_devices_ended(struct coordinator *co, struct vm *vm, const json_t *msg, char *why);
 
 /* ---- coordinator_distance.c ---- */
 /* The distances between slices, from their measured round trips or as the owner says, as rows of a

@@ -8,13 +8,14 @@
 
 json_t *vm_record(struct coordinator *co, const struct vm *vm)
 {
-	return message_make("{s:s, s:o, s:o, s:o, s:b, s:I, s:s, s:s, s:b, s:b, s:I, s:o}", "vm",
-			    vm->name, "incarnation", control_id_json(vm->incarnation),
+	return message_make("{s:s, s:o, s:o, s:o, s:b, s:I, s:s, s:s, s:b, s:b, s:I, s:o, s:o}",
+			    "vm", vm->name, "incarnation", control_id_json(vm->incarnation),
 			    "coordinator", control_id_json(co->incarnation), "owner",
 			    control_id_json(vm->owner), "owned", (int)vm->owned, "created_ms",
 			    (json_int_t)vm->created_ms, "append", vm->append, "cpu", vm->cpu,
 			    "force", (int)vm->force, "micro", (int)vm->micro, "tsc_hz",
-			    (json_int_t)vm->tsc_hz, "slices", vm_slices_json(vm, false));
+			    (json_int_t)vm->tsc_hz, "slices", vm_slices_json(vm, false), "devices",
+			    control_devices_json(&vm->devices));
 }
 
 void vm_record_keep(struct coordinator *co, struct vm *vm)
@@ -48,7 +49,8 @@ static int options_restore(struct vm *vm, const json_t *record, char *why)
 	    (err = control_get_string(record, "cpu", &cpu, why)) ||
 	    (err = control_get_bool(record, "force", &vm->force, why)) ||
 	    (err = control_get_bool(record, "micro", &vm->micro, why)) ||
-	    (err = control_get_u64(record, "tsc_hz", 0, CONTROL_TSC_HZ_MAX, &vm->tsc_hz, why)))
+	    (err = control_get_u64(record, "tsc_hz", 0, CONTROL_TSC_HZ_MAX, &vm->tsc_hz, why)) ||
+	    (err = control_devices_get(record, &vm->devices, why)))
 		return err;
 	snprintf(vm->append, sizeof(vm->append), "%s", append);
 	vm->cpu = names[0];

@@ -298,6 +298,11 @@ static int console_taken(struct report *report, char *why)
 	return err;
 }
 
+static int devices_take(struct report *report, char *why)
+{
+	return vm_devices_ended(report->co, report->vm, report->event->msg, why);
+}
+
 static const struct {
 	const char *type;
 	report_fn *take;
@@ -306,7 +311,7 @@ static const struct {
 	{"slice-started", started_take},     {"slice-stats", stats_take},
 	{"slice-exit", exit_take},	     {"slice-gone", gone_take},
 	{"console-output", console_take},    {"console-taken", console_taken},
-	{"slice-silent", silent_take},
+	{"slice-silent", silent_take},	     {"slice-devices", devices_take},
 };
 
 /* A report that makes no sense ends the VM of that slice, and nothing else on its node. */

@@ -161,6 +161,9 @@ void vm_start(struct coordinator *co, struct vm *vm)
 				    json_integer((json_int_t)co->deadline_s * 1000));
 		if (vm->tsc_hz)
 			json_object_set_new(msg, "tsc_hz", json_integer((json_int_t)vm->tsc_hz));
+		/* They are slice 0's, and their paths nobody else's business. */
+		if (i == 0 && vm->devices.count)
+			json_object_set_new(msg, "devices", control_devices_json(&vm->devices));
 		vm->slice[i].state = SLICE_STARTING;
 		slice_send(co, vm, i, msg, NULL, 0);
 	}

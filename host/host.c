@@ -487,5 +487,6 @@ void host_judge(const char *root, const struct host_live *live, struct host_repo
 	judge_huge_pages(&j);
 	judge_memory(&j);
 	judge_clock(&j);
+	host_devices_judge(&j);
 	host_rdma_judge(&j);
 }

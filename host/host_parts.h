@@ -23,6 +23,8 @@ void host_item_say(struct host_item *item, const char *sentence, const char *men
 bool host_file_read(const struct host_judge *j, const char *path, char *text, size_t size);
 bool host_file_there(const struct host_judge *j, const char *path);
 
+/* host_devices.c: the programs for disks and networks. */
+void host_devices_judge(struct host_judge *j);
 /* host_rdma.c: the items of RDMA devices. */
 void host_rdma_judge(struct host_judge *j);
 /* Whether there is one. */

@@ -10,11 +10,17 @@
 #include "base/log.h"
 #include "confine/confine.h"
 #include "control/control.h"
+#include "node/node_devices.h"
 #include "node/node_rate.h"
 
 /* Slices and uploads of one daemon at a time; a machine with more CPUs than this is rare. */
 #define NODE_SLICES_MAX	 256
 #define NODE_UPLOADS_MAX 64
+
+/* Folders for disks that it can be told. */
+#define NODE_DISK_DIRS_MAX 16
+/* Where disks lie if nobody says. */
+#define NODE_DISK_DIR "/var/lib/pangea/disks"
 
 /* How often the daemon says that it lives, and how long the coordinator may be silent. */
 #define HEARTBEAT_MS	       1000
@@ -83,6 +89,11 @@ struct node_slice {
 	unsigned missed;	  /* ticks since the last beat */
 	unsigned engine_silent_s; /* what that said */
 	bool silence_told;	  /* the coordinator knows that it is silent */
+	/* Its devices: each one's back end while there is one, and what it is told of them. */
+	struct node_backend *backend[CONTROL_DEVICES_MAX];
+	json_t *devices;
+	json_t *config; /* slice-start, until the slice has been told; or null */
+	json_t *ended;	/* the report of back ends that ended; or null */
 };
 
 /* What slices here may use of RDMA. */
@@ -103,6 +114,8 @@ struct node_options {
 	const char *slice_user;	 /* whom slices run as; null: each VM as one of its own */
 	enum confine_wish confine;
 	struct node_rdma rdma;
+	const char *disk_dir[NODE_DISK_DIRS_MAX]; /* below which disks may lie */
+	unsigned disks;				  /* how many */
 	unsigned cpus, grace_s;
 	uint64_t mem_bytes;
 };
@@ -179,10 +192,20 @@ void slice_kill_one(struct node_daemon *node, const json_t *msg);
 void slices_kill(struct node_daemon *node);
 /* A child has ended. */
 void slices_reap(struct node_daemon *node);
+/* All back ends are ready: the slice is told what it is. */
+void slice_configure_go(struct node_slice *slice);
+/* It cannot start, for this reason: the coordinator hears it as its last word, and it is killed. */
+void slice_refuse(struct node_slice *slice, const char *why);
+/* Ends it if there is neither process, connection nor back end of it. */
+void slice_finish_if_over(struct node_slice *slice);
+/* The back end of a device has ended while the slice goes on. */
+void slice_device_ended(struct node_slice *slice, const char *id, const char *how);
 
 /* ---- node_inventory.c ---- */
 /* Keeps what a slice has said of its state (a new reference), each kind once. */
 void slice_report_keep(struct node_slice *slice, json_t *msg);
+/* The same in place of an older one of the kind. */
+void slice_report_replace(struct node_slice *slice, json_t *msg);
 /* Frees a slice that is over. */
 void slice_drop(struct node_slice *slice);
 /* Finds the slice of a message; null: it has ended, or the message names none. */
@@ -238,9 +261,11 @@ void console_lost_send(struct node_slice *slice);
 /* ---- node_spawn.c ---- */
 /*
  * Starts the slice's vmm, confined, with the socket as fd 3, the kernel as 4 and the initrd as 5 (each
- * -1: none). It dies with us. Returns the pid or -errno.
+ * -1: none), and from NODE_DEVICE_FD_FIRST on its ends of its devices' connections (null: it has none). It dies with
+ * us. Returns the pid or -errno.
  */
-pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd);
+pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd,
+		const struct node_devices *devices);
 /* "killed by signal 9", "exited with code 1". */
 void status_describe(int status, char *out, size_t size);
 

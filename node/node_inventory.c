@@ -72,6 +72,21 @@ void slice_report_keep(struct node_slice *slice, json_t *msg)
 	json_array_append(slice->reports, msg);
 }
 
+void slice_report_replace(struct node_slice *slice, json_t *msg)
+{
+	const json_t *kept;
+	size_t i;
+
+	json_array_foreach(slice->reports, i, kept)
+	{
+		if (!control_is(kept, control_type(msg)))
+			continue;
+		json_array_set(slice->reports, i, msg);
+		return;
+	}
+	slice_report_keep(slice, msg);
+}
+
 /* The VM's record goes with its last slice. */
 static void record_drop_unused(struct node_daemon *node, uint64_t incarnation)
 {
@@ -94,6 +109,9 @@ void slice_drop(struct node_slice *slice)
 		if (node->slice[i] == slice)
 			node->slice[i] = NULL;
 	json_decref(slice->reports);
+	json_decref(slice->devices);
+	json_decref(slice->config);
+	json_decref(slice->ended);
 	free(slice->console);
 	free(slice);
 	record_drop_unused(node, incarnation);

@@ -29,6 +29,8 @@ static const char usage[] =
 	"  --data-address ADDRESS   where slices reach each other (127.0.0.1)\n"
 	"  --run-dir DIR            for temporary files (under $XDG_RUNTIME_DIR or /tmp)\n"
 	"  --console-dir DIR        keep what VMs that boot here print, in DIR/VM.console\n"
+	"  --disks DIR              a folder below which disks of VMs may lie; repeat it\n"
+	"                           (" NODE_DISK_DIR ")\n"
 	"  --grace SECONDS          how long slices go on without a coordinator (60)\n"
 	"  --pki DIR                node.pem, ca.crt and crl.pem (/etc/pangea/pki for root, else\n"
 	"                           ~/.config/pangea/pki)\n"
@@ -84,6 +86,8 @@ static void options_default(struct node_options *opts, struct defaults *defaults
 		vmm_default(defaults->vmm, sizeof(defaults->vmm));
 		opts->vmm = defaults->vmm;
 	}
+	if (!opts->disks)
+		opts->disk_dir[opts->disks++] = NODE_DISK_DIR;
 	if (!opts->cpus)
 		opts->cpus = online < 1 ? 1 : online > VCPUS_MAX ? VCPUS_MAX : (unsigned)online;
 	if (!opts->mem_bytes) {
@@ -177,6 +181,7 @@ static const struct option longs[] = {
 	{"data-address", required_argument, NULL, 'd'},
 	{"run-dir", required_argument, NULL, 'r'},
 	{"console-dir", required_argument, NULL, 'o'},
+	{"disks", required_argument, NULL, 'D'},
 	{"grace", required_argument, NULL, 'g'},
 	{"pki", required_argument, NULL, 'p'},
 	{"plaintext", no_argument, NULL, 'P'},
@@ -226,6 +231,14 @@ static int rdma_take(struct node_rdma *rdma, int opt)
 	}
 }
 
+static int disks_take(struct node_options *opts)
+{
+	if (optarg[0] != '/' || opts->disks == NODE_DISK_DIRS_MAX)
+		return options_bad("--disks is a folder by its whole path, at most 16 times");
+	opts->disk_dir[opts->disks++] = optarg;
+	return -1;
+}
+
 /* One option; -1 to go on, else the exit code. */
 static int option_take(struct node_options *opts, int opt, int *level)
 {
@@ -253,6 +266,8 @@ static int option_take(struct node_options *opts, int opt, int *level)
 	case 'o':
 		opts->console_dir = optarg;
 		return -1;
+	case 'D':
+		return disks_take(opts);
 	case 'g':
 		if (control_uint_parse(optarg, 1, 86400, &opts->grace_s) < 0)
 			return options_bad("--grace is a number of seconds from 1 to 86400");

@@ -16,7 +16,6 @@
 #define CHILD_SOCK   3
 #define CHILD_KERNEL 4
 #define CHILD_INITRD 5
-#define CHILD_ABOVE  6
 
 /* So much likelier than its daemon, in thousandths of the host's memory, a slice is what the kernel
  * kills when the host has no memory left. */
@@ -27,7 +26,7 @@
 /* Out of the way of the numbers it is going to get. */
 static int fd_lift(int fd)
 {
-	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 16);
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 64);
 }
 
 static int fd_put(int fd, int number)
@@ -72,7 +71,29 @@ struct child {
 	const char *path;
 	char oom[24];
 	int sock, kernel, initrd;
+	unsigned devices;
+	int device[CONTROL_DEVICES_MAX];
 };
+
+/* In the child: every descriptor has its number, and there are no others. */
+static bool child_descriptors(const struct child *child)
+{
+	int sock = fd_lift(child->sock);
+	int kernel = fd_lift(child->kernel);
+	int initrd = fd_lift(child->initrd);
+	int device[CONTROL_DEVICES_MAX];
+
+	for (unsigned i = 0; i < child->devices; i++)
+		device[i] = fd_lift(child->device[i]);
+	if (fd_put(sock, CHILD_SOCK) < 0 || fd_put(kernel, CHILD_KERNEL) < 0 ||
+	    fd_put(initrd, CHILD_INITRD) < 0)
+		return false;
+	for (unsigned i = 0; i < child->devices; i++)
+		if (dup2(device[i], NODE_DEVICE_FD_FIRST + (int)i) < 0)
+			return false;
+	close_range(NODE_DEVICE_FD_FIRST + child->devices, ~0u, 0);
+	return true;
+}
 
 /* In the child: only what is safe after fork. */
 static void child_run(const char *confine, void *arg)
@@ -90,13 +111,8 @@ static void child_run(const char *confine, void *arg)
 	oom_raise(child->oom);
 	/* A group of its own: the terminal's Ctrl-C is for the daemon. */
 	setpgid(0, 0);
-	int sock = fd_lift(child->sock);
-	int kernel = fd_lift(child->kernel);
-	int initrd = fd_lift(child->initrd);
-	if (dup2(null, STDIN_FILENO) < 0 || fd_put(sock, CHILD_SOCK) < 0 ||
-	    fd_put(kernel, CHILD_KERNEL) < 0 || fd_put(initrd, CHILD_INITRD) < 0)
+	if (dup2(null, STDIN_FILENO) < 0 || !child_descriptors(child))
 		_exit(127);
-	close_range(CHILD_ABOVE, ~0u, 0);
 	signal(SIGPIPE, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -104,7 +120,8 @@ static void child_run(const char *confine, void *arg)
 	_exit(127);
 }
 
-pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd)
+pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd,
+		const struct node_devices *devices)
 {
 	const struct node_daemon *node = slice->node;
 	char name[NAME_MAX_LEN + 64];
@@ -119,6 +136,8 @@ pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd)
 
 	snprintf(name, sizeof(name), "pangea-%s-%u.%d", slice->vm, slice->index, (int)getpid());
 	oom_text(child.oom, sizeof(child.oom));
+	for (; devices && child.devices < devices->count; child.devices++)
+		child.device[child.devices] = devices->list[child.devices].slice_fd;
 	return confine_spawn(&node->confine, &process, child_run, &child, &slice->hold);
 }
 

@@ -26,6 +26,8 @@
 #define PROCESS_BYTES (UINT64_C(64) << 20)
 #define PEER_BYTES    (UINT64_C(1) << 20)
 #define VCPU_BYTES    (UINT64_C(40) << 20)
+/* Where requests to a disk wait, or frames. */
+#define DEVICE_BYTES (UINT64_C(32) << 20)
 
 /* The coordinator hears of it, now or when there is one again. */
 static void gone_report(struct node_slice *slice, const char *how)
@@ -41,12 +43,21 @@ static void gone_report(struct node_slice *slice, const char *how)
 	link_send(slice->node, msg, NULL, 0);
 }
 
-static void slice_finish_if_over(struct node_slice *slice)
+static bool backends_any(const struct node_slice *slice)
+{
+	for (unsigned i = 0; i < CONTROL_DEVICES_MAX; i++)
+		if (slice->backend[i])
+			return true;
+	return false;
+}
+
+void slice_finish_if_over(struct node_slice *slice)
 {
 	struct node_daemon *node = slice->node;
 	char how[CONTROL_WHY_MAX];
 
-	if (!slice->reaped || slice->conn)
+	/* Who starts the VM again shall find its disks free. */
+	if (!slice->reaped || slice->conn || slice->over || backends_any(slice))
 		return;
 	status_describe(slice->status, how, sizeof(how));
 	if (confine_release(&node->confine, &slice->hold))
@@ -97,6 +108,44 @@ static void slice_condemn(struct node_slice *slice, const char *why)
 	if (!slice->reaped)
 		kill(slice->pid, SIGKILL);
 	control_abort(slice->conn);
+}
+
+void slice_refuse(struct node_slice *slice, const char *why)
+{
+	char clean[CONTROL_WHY_MAX];
+	json_t *report;
+
+	if (slice->said == SAID_EXIT)
+		return;
+	snprintf(clean, sizeof(clean), "%s", why);
+	control_text_clean(clean);
+	log_error("VM %s cannot start: %s", slice->vm, clean);
+	slice->said = SAID_EXIT;
+	report = json_pack("{s:s, s:i, s:s}", "type", "slice-exit", "code", EXIT_ERROR, "reason",
+			   clean);
+	slice_sign(slice, report);
+	if (!slice->orphan) {
+		slice_report_keep(slice, report);
+		link_send(slice->node, json_incref(report), NULL, 0);
+	}
+	json_decref(report);
+	if (!slice->reaped)
+		kill(slice->pid, SIGKILL);
+}
+
+void slice_device_ended(struct node_slice *slice, const char *id, const char *how)
+{
+	json_t *list = slice->ended ? json_object_get(slice->ended, "ended") : json_array();
+
+	if (!slice->ended) {
+		slice->ended = json_pack("{s:s, s:o}", "type", "slice-devices", "ended", list);
+		slice_sign(slice, slice->ended);
+	}
+	json_array_append_new(list, json_pack("{s:s, s:s}", "id", id, "how", how));
+	if (slice->orphan)
+		return;
+	slice_report_replace(slice, slice->ended);
+	link_send(slice->node, json_incref(slice->ended), NULL, 0);
 }
 
 static void vmm_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len)
@@ -168,8 +217,10 @@ void slices_reap(struct node_daemon *node)
 		slice->reaped = true;
 		if (slice->conn)
 			slice_hurry(slice);
+		backends_end(slice);
 		slice_finish_if_over(slice);
 	}
+	backends_reap(node);
 }
 
 void slices_kill(struct node_daemon *node)
@@ -262,7 +313,8 @@ static int start_parse(const struct node_daemon *node, const json_t *msg, struct
 	return budget_check(node, slice, why);
 }
 
-static int slice_spawn(struct node_slice *slice, const struct upload *upload)
+static int slice_spawn(struct node_slice *slice, const struct upload *upload,
+		       const struct node_devices *devices)
 {
 	struct node_daemon *node = slice->node;
 	struct control_options opts = {
@@ -272,10 +324,12 @@ static int slice_spawn(struct node_slice *slice, const struct upload *upload)
 	/* The slice that boots holds the kernel and its initrd until they are in the guest's memory. */
 	for (int i = 0; upload && slice->limit_bytes && i < UPLOAD_FILES; i++)
 		slice->limit_bytes += upload->want[i];
+	if (slice->limit_bytes)
+		slice->limit_bytes += devices->count * DEVICE_BYTES;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
 	slice->pid = vmm_spawn(slice, fds[1], upload ? upload->fd[UPLOAD_KERNEL] : -1,
-			       upload ? upload->fd[UPLOAD_INITRD] : -1);
+			       upload ? upload->fd[UPLOAD_INITRD] : -1, devices);
 	close(fds[1]);
 	if (slice->pid < 0) {
 		close(fds[0]);
@@ -306,6 +360,9 @@ static int config_send(struct node_slice *slice, const json_t *msg, const struct
 	json_object_set_new(config, "rdma", node_rdma_json(&slice->node->opts.rdma));
 	json_object_set_new(config, "kernel", json_string(upload ? "/proc/self/fd/4" : ""));
 	json_object_set_new(config, "initrd", json_string(initrd ? "/proc/self/fd/5" : ""));
+	json_object_del(config, "devices");
+	if (slice->devices)
+		json_object_set(config, "devices", slice->devices);
 	err = control_send(slice->conn, config, NULL, 0);
 	json_decref(config);
 	return err;
@@ -319,56 +376,106 @@ static struct node_slice **slice_slot(struct node_daemon *node)
 	return NULL;
 }
 
-static void start_failed(struct node_daemon *node, const json_t *msg, char *why)
+/* code: what the VM ends with, if the reason is the user's affair; 0: the slice is lost. */
+static void start_failed(struct node_daemon *node, const json_t *msg, int code, char *why)
 {
+	json_t *vm = json_object_get(msg, "vm"), *slice = json_object_get(msg, "slice");
+	json_t *incarnation = json_object_get(msg, "incarnation");
+
+	log_error("a slice cannot start: %s", why);
 	control_text_clean(why);
+	if (code)
+		link_send(node,
+			  json_pack("{s:s, s:O*, s:O*, s:O*, s:i, s:s}", "type", "slice-exit", "vm",
+				    vm, "incarnation", incarnation, "slice", slice, "code", code,
+				    "reason", why),
+			  NULL, 0);
 	link_send(node,
-		  json_pack("{s:s, s:O*, s:O*, s:O*, s:s}", "type", "slice-gone", "vm",
-			    json_object_get(msg, "vm"), "incarnation",
-			    json_object_get(msg, "incarnation"), "slice",
-			    json_object_get(msg, "slice"), "how", why),
+		  json_pack("{s:s, s:O*, s:O*, s:O*, s:s}", "type", "slice-gone", "vm", vm,
+			    "incarnation", incarnation, "slice", slice, "how", why),
 		  NULL, 0);
+}
+
+void slice_configure_go(struct node_slice *slice)
+{
+	struct upload *upload = slice->index ? NULL : upload_find(slice->node, slice->incarnation);
+
+	if (!slice->config || slice->said == SAID_EXIT)
+		return;
+	if (slice->conn && config_send(slice, slice->config, upload) < 0)
+		kill(slice->pid, SIGKILL);
+	json_decref(slice->config);
+	slice->config = NULL;
+}
+
+/* It has a process: is told what it is, now or when its devices are ready. */
+static void slice_begin(struct node_slice *slice, const json_t *msg, struct node_devices *devices)
+{
+	char why[CONTROL_WHY_MAX];
+
+	console_log_open(slice);
+	slice->console_open = true;
+	slice_record(slice->node, msg);
+	log_info("VM %s: slice %u is process %d", slice->vm, slice->index, (int)slice->pid);
+	slice->config = json_incref((json_t *)msg);
+	if (devices->count)
+		slice->devices = node_devices_json(devices, slice->slices);
+	if (backends_start(slice, devices, why))
+		slice_refuse(slice, why);
+	else if (!devices->count)
+		slice_configure_go(slice);
+}
+
+/* What boots has a kernel, and the VM's devices. *code: see start_failed. */
+static int boot_prepare(struct node_daemon *node, const json_t *msg, struct node_slice *slice,
+			struct upload **upload, struct node_devices *devices, int *code, char *why)
+{
+	int err;
+
+	if (slice->index != 0)
+		return 0;
+	*upload = upload_find(node, slice->incarnation);
+	if (!*upload || !upload_whole(*upload)) {
+		snprintf(why, CONTROL_WHY_MAX, "its kernel has not arrived");
+		return -ENOENT;
+	}
+	err = node_devices_open(node, msg, devices, why);
+	*code = err ? EXIT_ERROR : 0;
+	return err;
 }
 
 void slice_start(struct node_daemon *node, const json_t *msg)
 {
 	struct node_slice **slot = slice_slot(node), *slice = calloc(1, sizeof(*slice));
+	struct node_devices *devices = calloc(1, sizeof(*devices));
 	char why[CONTROL_WHY_MAX] = "no room for one more slice";
 	struct upload *upload = NULL;
-	int err = -ENOMEM;
+	int err = -ENOMEM, code = 0;
 
-	if (slice && slot)
+	if (slice && slot && devices)
 		err = start_parse(node, msg, slice, why);
 	if (!err && slice_find(node, slice->incarnation, slice->index)) {
 		snprintf(why, sizeof(why), "this slice runs already");
 		err = -EEXIST;
 	}
-	if (!err && slice->index == 0) {
-		upload = upload_find(node, slice->incarnation);
-		if (!upload || !upload_whole(upload)) {
-			snprintf(why, sizeof(why), "its kernel has not arrived");
-			err = -ENOENT;
-		}
-	}
+	if (!err)
+		err = boot_prepare(node, msg, slice, &upload, devices, &code, why);
 	if (!err) {
 		slice->node = node;
-		err = slice_spawn(slice, upload);
+		err = slice_spawn(slice, upload, devices);
 		if (err)
 			snprintf(why, sizeof(why), "cannot start: %s", error_text(err));
 	}
 	if (err) {
-		log_error("a slice cannot start: %s", why);
-		start_failed(node, msg, why);
+		start_failed(node, msg, code, why);
 		free(slice);
-		return;
+	} else {
+		*slot = slice;
+		slice_begin(slice, msg, devices);
 	}
-	console_log_open(slice);
-	slice->console_open = true;
-	slice_record(node, msg);
-	*slot = slice;
-	log_info("VM %s: slice %u is process %d", slice->vm, slice->index, (int)slice->pid);
-	if (config_send(slice, msg, upload) < 0)
-		kill(slice->pid, SIGKILL);
+	if (devices)
+		node_devices_close(devices);
+	free(devices);
 }
 
 void slice_relay(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len)

@@ -17,6 +17,14 @@ static void config_check(const struct slice_config *config)
 	invariant(strlen(config->append) < CMDLINE_MAX);
 	invariant(!config->rdma.device[0] || control_device_valid(config->rdma.device));
 	invariant(config->rdma.mtu <= 4096 && config->rdma.gid_index <= 255);
+	invariant(config->devices.count <= SLICE_DEVICES_MAX);
+	for (unsigned i = 0; i < config->devices.count; i++) {
+		const struct slice_device *device = &config->devices.list[i];
+
+		invariant(device->fd >= SLICE_DEVICE_FD_FIRST && device->id[0]);
+		invariant(device->type == SLICE_DEVICE_NET ? !(device->mac[0] & 1)
+							   : device->queues >= 1);
+	}
 	for (unsigned vcpu = 0; vcpu < shape->vcpus; vcpu++)
 		invariant(shape_slice_of_vcpu(shape, vcpu) < shape->slices);
 	invariant(shape_slice_of_vcpu(shape, shape->vcpus) == SLICES_MAX);

@@ -15,6 +15,7 @@
 #include "vmm/boot/loader.h"
 #include "vmm/machine/machine.h"
 #include "vmm/machine/shape.h"
+#include "vmm/main/slice_devices.h"
 
 /* The socket to the daemon, given at start. */
 #define SLICE_CONTROL_FD 3
@@ -57,6 +58,7 @@ struct slice_config {
 	unsigned silence_ms;  /* how long a slice may be silent; 0: not said */
 	uint64_t cache_bytes; /* most memory for remote pages, if it is limited */
 	bool cache_limited;
+	struct slice_devices devices; /* slice 0 only */
 };
 
 enum slice_state {

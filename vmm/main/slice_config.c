@@ -186,8 +186,11 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 		err = slice_rdma_parse(msg, config, why);
 	if (!err)
 		err = cache_parse(msg, config, why);
+	config->devices.count = 0;
 	if (!err && config->self == 0)
 		err = boot_parse(msg, config, why);
+	if (!err && config->self == 0)
+		err = slice_devices_parse(msg, &config->devices, why);
 	if (!err)
 		config->epoch = (uint32_t)epoch;
 	return err;

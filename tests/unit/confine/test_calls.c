@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <rdma/ib_user_ioctl_verbs.h>
 #include <rdma/rdma_user_ioctl.h>
@@ -10,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -270,6 +272,67 @@ Test(confine_calls, what_a_slice_does_goes_on)
 {
 	cr_expect(done(status_of(STAGE_FREE, work)));
 	cr_expect(done(status_of(STAGE_ENTERED, work)));
+}
+
+/* ---- devices: what speaks to a back end once the slice has settled ---- */
+
+static int back_end[2];
+
+static bool descriptor_send(int sock, int fd)
+{
+	char text = 'x';
+	struct iovec part = {&text, 1};
+	union {
+		struct cmsghdr head;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
+	struct cmsghdr *head = CMSG_FIRSTHDR(&msg);
+
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(head), &fd, sizeof(fd));
+	return sendmsg(sock, &msg, 0) == 1;
+}
+
+/* As a disk's and a network's threads do: memory and events that are shared, messages, frames. */
+static void device(void)
+{
+	uint64_t count = 1;
+	char text[8];
+	struct iovec parts[2] = {{text, 1}, {text + 1, 2}};
+	struct msghdr msg = {.msg_iov = parts, .msg_iovlen = 1};
+	int memory = memfd_create("queues", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct pollfd polled = {.fd = back_end[1], .events = POLLIN};
+
+	if (memory < 0 || kick < 0 || ftruncate(memory, 4096) < 0 ||
+	    fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) < 0 ||
+	    mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0) == MAP_FAILED)
+		_exit(BROKEN);
+	if (!descriptor_send(back_end[0], memory) || !descriptor_send(back_end[0], kick))
+		_exit(BROKEN);
+	if (poll(&polled, 1, 1000) != 1 || recvmsg(back_end[1], &msg, 0) != 1)
+		_exit(BROKEN);
+	msg.msg_iov = &(struct iovec){text, 1};
+	if (recvmsg(back_end[1], &msg, MSG_DONTWAIT) != 1 ||
+	    write(kick, &count, sizeof(count)) != (ssize_t)sizeof(count) ||
+	    read(kick, &count, sizeof(count)) != (ssize_t)sizeof(count))
+		_exit(BROKEN);
+	if (writev(back_end[0], parts, 2) != 3 || readv(back_end[1], parts, 2) != 3 ||
+	    ppoll(&polled, 1, &(struct timespec){0}, NULL) != 0 || close(kick) < 0)
+		_exit(BROKEN);
+}
+
+Test(confine_calls, devices_speak_to_their_back_ends)
+{
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, back_end), 0);
+	cr_expect(done(status_of(STAGE_FREE, device)));
+	cr_expect(done(status_of(STAGE_SETTLED, device)));
 }
 
 /* ---- RDMA ---- */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -246,4 +247,79 @@ Test(confine_spawn, who_wants_more_memory_than_its_limit_ends_alone)
 	status = eat(&c, 256 * MIB, &over);
 	cr_expect_eq(status, 0);
 	cr_expect_not(over);
+}
+
+/* ---- programs of others that serve a slice ---- */
+
+struct helped {
+	int err;
+	uid_t uid;
+	bool capable, gains;
+	int death;
+	ino_t space[4];
+};
+
+struct helper_arg {
+	int out;
+	uid_t uid;
+};
+
+static void helper_report(const char *option, void *arg)
+{
+	const struct helper_arg *to = arg;
+	struct helped h = {0};
+
+	(void)option;
+	h.err = confine_helper(to->uid, to->uid);
+	h.uid = getuid();
+	h.capable = status_has_capability();
+	h.gains = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1;
+	prctl(PR_GET_PDEATHSIG, &h.death);
+	spaces_read(h.space);
+	_exit(write(to->out, &h, sizeof(h)) == (ssize_t)sizeof(h) ? 0 : 1);
+}
+
+static void helped_get(const struct confine *c, uid_t uid, bool own_spaces, struct helped *out)
+{
+	struct confine_process process = {.name = "pangea-test.helper.1",
+					  .vm = 77,
+					  .network = own_spaces,
+					  .helper = true,
+					  .own_spaces = own_spaces};
+	struct confine_hold hold;
+	struct helper_arg arg = {.uid = uid};
+	int fds[2], status;
+	pid_t pid;
+
+	cr_assert_eq(pipe(fds), 0);
+	arg.out = fds[1];
+	pid = confine_spawn(c, &process, helper_report, &arg, &hold);
+	cr_assert_gt(pid, 0, "%s", strerror(-pid));
+	close(fds[1]);
+	cr_assert_eq(read(fds[0], out, sizeof(*out)), (ssize_t)sizeof(*out));
+	close(fds[0]);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
+	cr_expect_eq(confine_release(c, &hold), false);
+	cr_expect_eq(out->err, 0, "%s", strerror(-out->err));
+}
+
+Test(confine_spawn, a_helper_keeps_no_rights)
+{
+	struct confine c;
+	struct helped h;
+	ino_t own[4];
+
+	cr_assert_eq(confine_probe(CONFINE_AUTO, NULL, &c), 0);
+	spaces_read(own);
+	for (int own_spaces = 0; own_spaces < 2; own_spaces++) {
+		helped_get(&c, c.users ? 4711 : (uid_t)-1, own_spaces, &h);
+		cr_expect_not(h.capable);
+		cr_expect_not(h.gains);
+		cr_expect_eq(h.death, SIGKILL);
+		if (c.users)
+			cr_expect_eq(h.uid, 4711);
+		for (unsigned i = 0; i < 4 && c.spaces != CONFINE_SPACES_NONE; i++)
+			cr_expect_eq(h.space[i] == own[i], own_spaces, "%s", spaces[i]);
+	}
 }

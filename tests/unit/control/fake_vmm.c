@@ -12,11 +12,14 @@
  *   lines=N      slice 0 prints N numbered lines as fast as they are taken, and powers off
  *   stuck=SLICE  that slice beats once it runs, and says that its engine stands still
  *   victim=SLICE that slice reports a lost peer when told to run, before the other dies
+ * Slice 0 says of each device what it was given, and whether its back end answers.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -102,6 +105,51 @@ static void files_say(struct fake *fake)
 		snprintf(text, sizeof(text), "%s %lld bytes hash %08x\r\n", keys[i], size, sum);
 		say(fake, text);
 	}
+}
+
+/* VHOST_USER_GET_FEATURES is answered by a number. */
+static bool disk_answers(int fd)
+{
+	const uint32_t question[3] = {1, 1, 0};
+	uint32_t answer[5];
+	const struct timeval limit = {.tv_sec = 10};
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	return send(fd, question, sizeof(question), MSG_NOSIGNAL) == sizeof(question) &&
+	       recv(fd, answer, sizeof(answer), MSG_WAITALL) == sizeof(answer) && answer[0] == 1 &&
+	       answer[2] == 8;
+}
+
+/* The other side is there, and has said nothing yet that ends it. */
+static bool net_stands(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+static void devices_say(struct fake *fake)
+{
+	const json_t *list = json_object_get(fake->config, "devices"), *one;
+	char text[256];
+	size_t i;
+	int fd;
+
+	json_array_foreach(list, i, one)
+	{
+		bool blk = strcmp(json_string_value(json_object_get(one, "type")), "blk") == 0;
+
+		fd = (int)json_integer_value(json_object_get(one, "fd"));
+		snprintf(text, sizeof(text), "device %s %s fd %d queues %d readonly %d %s %s\r\n",
+			 json_string_value(json_object_get(one, "id")), blk ? "blk" : "net", fd,
+			 (int)json_integer_value(json_object_get(one, "queues")),
+			 json_is_true(json_object_get(one, "readonly")),
+			 blk ? "-" : json_string_value(json_object_get(one, "mac")),
+			 (blk ? disk_answers(fd) : net_stands(fd)) ? "answers" : "is dead");
+		say(fake, text);
+	}
+	snprintf(text, sizeof(text), "devices %zu\r\n", json_array_size(list));
+	say(fake, text);
 }
 
 static void hello_say(struct fake *fake, const json_t *msg)
@@ -255,6 +303,7 @@ static void run_take(struct fake *fake, const json_t *msg)
 	}
 	hello_say(fake, msg);
 	files_say(fake);
+	devices_say(fake);
 	if (order(fake, "end=") >= 0)
 		end(fake, order(fake, "end="), exit_text(order(fake, "end=")));
 }

@@ -53,6 +53,9 @@ static void world_open(struct world *w)
 	file_put(w, "/sys/kernel/mm/transparent_hugepage/shmem_enabled",
 		 "always within_size advise [never] deny force\n");
 	file_put(w, "/sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n");
+	setenv("PATH", "bin::/usr/sbin:/usr/bin", 1);
+	file_put(w, "/usr/bin/qemu-storage-daemon", "");
+	file_put(w, "/usr/bin/passt", "");
 }
 
 static void world_close(struct world *w)
@@ -92,7 +95,7 @@ Test(host, good_intel)
 
 	world_open(&w);
 	host_judge(w.root, &w.live, &w.report);
-	cr_expect_eq(w.report.count, 11);
+	cr_expect_eq(w.report.count, 13);
 	for (unsigned i = 0; i < w.report.count; i++)
 		cr_expect_eq(w.report.items[i].matters, HOST_OK, "%s: %s", w.report.items[i].name,
 			     w.report.items[i].sentence);
@@ -229,6 +232,23 @@ static void rdma_port_put(struct world *w, const char *port, const char *layer, 
 	file_put(w, path, "100 Gb/sec (4X EDR)\n");
 }
 
+Test(host, programs_for_disks_and_networks)
+{
+	char path[128];
+	struct world w;
+
+	world_open(&w);
+	expect(&w, "disks", HOST_OK, "/usr/bin/qemu-storage-daemon", "");
+	expect(&w, "networks", HOST_OK, "/usr/bin/passt", "");
+	snprintf(path, sizeof(path), "%s/usr/bin/passt", w.root);
+	cr_assert_eq(unlink(path), 0);
+	expect(&w, "networks", HOST_NOTE, "no passt", "apt-get install passt");
+	setenv("PATH", "/sbin", 1);
+	expect(&w, "disks", HOST_NOTE, "no qemu-storage-daemon", "apt-get install qemu-utils");
+	setenv("PATH", "/usr/bin", 1); /* for rm */
+	world_close(&w);
+}
+
 /* No device is nothing to mend; what a device lacks is said one after the other. */
 Test(host, rdma_devices_and_what_they_lack)
 {
@@ -259,7 +279,7 @@ Test(host, rdma_devices_and_what_they_lack)
 	expect(&w, "rdma:mlx5_0/2", HOST_NOTE, "InfiniBand, INIT, 100", "opensm");
 	expect(&w, "rdma:rxe0/1", HOST_NOTE, "Ethernet, DOWN, 100 Gb/sec (4X EDR), firmware ?",
 	       "ip link set dev eth7 up");
-	cr_expect_eq(w.report.count, 14);
+	cr_expect_eq(w.report.count, 16);
 	world_close(&w);
 }
 

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Disks and networks as people write them: the values of --disk and --net. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control/control.h"
+#include "control/devices.h"
+
+/* What one option's words may be all together. */
+#define TEXT_MAX (CONTROL_DISK_PATH_MAX + 1024)
+
+static int wrong(char *why, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static int wrong(char *why, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, CONTROL_WHY_MAX, fmt, ap);
+	va_end(ap);
+	return -EINVAL;
+}
+
+/* A new device, unless there are as many of its kind as may be. */
+static struct control_device *device_add(struct control_devices *out, enum control_device_type type,
+					 unsigned most)
+{
+	struct control_device *device = &out->list[out->count];
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < out->count; i++)
+		count += out->list[i].type == type;
+	if (count == most)
+		return NULL;
+	memset(device, 0, sizeof(*device));
+	device->type = type;
+	return device;
+}
+
+/* Takes what stands before the first comma that is not doubled; doubled ones become one. The rest, or null. */
+static char *path_take(const char *text, char out[CONTROL_DISK_PATH_MAX])
+{
+	size_t used = 0;
+
+	for (; *text; text++) {
+		if (*text == ',' && text[1] != ',')
+			break;
+		if (*text == ',')
+			text++;
+		if (used + 1 == CONTROL_DISK_PATH_MAX)
+			return NULL;
+		out[used++] = *text;
+	}
+	out[used] = 0;
+	return (char *)(uintptr_t)text;
+}
+
+static bool path_printable(const char *path)
+{
+	for (; *path; path++)
+		if ((unsigned char)*path < 0x20 || *path == 0x7f)
+			return false;
+	return true;
+}
+
+static int id_word(struct control_device *device, const char *value, char *why)
+{
+	if (!control_device_id_valid(value))
+		return wrong(why, "id= is 1 to %d of a-z, 0-9 and '-', not first '-'",
+			     CONTROL_ID_MAX - 1);
+	snprintf(device->id, sizeof(device->id), "%s", value);
+	return 0;
+}
+
+/* The value of a word KEY=VALUE of this key; null: it is another. */
+static const char *value_of(const char *word, const char *key)
+{
+	size_t len = strlen(key);
+
+	return strncmp(word, key, len) == 0 && word[len] == '=' ? word + len + 1 : NULL;
+}
+
+static int disk_word(struct control_device *device, const char *word, char *why)
+{
+	const char *value;
+
+	if (strcmp(word, "readonly") == 0) {
+		device->readonly = true;
+		return 0;
+	}
+	if ((value = value_of(word, "id")))
+		return id_word(device, value, why);
+	if ((value = value_of(word, "format"))) {
+		device->format = strcmp(value, "raw") == 0 ? CONTROL_DISK_RAW : CONTROL_DISK_QCOW2;
+		return strcmp(value, control_disk_format_name(device->format)) == 0
+			       ? 0
+			       : wrong(why, "format= is raw or qcow2, not \"%.40s\"", value);
+	}
+	if ((value = value_of(word, "cache"))) {
+		device->direct = strcmp(value, "none") == 0;
+		return device->direct || strcmp(value, "writeback") == 0
+			       ? 0
+			       : wrong(why, "cache= is writeback or none, not \"%.40s\"", value);
+	}
+	return wrong(why,
+		     "it takes format=, readonly, id= and cache=, not \"%.40s\" (a comma in FILE "
+		     "is written twice)",
+		     word);
+}
+
+int control_disk_parse(const char *text, struct control_devices *out, char *why)
+{
+	struct control_device *device = device_add(out, CONTROL_DEVICE_BLK, CONTROL_DISKS_MAX);
+	char copy[TEXT_MAX], *rest, *word;
+	int err = 0;
+
+	if (!device)
+		return wrong(why, "a VM has at most %d disks", CONTROL_DISKS_MAX);
+	rest = path_take(text, device->path);
+	if (!rest || strlen(rest) >= sizeof(copy))
+		return wrong(why, "it is longer than %d bytes", CONTROL_DISK_PATH_MAX - 1);
+	if (device->path[0] != '/' || !path_printable(device->path))
+		return wrong(why,
+			     "FILE is a path on the node that boots the guest: it begins with '/' "
+			     "and has no control characters");
+	strcpy(copy, rest);
+	rest = *copy ? copy + 1 : NULL;
+	while (!err && (word = strsep(&rest, ",")))
+		err = disk_word(device, word, why);
+	out->count += !err;
+	return err;
+}
+
+/* An address, perhaps in brackets; what stands between is one of the node. */
+static int host_take(char *text, char out[CONTROL_NUMERIC_MAX])
+{
+	size_t len = strlen(text);
+	uint8_t address[16];
+	int family = AF_INET;
+
+	if (text[0] == '[' && len > 2 && text[len - 1] == ']') {
+		text[len - 1] = 0;
+		text++;
+		family = AF_INET6;
+	}
+	if (inet_pton(family, text, address) != 1 ||
+	    !inet_ntop(family, address, out, CONTROL_NUMERIC_MAX))
+		return -EINVAL;
+	return 0;
+}
+
+static int forward_word(struct control_device *device, const char *value, char *why)
+{
+	struct control_forward *forward = &device->forward[device->forwards];
+	char copy[128], *guest, *port = copy;
+
+	if (device->forwards == CONTROL_FORWARDS_MAX)
+		return wrong(why, "a network has at most %d forward=", CONTROL_FORWARDS_MAX);
+	if (strlen(value) >= sizeof(copy))
+		goto malformed;
+	strcpy(copy, value);
+	strcpy(forward->host, "127.0.0.1");
+	guest = strrchr(copy, ':');
+	if (!guest)
+		goto malformed;
+	*guest++ = 0;
+	port = strrchr(copy, ':');
+	if (port) {
+		*port++ = 0;
+		if (host_take(copy, forward->host))
+			goto malformed;
+	} else {
+		port = copy;
+	}
+	if (control_uint_parse(port, 1, 65535, &forward->port) ||
+	    control_uint_parse(guest, 1, 65535, &forward->guest_port))
+		goto malformed;
+	device->forwards++;
+	return 0;
+malformed:
+	return wrong(why,
+		     "forward= is [HOST:]PORT:GUESTPORT, HOST a numeric address of the node (an "
+		     "IPv6 one in brackets), not \"%.80s\"",
+		     value);
+}
+
+static int net_word(struct control_device *device, const char *word, char *why)
+{
+	const char *value;
+
+	if ((value = value_of(word, "id")))
+		return id_word(device, value, why);
+	if ((value = value_of(word, "forward")))
+		return forward_word(device, value, why);
+	if (!(value = value_of(word, "mac")))
+		return wrong(why, "it takes forward=, mac= and id=, not \"%.40s\"", word);
+	if (control_mac_parse(value, device->mac))
+		return wrong(why,
+			     "mac= is the address of one station, as 52:54:00:12:34:56, not "
+			     "\"%.40s\"",
+			     value);
+	device->mac_known = true;
+	return 0;
+}
+
+int control_net_parse(const char *text, struct control_devices *out, char *why)
+{
+	struct control_device *device;
+	char copy[TEXT_MAX], *rest = copy, *word;
+	int err = 0;
+
+	if (strcmp(text, "none") == 0)
+		return 0;
+	device = device_add(out, CONTROL_DEVICE_NET, CONTROL_NETS_MAX);
+	if (!device)
+		return wrong(why, "a VM has at most %d networks", CONTROL_NETS_MAX);
+	if (strlen(text) >= sizeof(copy))
+		return wrong(why, "it is too long");
+	strcpy(copy, text);
+	word = strsep(&rest, ",");
+	if (strcmp(word, "user") != 0)
+		return wrong(why, "the network is user or none, not \"%.40s\"", word);
+	while (!err && (word = strsep(&rest, ",")))
+		err = net_word(device, word, why);
+	out->count += !err;
+	return err;
+}

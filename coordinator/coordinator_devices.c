@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A VM's disks and networks: in lists, and what becomes known of their back ends. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "coordinator/coordinator_internal.h"
+
+json_t *vm_devices_json(const struct vm *vm)
+{
+	json_t *list = control_devices_json(&vm->devices);
+
+	invariant(list != NULL);
+	for (unsigned i = 0; i < vm->devices.count; i++)
+		if (vm->ended[i][0])
+			json_object_set_new(json_array_get(list, i), "ended",
+					    json_string(vm->ended[i]));
+	return list;
+}
+
+/* Into the log, and to whoever runs or watches the VM. */
+static void ended_say(struct coordinator *co, const struct vm *vm, unsigned index)
+{
+	const struct control_device *device = &vm->devices.list[index];
+	char sentence[CONTROL_WHY_MAX];
+
+	snprintf(sentence, sizeof(sentence), "%s of VM %s: its back end ended (%s): %s", device->id,
+		 vm->name, vm->ended[index],
+		 device->type == CONTROL_DEVICE_BLK ? "reads and writes fail"
+						    : "nothing is sent or received any more");
+	action_log(co, "%s", sentence);
+	for (unsigned i = 0; i < PEERS_MAX; i++)
+		if (co->peer[i].id && co->peer[i].vm == vm)
+			action_send(co, co->peer[i].id,
+				    message_make("{s:s, s:s, s:s}", "type", "vm-warning", "vm",
+						 vm->name, "sentence", sentence),
+				    NULL, 0);
+}
+
+static int ended_take(struct coordinator *co, struct vm *vm, const json_t *one, char *why)
+{
+	const char *id, *how;
+	int err;
+
+	if ((err = control_get_string(one, "id", &id, why)) ||
+	    (err = control_get_string(one, "how", &how, why)))
+		return err;
+	for (unsigned i = 0; i < vm->devices.count; i++) {
+		if (strcmp(vm->devices.list[i].id, id) != 0)
+			continue;
+		if (vm->ended[i][0])
+			return 0; /* it was heard already */
+		snprintf(vm->ended[i], CONTROL_ENDED_MAX, "%s", *how ? how : "no reason given");
+		control_text_clean(vm->ended[i]);
+		ended_say(co, vm, i);
+		return 0;
+	}
+	snprintf(why, CONTROL_WHY_MAX, "malformed control message: slice-devices: no such device");
+	return -PANGEA_ECONTROL;
+}
+
+int vm_devices_ended(struct coordinator *co, struct vm *vm, const json_t *msg, char *why)
+{
+	json_t *list, *one;
+	size_t i;
+	int err = control_get_array(msg, "ended", CONTROL_DEVICES_MAX, &list, why);
+
+	if (err)
+		return err;
+	json_array_foreach(list, i, one)
+	{
+		err = ended_take(co, vm, one, why);
+		if (err)
+			return err;
+	}
+	return 0;
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the devices of a slice need before there are processes: programs, files, connected sockets. */
+#include "node/node_devices.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "node/node.h"
+
+/* Where programs are if nobody says. */
+#define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
+
+static const struct {
+	const char *program, *package, *what;
+} tools[] = {
+	[CONTROL_DEVICE_BLK] = {"qemu-storage-daemon", "qemu-utils (Debian 12: qemu-system-common)",
+				"disks"},
+	[CONTROL_DEVICE_NET] = {"passt", "passt", "networks"},
+};
+
+static int program_find(const char *name, char out[PATH_MAX])
+{
+	const char *path = getenv("PATH");
+	struct stat st;
+
+	for (const char *at = path ? path : PATH_DEFAULT; *at;) {
+		size_t len = strcspn(at, ":");
+		/* An empty part means the working directory to a shell; not here. */
+		if (len && *at == '/' &&
+		    snprintf(out, PATH_MAX, "%.*s/%s", (int)len, at, name) < PATH_MAX &&
+		    stat(out, &st) == 0 && S_ISREG(st.st_mode) && access(out, X_OK) == 0)
+			return 0;
+		at += len + (at[len] == ':');
+	}
+	return -ENOENT;
+}
+
+static int tool_find(const struct node_daemon *node, struct node_device *device, char *why)
+{
+	enum control_device_type type = device->what.type;
+
+	if (program_find(tools[type].program, device->program) == 0)
+		return 0;
+	snprintf(why, CONTROL_WHY_MAX,
+		 "%s: node %s lacks the program %s, which %s need: install Debian's package %s "
+		 "there",
+		 device->what.id, node->opts.name, tools[type].program, tools[type].what,
+		 tools[type].package);
+	return -ENOENT;
+}
+
+/* A socket that listens in the run directory, and its one caller; then its name goes, so that nobody else calls. */
+static int listener_call(int folder, int back, int slice)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int err = 0;
+
+	/* By the folder's descriptor: its name may be longer than an address. */
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/back-end", folder);
+	if (bind(back, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	if (listen(back, 1) < 0 || connect(slice, (struct sockaddr *)&address, sizeof(address)) < 0)
+		err = -errno;
+	unlinkat(folder, "back-end", 0);
+	return err;
+}
+
+static int listener_make(const char *run_dir, struct node_device *device)
+{
+	int folder = open(run_dir, O_PATH | O_DIRECTORY | O_CLOEXEC), err = 0;
+
+	if (folder < 0)
+		return -errno;
+	device->back_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	device->slice_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (device->back_fd < 0 || device->slice_fd < 0)
+		err = -errno;
+	if (!err)
+		err = listener_call(folder, device->back_fd, device->slice_fd);
+	close(folder);
+	return err;
+}
+
+static int sockets_make(const struct node_daemon *node, struct node_device *device, char *why)
+{
+	int fds[2], err = 0;
+
+	if (device->what.type == CONTROL_DEVICE_BLK) {
+		err = listener_make(node->opts.run_dir, device);
+	} else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) {
+		err = -errno;
+	} else {
+		device->slice_fd = fds[0];
+		device->back_fd = fds[1];
+	}
+	if (err)
+		snprintf(why, CONTROL_WHY_MAX, "%s: no socket for it on node %s: %s",
+			 device->what.id, node->opts.name, error_text(err));
+	return err;
+}
+
+static int device_open(const struct node_daemon *node, struct node_device *device, char *why)
+{
+	int err = tool_find(node, device, why);
+
+	if (!err && device->what.type == CONTROL_DEVICE_BLK)
+		err = node_disk_open(&node->opts, &device->what, &device->disk, why);
+	return err ? err : sockets_make(node, device, why);
+}
+
+int node_devices_open(const struct node_daemon *node, const json_t *msg, struct node_devices *out,
+		      char *why)
+{
+	struct control_devices devices;
+	int err = control_devices_get(msg, &devices, why);
+
+	out->count = 0;
+	for (unsigned i = 0; !err && i < devices.count; i++) {
+		struct node_device *device = &out->list[out->count++];
+
+		memset(device, 0, sizeof(*device));
+		device->what = devices.list[i];
+		device->slice_fd = device->back_fd = -1;
+		err = device->what.id[0] ? device_open(node, device, why) : -PANGEA_ECONTROL;
+		if (err == -PANGEA_ECONTROL)
+			snprintf(why, CONTROL_WHY_MAX, "slice-start: a device has no id");
+	}
+	if (err)
+		node_devices_close(out);
+	return err;
+}
+
+void node_devices_close(struct node_devices *devices)
+{
+	for (unsigned i = 0; i < devices->count; i++) {
+		struct node_device *device = &devices->list[i];
+
+		if (device->slice_fd >= 0)
+			close(device->slice_fd);
+		if (device->back_fd >= 0)
+			close(device->back_fd);
+		node_disk_close(&device->disk);
+	}
+	devices->count = 0;
+}
+
+json_t *node_devices_json(const struct node_devices *devices, unsigned slices)
+{
+	json_t *list = json_array();
+	char mac[CONTROL_MAC_TEXT];
+
+	for (unsigned i = 0; i < devices->count; i++) {
+		const struct control_device *what = &devices->list[i].what;
+		json_t *one =
+			json_pack("{s:s, s:s, s:i}", "type", control_device_type_name(what->type),
+				  "id", what->id, "fd", (int)(NODE_DEVICE_FD_FIRST + i));
+
+		control_mac_format(what->mac, mac);
+		if (what->type == CONTROL_DEVICE_NET)
+			json_object_set_new(one, "mac", json_string(mac));
+		else
+			json_object_set_new(one, "readonly", json_boolean(what->readonly));
+		if (what->type == CONTROL_DEVICE_BLK)
+			json_object_set_new(one, "queues",
+					    json_integer((json_int_t)node_queues(slices)));
+		json_array_append_new(list, one);
+	}
+	return list;
+}

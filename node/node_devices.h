@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A slice's disks and networks on this node: their files and sockets, and the programs that serve them. */
+#ifndef NODE_NODE_DEVICES_H
+#define NODE_NODE_DEVICES_H
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "control/control.h"
+#include "control/devices.h"
+
+/* An image and the images it stands on: deeper chains are somebody's mistake. */
+#define NODE_LAYERS_MAX 16
+/* The first descriptor that a slice gets for a device; one after the other. */
+#define NODE_DEVICE_FD_FIRST 6
+
+struct node_daemon;
+struct node_slice;
+struct node_backend;
+struct node_options;
+
+/* ---- node_disk.c: the files of a disk ---- */
+
+struct node_layer {
+	int fd; /* open and locked */
+	bool qcow2;
+};
+
+/* The image first, then what it stands on. */
+struct node_disk {
+	unsigned layers;
+	struct node_layer layer[NODE_LAYERS_MAX];
+	uid_t uid; /* the image's owner and group */
+	gid_t gid;
+};
+
+/*
+ * Opens a disk's image and all that it stands on, each below a folder that the daemon allows (--disks), and locks
+ * them: the image against everybody if it is to be written, else against writers. The locks last until every copy of
+ * the descriptors is closed. Waits for file systems. 0, or -errno with a sentence in why (CONTROL_WHY_MAX bytes) that
+ * says what to do; then nothing is open.
+ */
+int node_disk_open(const struct node_options *opts, const struct control_device *device,
+		   struct node_disk *out, char *why);
+void node_disk_close(struct node_disk *disk);
+
+/* ---- qcow2.c: the head of an image; no I/O ---- */
+
+#define QCOW2_HEAD_BYTES   4096
+#define QCOW2_BACKING_MAX  1023
+#define QCOW2_DRIVER_BYTES 16
+
+struct qcow2_head {
+	bool qcow2;			 /* else all that follows is meaningless */
+	bool data_file;			 /* its contents lie in another file */
+	uint64_t backing_offset;	 /* of the name of what it stands on; 0: it stands alone */
+	unsigned backing_bytes;		 /* of that name */
+	char driver[QCOW2_DRIVER_BYTES]; /* the format of what it stands on; "": not said */
+};
+
+/* Looks at the first bytes of a file, len of at most QCOW2_HEAD_BYTES. 0, or -EINVAL: it begins as qcow2, and goes
+ * on as nonsense. Any thread. */
+int qcow2_head_parse(const uint8_t *head, size_t len, struct qcow2_head *out);
+
+/* ---- node_devices.c: the devices of a slice that is about to start ---- */
+
+struct node_device {
+	struct control_device what;
+	int slice_fd, back_fd; /* a connection's two ends; of a disk the second one listens */
+	struct node_disk disk;
+	char program[PATH_MAX];
+};
+
+struct node_devices {
+	unsigned count;
+	struct node_device list[CONTROL_DEVICES_MAX];
+};
+
+/*
+ * Takes slice-start's "devices" and makes all that can fail before there are processes: programs found, files open,
+ * sockets connected. 0, or negative with a sentence in why; then nothing is open.
+ */
+int node_devices_open(const struct node_daemon *node, const json_t *msg, struct node_devices *out,
+		      char *why);
+/* Closes what is still open. */
+void node_devices_close(struct node_devices *devices);
+/* For slice-config: a new reference, null without memory. slices: of the VM. */
+json_t *node_devices_json(const struct node_devices *devices, unsigned slices);
+
+/* ---- node_command.c: the command lines ---- */
+
+#define NODE_ARGS_MAX (NODE_LAYERS_MAX * 4 + 16)
+
+/* A program's words, each one's memory its own; null behind the last. */
+struct node_command {
+	unsigned count;
+	char *word[NODE_ARGS_MAX + 1];
+};
+
+/* In the child: the socket, and behind it the layers of a disk. */
+#define NODE_BACK_SOCKET 3
+#define NODE_BACK_LAYER	 4
+/* 0 or -ENOMEM; free it either way. */
+int node_command_make(const struct node_device *device, unsigned queues, struct node_command *out);
+void node_command_free(struct node_command *command);
+/* Queues of a disk: one for each slice, up to four. */
+unsigned node_queues(unsigned slices);
+
+/* ---- uv_backends.c: the processes ---- */
+
+/*
+ * Starts the back ends of a slice that has been spawned. When all are ready it calls slice_configure_go; if one
+ * cannot start or ends before that, slice_refuse. 0, or -errno with a sentence in why: those that run end with the
+ * slice's process.
+ */
+int backends_start(struct node_slice *slice, struct node_devices *devices, char *why);
+/* The slice's process has been reaped: they end, too, and slice_backends_over is called when the last one has. */
+void backends_end(struct node_slice *slice);
+/* A child has ended. */
+void backends_reap(struct node_daemon *node);
+bool backends_ready(const struct node_slice *slice);
+
+#endif
