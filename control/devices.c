@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "control/control.h"
 
 static const char *const types[] = {[CONTROL_DEVICE_BLK] = "blk", [CONTROL_DEVICE_NET] = "net"};

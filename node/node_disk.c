@@ -241,7 +241,7 @@ static int layer_add(const struct opening *o, const char *name, struct qcow2_hea
 	bool first = disk->layers == 0, writable = first && !o->device->readonly;
 	char driver[QCOW2_DRIVER_BYTES];
 	struct stat st;
-	int fd, err = path_find(o, name, real);
+	int fd = -1, err = path_find(o, name, real);
 
 	memcpy(driver, head->driver, sizeof(driver));
 	if (!err && disk->layers == NODE_LAYERS_MAX)

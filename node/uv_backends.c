@@ -236,7 +236,7 @@ static void backend_over(struct node_backend *backend)
 	log_info("VM %s: %s: its back end %s", slice->vm, backend->id, how);
 	if (!backend->ready && !backend->ending && !slice->reaped) {
 		snprintf(why, sizeof(why),
-			 "%s cannot be started on node %.63s: its back end %.250s", backend->id,
+			 "%s cannot be started on node %.63s: its back end %.200s", backend->id,
 			 slice->node->opts.name, how);
 		slice_refuse(slice, why);
 	}

@@ -137,7 +137,7 @@ Test(codec, stops_when_told)
 
 Test(codec, lengths_beyond_the_limit)
 {
-	uint8_t head[8] = {1, 0, 32, 0, 0, 0, 0, 0};
+	uint8_t head[8] = {1, 0, 48, 0, 0, 0, 0, 0};
 
 	raw_feed(head, 8, -PANGEA_EWIRELEN, "beyond the limit");
 	memset(head, 0xff, 8);

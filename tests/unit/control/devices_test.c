@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "control/control.h"
 #include "control/devices.h"
 
@@ -163,7 +164,7 @@ Test(devices, as_many_as_may_be_and_no_more)
 Test(devices, what_is_sent_is_what_arrives)
 {
 	struct control_devices back;
-	json_t *msg;
+	json_t *msg, *again;
 
 	memset(&devices, 0, sizeof(devices));
 	cr_assert_eq(control_disk_parse("/srv/a,,\xc3\xa4.img,readonly,cache=none", &devices, why),
@@ -175,7 +176,13 @@ Test(devices, what_is_sent_is_what_arrives)
 	cr_assert(msg);
 	cr_assert_eq(control_devices_get(msg, &back, why), 0, "%s", why);
 	cr_expect_eq(back.count, 3);
-	cr_expect_arr_eq(&back, &devices, sizeof(back));
+	again = json_pack("{s:o}", "devices", control_devices_json(&back));
+	cr_expect(json_equal(again, msg));
+	json_decref(again);
+	cr_expect_str_eq(back.list[0].path, "/srv/a,\xc3\xa4.img");
+	cr_expect(back.list[0].readonly && back.list[0].direct);
+	cr_expect_eq(back.list[1].format, CONTROL_DISK_RAW);
+	cr_expect_eq(back.list[2].forward[1].guest_port, 2);
 	json_decref(msg);
 }
 
