@@ -286,8 +286,9 @@ void backends_end(struct node_slice *slice)
 		}
 		backend->ending = true;
 		control_deadline_cancel(&backend->ready_timer);
-		/* In good order: it writes down what it keeps of its image. */
-		kill(backend->pid, SIGTERM);
+		/* In good order, so that it writes down what it keeps of its image; there is nothing before it is
+		 * ready, nor a handler of the signal, without which the first process of a name space ignores it. */
+		kill(backend->pid, backend->ready ? SIGTERM : SIGKILL);
 		backend->deadline =
 			control_deadline_start(&slice->node->loop, EXIT_MS, exit_late, backend);
 		if (!backend->deadline)
