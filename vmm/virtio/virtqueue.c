@@ -133,14 +133,23 @@ static uint16_t available_await(const struct virtqueue *q)
 	return available_count(q);
 }
 
-/* A copy: no fence, and no load of the descriptor again, since the compiler knows that memory may
- * have changed. An indirect table may lie at any address. */
+/* A copy, each byte of it loaded once. An indirect table may lie at any address. */
 static struct descriptor descriptor_read(const struct table *table, unsigned index)
 {
+	const uint8_t *at = table->at + (size_t)DESCRIPTOR_BYTES * index;
+	uint64_t word[DESCRIPTOR_BYTES / 8];
 	struct descriptor d;
 
-	memcpy(&d, table->at + (size_t)DESCRIPTOR_BYTES * index, sizeof(d));
-	atomic_signal_fence(memory_order_seq_cst);
+	if ((uintptr_t)at % sizeof(word[0]) == 0) {
+		const uint64_t *words = (const uint64_t *)(const void *)at;
+
+		word[0] = __atomic_load_n(&words[0], __ATOMIC_RELAXED);
+		word[1] = __atomic_load_n(&words[1], __ATOMIC_RELAXED);
+	} else {
+		for (unsigned i = 0; i < sizeof(word); i++)
+			((uint8_t *)word)[i] = __atomic_load_n(&at[i], __ATOMIC_RELAXED);
+	}
+	memcpy(&d, word, sizeof(d));
 	return d;
 }
 
