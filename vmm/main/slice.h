@@ -130,7 +130,7 @@ int slice_cpu_choose(const struct slice_config *config, struct cpu_choice *out);
 
 /*
  * slice_virtio.c: the devices of this slice's machine, at most MACHINE_DEVICES_MAX; those on other slices have none.
- * Main thread. 0, or a negative code: none are left then.
+ * Main thread; waits for back ends, with deadlines. 0, or a negative code: none are left then.
  */
 unsigned slice_virtio_count(const struct slice_config *config);
 int slice_virtio_make(struct slice *s, struct virtio_device *devices, unsigned *count);

@@ -1,19 +1,68 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which virtio devices a slice's machine gets: what every guest has, and what the VM was given. */
+#include <assert.h>
+#include <string.h>
+
+#include "base/log.h"
 #include "vmm/main/slice.h"
+#include "vmm/virtio/virtio_blk.h"
+#include "vmm/virtio/virtio_net.h"
 #include "vmm/virtio/virtio_rng.h"
+
+static_assert(SLICE_DEVICES_MAX + 1 <= MACHINE_DEVICES_MAX, "a machine has room for all");
+
+/* Random numbers for all but micro-guests, which look for nothing. */
+static bool rng_wanted(const struct slice_config *c)
+{
+	return c->self == 0 && !c->micro;
+}
 
 unsigned slice_virtio_count(const struct slice_config *c)
 {
-	/* A micro-guest looks for nothing. */
-	return c->self == 0 && !c->micro ? 1 : 0;
+	return c->devices.count + (rng_wanted(c) ? 1 : 0);
+}
+
+static int blk_make(const struct slice_device *one, struct virtio_device *out)
+{
+	const struct virtio_blk_config config = {
+		.name = one->id, .fd = one->fd, .readonly = one->readonly, .queues = one->queues};
+
+	return virtio_blk_create(&config, out);
+}
+
+static int net_make(const struct slice_device *one, struct virtio_device *out)
+{
+	struct virtio_net_config config = {.name = one->id, .fd = one->fd};
+
+	memcpy(config.mac, one->mac, sizeof(config.mac));
+	return virtio_net_create(&config, out);
 }
 
 int slice_virtio_make(struct slice *s, struct virtio_device *devices, unsigned *count)
 {
+	const struct slice_devices *list = &s->config.devices;
+	int err = 0;
+
 	*count = 0;
-	if (!slice_virtio_count(&s->config))
-		return 0;
-	virtio_rng_device(&devices[(*count)++]);
-	return 0;
+	if (rng_wanted(&s->config))
+		virtio_rng_device(&devices[(*count)++]);
+	for (unsigned i = 0; i < list->count && !err; i++) {
+		const struct slice_device *one = &list->list[i];
+
+		if (one->type == SLICE_DEVICE_BLK)
+			err = blk_make(one, &devices[*count]);
+		else
+			err = net_make(one, &devices[*count]);
+		if (err)
+			log_error("%s cannot be made: %s", one->id, error_text(err));
+		else
+			(*count)++;
+	}
+	while (err && *count) {
+		struct virtio_device *made = &devices[--*count];
+
+		if (made->ops->destroy)
+			made->ops->destroy(made->dev);
+	}
+	return err;
 }
