@@ -101,51 +101,91 @@ static void chain_copy(struct virtqueue_chain *to, const struct virtqueue_chain 
 	memcpy(to->segment, from->segment, segments * sizeof(from->segment[0]));
 }
 
-/* The header as it was judged: the driver may have changed its own since. */
-static void header_put(const struct shadow_queue *shadow, unsigned number,
-		       const struct virtio_blk_header *header)
+/* Fills the room that was taken, and hands it over. The header is as it was judged: the driver may have changed its
+ * own since. */
+static void request_send(struct virtio_blk *b, unsigned queue, unsigned number)
 {
-	uint32_t len = 0;
+	const struct blk_request *r = &b->request[queue][number];
+	struct shadow_queue *shadow = &b->shadow[queue];
+	uint32_t done = sizeof(r->header), len = 0;
 	uint8_t *at = shadow_queue_out(shadow, number, 0, &len);
 
-	invariant(at && len == sizeof(*header));
-	memcpy(at, header, sizeof(*header));
+	invariant(at && len == sizeof(r->header));
+	memcpy(at, &r->header, sizeof(r->header));
+	for (; (at = shadow_queue_out(shadow, number, done, &len)) != NULL; done += len)
+		virtqueue_read(&r->chain, done, at, len);
+	shadow_queue_submit(shadow, number);
+}
+
+static struct shadow_shape shape_of(const struct virtqueue_chain *chain)
+{
+	const uint32_t header = sizeof(struct virtio_blk_header);
+
+	return (struct shadow_shape){.head_bytes = header,
+				     .out_bytes = chain->out_bytes - header,
+				     .in_bytes = chain->in_bytes - 1,
+				     .tail_bytes = 1};
 }
 
 static int request_submit(struct virtio_blk *b, unsigned queue,
 			  const struct virtio_blk_header *header)
 {
-	const struct virtqueue_chain *chain = &b->chain;
-	const struct shadow_shape shape = {.head_bytes = sizeof(*header),
-					   .out_bytes = chain->out_bytes - sizeof(*header),
-					   .in_bytes = chain->in_bytes - 1,
-					   .tail_bytes = 1};
-	struct shadow_queue *shadow = &b->shadow[queue];
-	int number = shadow_queue_take(shadow, &shape);
+	const struct shadow_shape shape = shape_of(&b->chain);
+	int number = shadow_queue_take(&b->shadow[queue], &shape);
 	struct blk_request *r;
-	uint32_t len;
-	uint8_t *at;
 
 	if (number == -EAGAIN)
 		return NO_ROOM;
 	if (number < 0) {
 		if (!b->told_too_long)
 			log_warn("%s: a request of %u bytes is longer than its driver was told",
-				 b->name, chain->out_bytes + chain->in_bytes);
+				 b->name, b->chain.out_bytes + b->chain.in_bytes);
 		b->told_too_long = true;
 		return VIRTIO_BLK_S_IOERR;
 	}
 	r = &b->request[queue][number];
 	r->busy = true;
 	r->dropped = r->flushes = false;
-	r->type = header->type;
-	chain_copy(&r->chain, chain);
-	header_put(shadow, (unsigned)number, header);
-	for (uint32_t done = sizeof(*header);
-	     (at = shadow_queue_out(shadow, (unsigned)number, done, &len)) != NULL; done += len)
-		virtqueue_read(chain, done, at, len);
-	shadow_queue_submit(shadow, (unsigned)number);
+	r->header = *header;
+	chain_copy(&r->chain, &b->chain);
+	request_send(b, queue, (unsigned)number);
 	return PASSED_ON;
+}
+
+/* From one number to another. */
+static void request_move(struct virtio_blk *b, unsigned queue, unsigned from, unsigned to)
+{
+	struct blk_request *r = &b->request[queue][from], *next = &b->request[queue][to];
+
+	if (from == to)
+		return;
+	next->busy = true;
+	next->dropped = r->dropped;
+	next->flushes = r->flushes;
+	next->header = r->header;
+	chain_copy(&next->chain, &r->chain);
+	r->busy = false;
+}
+
+/* All of a request is done again, in any order: so were they before. An empty queue has room for what another one held,
+ * and gives the lowest numbers first. */
+void virtio_blk_resubmit(struct virtio_blk *b)
+{
+	for (unsigned i = 0; i < b->queues; i++)
+		for (unsigned k = 0; k < SHADOW_REQUESTS; k++) {
+			struct blk_request *r = &b->request[i][k];
+			struct shadow_shape shape;
+			int number;
+
+			if (!r->busy)
+				continue;
+			shape = shape_of(&r->chain);
+			r->flushes = false;
+			number = shadow_queue_take(&b->shadow[i], &shape);
+			invariant(number >= 0 && (unsigned)number <= k);
+			request_move(b, i, k, (unsigned)number);
+			request_send(b, i, (unsigned)number);
+		}
 }
 
 /* The next request of a driver's queue: 1: dealt with; 0: none, or no room for it; or -PANGEA_EDRIVER. */
@@ -198,35 +238,35 @@ static int queue_serve(struct virtio_blk *b, struct virtqueue *q, unsigned queue
 
 /* ---- back from it ---- */
 
-/* A driver that did not take FLUSH has a disk without a cache (section 5.2.6.2): a write is done when it is durable.
- * What was just given back is room enough. */
+/* A write is done when it is durable. What was just given back is room enough. */
 static void request_flush(struct virtio_blk *b, unsigned queue, unsigned number)
 {
 	const struct virtio_blk_header header = {.type = VIRTIO_BLK_T_FLUSH};
 	struct shadow_queue *shadow = &b->shadow[queue];
-	struct blk_request *from = &b->request[queue][number], *to;
+	uint32_t len = 0;
+	uint8_t *at;
 	int flush;
 
 	shadow_queue_release(shadow, number);
 	flush = shadow_queue_take(shadow, &flush_shape);
 	invariant(flush >= 0);
-	to = &b->request[queue][flush];
-	if (to != from) {
-		chain_copy(&to->chain, &from->chain);
-		to->type = from->type;
-		to->dropped = false;
-		from->busy = false;
-		to->busy = true;
-	}
-	to->flushes = true;
-	header_put(shadow, (unsigned)flush, &header);
+	request_move(b, queue, number, (unsigned)flush);
+	b->request[queue][flush].flushes = true;
+	at = shadow_queue_out(shadow, (unsigned)flush, 0, &len);
+	invariant(at && len == sizeof(header));
+	memcpy(at, &header, sizeof(header));
 	shadow_queue_submit(shadow, (unsigned)flush);
 }
 
+/* A driver that did not take FLUSH has a disk without a cache (section 5.2.6.2); so has one whose back end may be
+ * replaced. */
 static bool request_needs_flush(const struct virtio_blk *b, const struct blk_request *r)
 {
-	return !r->flushes && r->type != VIRTIO_BLK_T_IN && r->type != VIRTIO_BLK_T_FLUSH &&
-	       (b->features & VIRTIO_BLK_F_FLUSH) && !(b->driver_features & VIRTIO_BLK_F_FLUSH);
+	uint32_t type = r->header.type;
+	bool cached = (b->driver_features & VIRTIO_BLK_F_FLUSH) && !b->replaceable;
+
+	return !r->flushes && type != VIRTIO_BLK_T_IN && type != VIRTIO_BLK_T_FLUSH && !cached &&
+	       (b->features & VIRTIO_BLK_F_FLUSH);
 }
 
 /* The back end's status, read once. What it may not say is an error. */
@@ -267,7 +307,7 @@ static void request_done(struct virtio_blk *b, struct virtqueue *q, unsigned que
 	if (r->dropped) {
 		b->dropped--;
 	} else {
-		if (status == VIRTIO_BLK_S_OK && r->type == VIRTIO_BLK_T_IN)
+		if (status == VIRTIO_BLK_S_OK && r->header.type == VIRTIO_BLK_T_IN)
 			data_return(shadow, q, r, number);
 		request_answer(q, &r->chain, status);
 	}
@@ -291,26 +331,48 @@ static int queue_reap(struct virtio_blk *b, struct virtqueue *q, unsigned queue)
 
 /* ---- a back end that is no more ---- */
 
-static void back_end_lose(struct virtio_blk *b, struct virtio *v, const char *why)
+unsigned virtio_blk_requests_fail(struct virtio_blk *b, struct virtio *v)
 {
 	unsigned failed = 0;
 
-	for (unsigned i = 0; i < b->queues; i++) {
+	for (unsigned i = 0; i < b->queues; i++)
 		for (unsigned k = 0; k < SHADOW_REQUESTS; k++) {
 			struct blk_request *r = &b->request[i][k];
 
-			if (r->busy && !r->dropped) {
-				request_answer(virtio_queue(v, i), &r->chain, VIRTIO_BLK_S_IOERR);
-				failed++;
-			}
+			if (!r->busy)
+				continue;
+			request_answer(virtio_queue(v, i), &r->chain, VIRTIO_BLK_S_IOERR);
 			r->busy = false;
+			failed++;
 		}
-	}
+	return failed;
+}
+
+/* What a driver's reset has dropped is nobody's. */
+static void dropped_forget(struct virtio_blk *b)
+{
+	for (unsigned i = 0; i < b->queues; i++)
+		for (unsigned k = 0; k < SHADOW_REQUESTS; k++) {
+			struct blk_request *r = &b->request[i][k];
+
+			r->busy = r->busy && !r->dropped;
+		}
 	b->dropped = 0;
+}
+
+static void back_end_lose(struct virtio_blk *b, struct virtio *v, const char *why)
+{
 	b->lost = true;
+	b->waits = b->replaceable;
 	vhost_user_close(&b->back_end);
-	log_error("%s: the back end %s; %u requests failed, and all others will", b->name, why,
-		  failed);
+	dropped_forget(b);
+	if (b->waits)
+		log_error("%s: the back end %s; requests wait for another one", b->name, why);
+	else
+		log_error("%s: the back end %s; %u requests failed, and all others will", b->name,
+			  why, virtio_blk_requests_fail(b, v));
+	if (b->on_lost)
+		b->on_lost(b->ctx);
 }
 
 /* What it had done before it died counts. */
@@ -346,9 +408,11 @@ unsigned virtio_blk_poll(void *dev, struct virtio *v, struct pollfd *fds, int *t
 
 	(void)v;
 	*timeout_ms = b->more ? 0 : -1;
-	if (b->lost)
+	if (b->lost && !b->waits)
 		return 0;
 	fds[0] = (struct pollfd){.fd = b->call_fd, .events = POLLIN};
+	if (b->lost)
+		return 1;
 	fds[1] = (struct pollfd){.fd = b->back_end.fd, .events = POLLIN};
 	return 2;
 }
@@ -365,10 +429,12 @@ int virtio_blk_work(void *dev, struct virtio *v, uint32_t notified)
 
 	if (!b->lost)
 		back_end_hear(b, v);
+	if (b->lost && b->waits)
+		virtio_blk_offer_take(b, v);
 	b->more = false;
 	b->waiting |= notified & ((1u << b->queues) - 1);
 	/* What the back end still has of before a reset shall not come after what comes now. */
-	serve = b->dropped == 0 ? b->waiting : 0;
+	serve = b->dropped == 0 && !b->waits ? b->waiting : 0;
 	for (unsigned i = 0; !err && i < b->queues; i++) {
 		if (serve & 1u << i)
 			err = queue_serve(b, virtio_queue(v, i), i);
@@ -392,6 +458,8 @@ void virtio_blk_stop(void *dev, struct virtio *v)
 			b->dropped += r->busy && !r->dropped;
 			r->dropped = r->busy;
 		}
+	if (b->lost)
+		dropped_forget(b);
 	b->waiting = 0;
 	b->more = false;
 }

@@ -88,16 +88,11 @@ static int queues_start(struct virtio_blk *b)
 	return err;
 }
 
-static int queues_open(struct virtio_blk *b)
+int virtio_blk_queues_open(struct virtio_blk *b)
 {
 	bool event_index = b->back_end.features & VIRTIO_F_EVENT_IDX;
-	int err = 0;
+	int err = shadow_arena_open(&b->arena, b->queues);
 
-	b->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (b->call_fd < 0)
-		err = -errno;
-	if (!err)
-		err = shadow_arena_open(&b->arena, b->queues);
 	for (unsigned i = 0; !err && i < b->queues; i++)
 		err = shadow_queue_open(&b->shadow[i], &b->arena, i, event_index);
 	if (err)
@@ -106,32 +101,84 @@ static int queues_open(struct virtio_blk *b)
 	return err ? err : queues_start(b);
 }
 
-static int back_end_ask(struct virtio_blk *b, const struct virtio_blk_config *c)
+void virtio_blk_queues_close(struct virtio_blk *b)
 {
-	int err = vhost_user_open(&b->back_end, b->name, c->fd, VHOST_USER_PROTOCOL_CONFIG);
+	for (unsigned i = 0; i < SHADOW_QUEUES_MAX; i++)
+		shadow_queue_close(&b->shadow[i]);
+	shadow_arena_close(&b->arena);
+}
+
+int virtio_blk_back_end_open(const struct virtio_blk *b, int fd, struct vhost_user *u,
+			     struct virtio_blk_space *space)
+{
+	int err = vhost_user_open(u, b->name, fd, VHOST_USER_PROTOCOL_CONFIG);
 
 	if (err)
 		return err;
-	if (!(b->back_end.features & VIRTIO_F_VERSION_1)) {
+	if (!(u->features & VIRTIO_F_VERSION_1)) {
 		log_error("%s: the back end knows legacy devices only", b->name);
-		return -PANGEA_EPROTOCOL;
+		err = -PANGEA_EPROTOCOL;
 	}
+	if (!err)
+		err = vhost_user_config_get(u, space, BLK_SPACE_BYTES);
+	if (!err)
+		err = vhost_user_features_set(u, FEATURES_OURS);
+	if (err)
+		vhost_user_close(u);
+	return err;
+}
+
+static uint32_t block_of(uint64_t features, const struct virtio_blk_space *space)
+{
+	return features & VIRTIO_BLK_F_BLK_SIZE ? space->blk_size : VIRTIO_BLK_SECTOR;
+}
+
+bool virtio_blk_back_end_suits(const struct virtio_blk *b, const struct vhost_user *u,
+			       const struct virtio_blk_space *space)
+{
+	uint64_t used = b->features & FEATURES_PASSED & ~VIRTIO_BLK_F_RO;
+	const char *why = NULL;
+
+	if (used & ~u->features)
+		why = "lacks features that the driver uses";
+	else if ((u->features & VIRTIO_BLK_F_RO) && !b->readonly)
+		why = "has a disk that is read-only";
+	else if (u->queues < b->queues)
+		why = "has fewer queues";
+	else if (space->capacity != b->space.capacity)
+		why = "has a disk of another size";
+	else if (block_of(u->features, space) != b->space.blk_size)
+		why = "has blocks of another size";
+	if (why)
+		log_error("%s: the back end is no replacement: it %s", b->name, why);
+	return !why;
+}
+
+/* The first one: what it is, the driver is told. */
+static int back_end_join(struct virtio_blk *b, const struct virtio_blk_config *c)
+{
+	int err = virtio_blk_back_end_open(b, c->fd, &b->back_end, &b->space);
+
+	if (err)
+		return err;
 	b->queues = c->queues < b->back_end.queues ? c->queues : b->back_end.queues;
 	features_choose(b);
-	err = vhost_user_config_get(&b->back_end, &b->space, BLK_SPACE_BYTES);
-	if (!err)
-		err = space_choose(b);
-	return err ? err : vhost_user_features_set(&b->back_end, FEATURES_OURS);
+	err = space_choose(b);
+	if (err)
+		return err;
+	b->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return b->call_fd < 0 ? -errno : virtio_blk_queues_open(b);
 }
 
 static void blk_destroy(void *dev)
 {
 	struct virtio_blk *b = dev;
+	int offered = atomic_load(&b->offered_fd);
 
 	vhost_user_close(&b->back_end);
-	for (unsigned i = 0; i < SHADOW_QUEUES_MAX; i++)
-		shadow_queue_close(&b->shadow[i]);
-	shadow_arena_close(&b->arena);
+	virtio_blk_queues_close(b);
+	if (offered >= 0)
+		close(offered);
 	if (b->call_fd >= 0)
 		close(b->call_fd);
 	free(b);
@@ -168,10 +215,12 @@ int virtio_blk_create(const struct virtio_blk_config *config, struct virtio_devi
 	}
 	snprintf(b->name, sizeof(b->name), "%s", config->name);
 	b->readonly = config->readonly;
+	b->replaceable = config->replaceable;
+	b->on_lost = config->on_lost;
+	b->ctx = config->ctx;
+	atomic_init(&b->offered_fd, BLK_NO_OFFER);
 	b->call_fd = -1;
-	err = back_end_ask(b, config);
-	if (!err)
-		err = queues_open(b);
+	err = back_end_join(b, config);
 	if (err) {
 		blk_destroy(b);
 		return err;

@@ -4,6 +4,7 @@
 #define VMM_VIRTIO_BLK_PARTS_H
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "vmm/vhost/shadow_queue.h"
@@ -50,19 +51,27 @@ struct blk_request {
 	bool busy;
 	bool dropped; /* the driver has reset the device: nobody waits for it */
 	bool flushes; /* the write is done, and this makes it durable */
-	uint32_t type;
+	struct virtio_blk_header header;
 	struct virtqueue_chain chain;
 };
+
+/* Values of virtio_blk.offered_fd that are no descriptor. */
+#define BLK_NO_OFFER (-1)
+#define BLK_GIVE_UP  (-2)
 
 /* The device's thread has all of it once it is made; name, features and space are constant. */
 struct virtio_blk {
 	char name[32];
-	bool readonly;
+	bool readonly, replaceable;
+	void (*on_lost)(void *ctx);
+	void *ctx;
 	uint64_t features; /* offered to the driver */
 	struct virtio_blk_space space;
 	unsigned queues;
 	struct vhost_user back_end;
-	bool lost; /* the back end */
+	bool lost;		/* the back end */
+	bool waits;		/* for another one, and with it all requests */
+	_Atomic int offered_fd; /* virtio_blk_replace's, from any thread */
 	bool told_too_long;
 	int call_fd; /* any queue's */
 	struct shadow_arena arena;
@@ -76,6 +85,21 @@ struct virtio_blk {
 	struct virtqueue_chain chain;
 };
 
+/* virtio_blk_create.c: a connection on which the back end has said what it is. Errors as vhost_user.h has them. */
+int virtio_blk_back_end_open(const struct virtio_blk *b, int fd, struct vhost_user *u,
+			     struct virtio_blk_space *space);
+/* Whether it can take the place of the one that the driver knows; says why not. */
+bool virtio_blk_back_end_suits(const struct virtio_blk *b, const struct vhost_user *u,
+			       const struct virtio_blk_space *space);
+/* An arena and queues to b->back_end. 0 or a negative code, which was logged. */
+int virtio_blk_queues_open(struct virtio_blk *b);
+void virtio_blk_queues_close(struct virtio_blk *b);
+/* virtio_blk_replace.c: takes up what virtio_blk_replace has offered to a device that waits. */
+void virtio_blk_offer_take(struct virtio_blk *b, struct virtio *v);
+/* virtio_blk.c: what the back end had is given to the one that took its place. */
+void virtio_blk_resubmit(struct virtio_blk *b);
+/* All requests that the back end had end with an error. Returns how many. */
+unsigned virtio_blk_requests_fail(struct virtio_blk *b, struct virtio *v);
 /* virtio_ops, in virtio_blk.c. */
 int virtio_blk_start(void *dev, struct virtio *v);
 unsigned virtio_blk_poll(void *dev, struct virtio *v, struct pollfd *fds, int *timeout_ms);

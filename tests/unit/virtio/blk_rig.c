@@ -28,20 +28,38 @@ static void start(struct blk_rig *rig)
 	blk_rig_step(rig, 0);
 }
 
-void blk_rig_open(struct blk_rig *rig, int fd, bool readonly, unsigned queues, uint64_t features)
+static void open_as(struct blk_rig *rig, const struct virtio_blk_config *config, uint64_t features)
 {
-	const struct virtio_blk_config config = {
-		.name = "disk", .fd = fd, .readonly = readonly, .queues = queues};
-
 	memset(rig, 0, sizeof(*rig));
 	driver_ram_open(&rig->ram);
 	rig->next = DRIVER_DATA;
-	cr_assert_eq(virtio_blk_create(&config, &rig->device), 0);
+	cr_assert_eq(virtio_blk_create(config, &rig->device), 0);
 	cr_assert_eq(rig->device.features &
 			     (VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC),
 		     0, "these are everybody's");
 	rig->v.features = (rig->device.features & features) | VIRTIO_F_VERSION_1;
 	start(rig);
+}
+
+void blk_rig_open(struct blk_rig *rig, int fd, bool readonly, unsigned queues, uint64_t features)
+{
+	const struct virtio_blk_config config = {
+		.name = "disk", .fd = fd, .readonly = readonly, .queues = queues};
+
+	open_as(rig, &config, features);
+}
+
+void blk_rig_open_replaceable(struct blk_rig *rig, int fd, unsigned queues,
+			      void (*on_lost)(void *ctx), void *ctx)
+{
+	const struct virtio_blk_config config = {.name = "disk",
+						 .fd = fd,
+						 .queues = queues,
+						 .replaceable = true,
+						 .on_lost = on_lost,
+						 .ctx = ctx};
+
+	open_as(rig, &config, UINT64_MAX);
 }
 
 void blk_rig_reset(struct blk_rig *rig)

@@ -34,6 +34,9 @@ struct blk_rig {
 
 /* Makes the device, which must work; features: what the driver takes of those offered. */
 void blk_rig_open(struct blk_rig *rig, int fd, bool readonly, unsigned queues, uint64_t features);
+/* The same with a back end that may be replaced; on_lost as the device has it. */
+void blk_rig_open_replaceable(struct blk_rig *rig, int fd, unsigned queues,
+			      void (*on_lost)(void *ctx), void *ctx);
 void blk_rig_close(struct blk_rig *rig);
 /* The driver resets the device, forgets all requests and starts it again. */
 void blk_rig_reset(struct blk_rig *rig);

@@ -484,3 +484,58 @@ Test(blk, keeps_order_across_a_reset)
 	}
 	end();
 }
+
+static void count(void *ctx)
+{
+	++*(unsigned *)ctx;
+}
+
+/* Rounds of writes; a daemon is killed among them, and another one takes its place: each write is done, and what was
+ * answered before is there. */
+Test(blk, goes_on_with_another_back_end, .timeout = 100)
+{
+	static uint8_t seen[65536];
+	struct blk_op op[24];
+	unsigned lost = 0, late = 0;
+
+	storage_open(&storage);
+	storage_disk(&storage, DISK_BYTES, 0);
+	blk_rig_open_replaceable(&rig, storage_start(&storage, raw(""), true, 2), 2, count, &lost);
+	for (unsigned round = 1; round <= 6; round++) {
+		rig.next = DRIVER_DATA;
+		/* In odd rounds nothing is done before it dies, in even ones what it can do. */
+		if (round % 2)
+			storage_kill(&storage, SIGSTOP);
+		for (unsigned i = 0; i < 24; i++) {
+			blk_op_make(&rig, &op[i],
+				    i % 6 == 5 ? VIRTIO_BLK_T_FLUSH : VIRTIO_BLK_T_OUT, i * 1024,
+				    i % 6 == 5 ? 0 : sizeof(seen));
+			pattern(blk_op_data(&rig, &op[i]), op[i].bytes, round * 100 + i);
+			blk_op_send(&rig, &op[i], i % 2, 8192);
+		}
+		for (unsigned i = 0; i < round; i++)
+			blk_rig_step(&rig, 1);
+		storage_kill(&storage, SIGKILL);
+		storage_reap(&storage);
+		while (lost < round)
+			blk_rig_step(&rig, 100);
+		blk_rig_step(&rig, 10);
+		for (unsigned i = 0; i < 24; i++)
+			late += !op[i].done;
+		cr_assert_eq(virtio_blk_replace(rig.device.dev,
+						storage_start(&storage, raw(""), true, 2)),
+			     0);
+		for (unsigned i = 0; i < 24; i++) {
+			blk_op_wait(&rig, &op[i]);
+			cr_assert_eq(blk_op_status(&rig, &op[i]), VIRTIO_BLK_S_OK);
+			if (!op[i].bytes)
+				continue;
+			disk_read(storage.disk, i * 1024 * 512, seen, sizeof(seen));
+			cr_assert_eq(memcmp(seen, blk_op_data(&rig, &op[i]), sizeof(seen)), 0,
+				     "round %u, write %u", round, i);
+		}
+		cr_assert_eq(lost, round);
+	}
+	cr_assert_geq(late, 3 * 24);
+	end();
+}

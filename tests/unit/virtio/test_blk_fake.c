@@ -470,3 +470,229 @@ Test(blk_fake, holds_no_more_than_it_has_room_for)
 	cr_assert_eq(answered, VIRTQUEUE_SIZE_MAX);
 	end();
 }
+
+/* ---- another back end in its place ---- */
+
+static struct fake_back_end other;
+static unsigned lost;
+
+static void count(void *ctx)
+{
+	cr_assert_eq(ctx, &lost);
+	lost++;
+}
+
+static void begin_replaceable(void)
+{
+	fake_init(&fake, SECTORS);
+	blk_rig_open_replaceable(&rig, fake_start(&fake), 2, count, &lost);
+	fake_settle(&fake);
+}
+
+/* Offers `other`, and lets the device look at it. */
+static void offer_other(void)
+{
+	cr_assert_eq(virtio_blk_replace(rig.device.dev, fake_start(&other)), 0);
+	blk_rig_step(&rig, 0);
+	fake_settle(&other);
+}
+
+static void end_both(void)
+{
+	fake_close(&other);
+	end();
+}
+
+Test(blk_replace, does_all_of_a_request_again)
+{
+	struct fake_request request, again;
+	struct blk_op write, read, late;
+
+	begin_replaceable();
+	/* A write that was done, and was being flushed. */
+	blk_op_make(&rig, &write, VIRTIO_BLK_T_OUT, 8, 4096);
+	memset(blk_op_data(&rig, &write), 0x3c, 4096);
+	pass(&write, 0, &request);
+	make_and_pass(&read, VIRTIO_BLK_T_IN, 512, &again);
+	fake_finish(&fake, 0, &request, VIRTIO_BLK_S_OK, 0);
+	blk_rig_step(&rig, 0);
+	cr_assert(fake_take(&fake, 0, &request));
+	cr_assert_eq(request.type, VIRTIO_BLK_T_FLUSH);
+	cr_assert_not(write.done);
+	shutdown(fake.fd, SHUT_RDWR);
+	blk_rig_step(&rig, 0);
+	cr_assert_eq(lost, 1);
+	blk_op_make(&rig, &late, VIRTIO_BLK_T_IN, 0, 512);
+	blk_op_send(&rig, &late, 1, 0);
+	blk_rig_step(&rig, 0);
+	cr_assert_not(write.done || read.done || late.done);
+	fake_init(&other, SECTORS);
+	offer_other();
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert(fake_take(&other, 0, &request));
+		if (request.type == VIRTIO_BLK_T_OUT) {
+			cr_assert(request.sector == 8 && request.out_bytes == 4096);
+			cr_assert(request.out[0] == 0x3c && request.out[4095] == 0x3c);
+		} else {
+			cr_assert_eq(request.type, VIRTIO_BLK_T_IN);
+		}
+		/* What the old one writes now reaches nobody. */
+		memset(again.in, 0xbb, 512);
+		fake_finish(&other, 0, &request, VIRTIO_BLK_S_OK, 0x2d);
+	}
+	cr_assert(fake_take(&other, 1, &request));
+	fake_finish(&other, 1, &request, VIRTIO_BLK_S_OK, 0x2d);
+	blk_op_wait(&rig, &read);
+	blk_op_wait(&rig, &late);
+	cr_assert_eq(blk_op_data(&rig, &read)[511], 0x2d);
+	cr_assert_not(write.done);
+	cr_assert(fake_take(&other, 0, &request));
+	cr_assert_eq(request.type, VIRTIO_BLK_T_FLUSH);
+	fake_finish(&other, 0, &request, VIRTIO_BLK_S_OK, 0);
+	blk_op_wait(&rig, &write);
+	cr_assert_eq(blk_op_status(&rig, &write), VIRTIO_BLK_S_OK);
+	cr_assert_eq(lost, 1);
+	end_both();
+}
+
+/* As many as there can be, given back in an order that leaves gaps. */
+Test(blk_replace, has_room_for_all_that_was_under_way)
+{
+	static struct blk_op op[120];
+	struct fake_request request[120];
+	unsigned taken = 0, seen = 0;
+
+	begin_replaceable();
+	for (unsigned i = 0; i < 120; i++) {
+		blk_op_make(&rig, &op[i], VIRTIO_BLK_T_IN, i, 512 + i % 9 * 4096);
+		blk_op_send(&rig, &op[i], 0, 0);
+	}
+	blk_rig_step(&rig, 0);
+	while (fake_take(&fake, 0, &request[taken]))
+		taken++;
+	cr_assert_eq(taken, SHADOW_RING / 3);
+	for (unsigned i = 0; i < taken; i += 2)
+		fake_finish(&fake, 0, &request[i], VIRTIO_BLK_S_OK, 1);
+	blk_rig_step(&rig, 0);
+	shutdown(fake.fd, SHUT_RDWR);
+	blk_rig_step(&rig, 0);
+	cr_assert_eq(lost, 1);
+	fake_init(&other, SECTORS);
+	offer_other();
+	for (;;) {
+		struct fake_request r;
+
+		while (fake_take(&other, 0, &r)) {
+			fake_finish(&other, 0, &r, VIRTIO_BLK_S_OK, 1);
+			seen++;
+		}
+		if (seen == 120 - (taken + 1) / 2)
+			break;
+		blk_rig_step(&rig, 1000);
+	}
+	for (unsigned i = 0; i < 120; i++) {
+		blk_op_wait(&rig, &op[i]);
+		cr_assert_eq(blk_op_status(&rig, &op[i]), VIRTIO_BLK_S_OK);
+	}
+	end_both();
+}
+
+static void other_is_refused(const char *why)
+{
+	unsigned before = lost;
+
+	offer_other();
+	cr_assert_eq(lost, before + 1, "%s", why);
+	fake_close(&other);
+	fake_init(&other, SECTORS);
+}
+
+Test(blk_replace, takes_no_other_disk)
+{
+	struct fake_request request;
+	uint32_t block = 4096;
+	struct blk_op op;
+
+	begin_replaceable();
+	make_and_pass(&op, VIRTIO_BLK_T_OUT, 512, &request);
+	shutdown(fake.fd, SHUT_RDWR);
+	blk_rig_step(&rig, 0);
+	fake_init(&other, SECTORS + 1);
+	other_is_refused("size");
+	other.queues = 1;
+	other_is_refused("queues");
+	other.features &= ~VIRTIO_BLK_F_DISCARD;
+	other_is_refused("features");
+	other.features |= VIRTIO_BLK_F_RO;
+	other_is_refused("read-only");
+	memcpy(other.config + 20, &block, 4);
+	other_is_refused("blocks");
+	other.fault = FAKE_CLOSES;
+	other_is_refused("connection");
+	other.fault = FAKE_REFUSES_MEMORY;
+	other_is_refused("memory");
+	cr_assert_not(op.done);
+	offer_other();
+	cr_assert(fake_take(&other, 0, &request));
+	end_both();
+}
+
+Test(blk_replace, may_be_given_up)
+{
+	struct fake_request request;
+	struct blk_op op, late;
+
+	begin_replaceable();
+	make_and_pass(&op, VIRTIO_BLK_T_OUT, 512, &request);
+	shutdown(fake.fd, SHUT_RDWR);
+	blk_rig_step(&rig, 0);
+	cr_assert_not(op.done);
+	cr_assert_eq(virtio_blk_replace(rig.device.dev, -1), 0);
+	blk_op_wait(&rig, &op);
+	cr_assert_eq(blk_op_status(&rig, &op), VIRTIO_BLK_S_IOERR);
+	blk_op_make(&rig, &late, VIRTIO_BLK_T_IN, 0, 512);
+	cr_assert_eq(blk_op_run(&rig, &late, 1), VIRTIO_BLK_S_IOERR);
+	end();
+}
+
+/* A driver that resets the device while it waits has nothing under way any more. */
+Test(blk_replace, forgets_what_a_reset_has_dropped)
+{
+	struct fake_request request;
+	struct blk_op old, fresh;
+
+	begin_replaceable();
+	make_and_pass(&old, VIRTIO_BLK_T_OUT, 512, &request);
+	shutdown(fake.fd, SHUT_RDWR);
+	blk_rig_step(&rig, 0);
+	blk_rig_reset(&rig);
+	blk_op_make(&rig, &fresh, VIRTIO_BLK_T_IN, 9, 512);
+	blk_op_send(&rig, &fresh, 0, 0);
+	fake_init(&other, SECTORS);
+	offer_other();
+	cr_assert(fake_take(&other, 0, &request));
+	cr_assert(request.type == VIRTIO_BLK_T_IN && request.sector == 9);
+	fake_finish(&other, 0, &request, VIRTIO_BLK_S_OK, 4);
+	blk_op_wait(&rig, &fresh);
+	cr_assert_eq(blk_op_status(&rig, &old), 0xee);
+	end_both();
+}
+
+Test(blk_replace, is_nothing_for_others)
+{
+	fake_init(&fake, SECTORS);
+	begin(1, UINT64_MAX);
+	fake_init(&other, SECTORS);
+	cr_assert_eq(virtio_blk_replace(rig.device.dev, fake_start(&other)), -EINVAL);
+	fake_settle(&other);
+	cr_assert_eq(virtio_blk_replace(rig.device.dev, -1), -EINVAL);
+	end_both();
+	/* One that is offered and never taken goes with the device. */
+	begin_replaceable();
+	fake_init(&other, SECTORS);
+	cr_assert_eq(virtio_blk_replace(rig.device.dev, fake_start(&other)), 0);
+	end();
+	fake_settle(&other);
+	cr_assert_lt(send(other.fd, "x", 1, MSG_NOSIGNAL), 0);
+	fake_close(&other);
+}
