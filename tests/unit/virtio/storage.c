@@ -24,7 +24,7 @@ void storage_open(struct storage *s)
 {
 	memset(s, 0, sizeof(*s));
 	if (access(DAEMON, X_OK) != 0)
-		cr_skip_test("no " DAEMON " (package qemu-system-common)");
+		cr_skip_test("no " DAEMON ": deploy/setup installs it");
 	snprintf(s->folder, sizeof(s->folder), "/tmp/pangea-blk-XXXXXX");
 	cr_assert_not_null(mkdtemp(s->folder));
 }

@@ -208,7 +208,7 @@ static void qcow2_make(void)
 	char command[512];
 
 	if (access("/usr/bin/qemu-img", X_OK) != 0)
-		cr_skip_test("no /usr/bin/qemu-img (package qemu-utils)");
+		cr_skip_test("no /usr/bin/qemu-img: deploy/setup --tests installs it");
 	snprintf(command, sizeof(command),
 		 "/usr/bin/qemu-img create -q -f qcow2 -F raw -b %s %s/top </dev/null",
 		 storage.disk, storage.folder);
