@@ -21,7 +21,7 @@
 /* ---- a device without queues in memory: a notification is answered by an interrupt ---- */
 
 struct bell {
-	_Atomic unsigned works, stops, destroys;
+	_Atomic unsigned stops, destroys;
 	_Atomic uint32_t notified;
 };
 
@@ -37,7 +37,7 @@ static int bell_work(void *dev, struct virtio *v, uint32_t notified)
 	struct bell *b = dev;
 
 	atomic_fetch_or(&b->notified, notified);
-	if (atomic_fetch_add(&b->works, 1) && notified)
+	if (notified)
 		virtio_config_changed(v);
 	return 0;
 }

@@ -284,7 +284,8 @@ bool fault_order_free(const struct test_case *t, const struct outcome *native,
 
 /* vendor.c: where processors differ from each other, and so may the host from the software CPU. */
 /* Which of the two events comes is the processor's own matter: nothing else is compared then. */
-bool vendor_vector_free(const struct test_case *t, const struct outcome *native, const struct outcome *soft);
+bool vendor_vector_free(const struct test_case *t, const struct outcome *native,
+			const struct outcome *soft);
 /* Makes in soft what the host has made, where it may be either. */
 void vendor_settle(const struct test_case *t, const struct outcome *native, struct outcome *soft);
 /* Whether the byte at address may have been stored, or not, by the instruction that failed. */
