@@ -169,6 +169,24 @@ static void dsdt_pci_put(struct acpi_writer *w)
 	aml_close(w, board);
 }
 
+/* Sections 4.8.2.2.1.2 (the button as a device) and 5.6.9 (the interrupt that says it was pressed). */
+static void dsdt_button_put(struct acpi_writer *w)
+{
+	size_t device = aml_device_open(w, "PWRB"), method;
+
+	aml_name_eisaid(w, "_HID", "PNP0C0C");
+	aml_name_integer(w, "_UID", 0);
+	aml_close(w, device);
+	device = aml_device_open(w, "GED0");
+	aml_name_string(w, "_HID", "ACPI0013");
+	aml_name_integer(w, "_UID", 0);
+	aml_crs_irq(w, LAYOUT_BUTTON_GSI);
+	method = aml_method_open(w, "_EVT", 1);
+	aml_notify(w, "PWRB", 0x80);
+	aml_close(w, method);
+	aml_close(w, device);
+}
+
 static uint64_t dsdt_build(struct build *b)
 {
 	struct acpi_writer *w = &b->w;
@@ -184,6 +202,7 @@ static uint64_t dsdt_build(struct build *b)
 	aml_crs_port_irq(w, LAYOUT_COM1_PORT, 8, LAYOUT_COM1_GSI);
 	aml_close(w, com1);
 	dsdt_pci_put(w);
+	dsdt_button_put(w);
 	aml_close(w, scope);
 	aml_name_sleep_package(w, "_S5_", LAYOUT_SLEEP_TYPE_S5);
 	return table_close(b, start);

@@ -14,6 +14,9 @@
 #define AML_SCOPE	 0x10
 #define AML_BUFFER	 0x11
 #define AML_PACKAGE	 0x12
+#define AML_METHOD	 0x14
+#define AML_NOTIFY	 0x86
+#define AML_SERIALIZED	 0x08
 #define AML_EXT		 0x5b
 #define AML_EXT_DEVICE	 0x82
 
@@ -102,6 +105,15 @@ size_t aml_device_open(struct acpi_writer *w, const char *name)
 	return open;
 }
 
+size_t aml_method_open(struct acpi_writer *w, const char *name, uint8_t arguments)
+{
+	acpi_put8(w, AML_METHOD);
+	size_t open = package_open(w);
+	acpi_put_bytes(w, name, strlen(name));
+	acpi_put8(w, AML_SERIALIZED | arguments);
+	return open;
+}
+
 static void name_put(struct acpi_writer *w, const char *name)
 {
 	acpi_put8(w, AML_NAME);
@@ -125,6 +137,13 @@ static void integer_put(struct acpi_writer *w, uint32_t value)
 void aml_name_integer(struct acpi_writer *w, const char *name, uint32_t value)
 {
 	name_put(w, name);
+	integer_put(w, value);
+}
+
+void aml_notify(struct acpi_writer *w, const char *object, uint8_t value)
+{
+	acpi_put8(w, AML_NOTIFY);
+	acpi_put_bytes(w, object, strlen(object));
 	integer_put(w, value);
 }
 
@@ -206,6 +225,19 @@ static void crs_close(struct acpi_writer *w, size_t open)
 	acpi_put8(w, 0x79); /* end tag; checksum 0 means none */
 	acpi_put8(w, 0);
 	aml_close(w, open);
+}
+
+/* Section 6.4.3.6. */
+void aml_crs_irq(struct acpi_writer *w, uint32_t gsi)
+{
+	size_t open = crs_open(w, 9);
+
+	acpi_put8(w, 0x89);
+	acpi_put16(w, 6);
+	acpi_put8(w, 0x03); /* consumer, edge, active high, exclusive */
+	acpi_put8(w, 1);
+	acpi_put32(w, gsi);
+	crs_close(w, open);
 }
 
 /* Sections 6.4.3.5.3 (word address space) and 6.4.3.5.2 (double word). */

@@ -29,7 +29,11 @@ void acpi_align(struct acpi_writer *w, size_t alignment);
  */
 size_t aml_scope_open(struct acpi_writer *w, const char *name);	 /* "\\_SB_" */
 size_t aml_device_open(struct acpi_writer *w, const char *name); /* four characters */
+/* A method that runs alone, with so many arguments. */
+size_t aml_method_open(struct acpi_writer *w, const char *name, uint8_t arguments);
 void aml_close(struct acpi_writer *w, size_t open);
+/* Notify(object, value); the object by its four characters, found from where this stands. */
+void aml_notify(struct acpi_writer *w, const char *object, uint8_t value);
 void aml_name_integer(struct acpi_writer *w, const char *name, uint32_t value);
 void aml_name_string(struct acpi_writer *w, const char *name, const char *value);
 /* value is "PNP0501": three letters and four hex digits. */
@@ -38,6 +42,8 @@ void aml_name_eisaid(struct acpi_writer *w, const char *name, const char *value)
 void aml_name_sleep_package(struct acpi_writer *w, const char *name, uint8_t type);
 /* Name(_CRS, ResourceTemplate(){IO(Decode16, port, port, 1, length) Interrupt(gsi)}). */
 void aml_crs_port_irq(struct acpi_writer *w, uint16_t port, uint8_t length, uint32_t gsi);
+/* Name(_CRS, ResourceTemplate(){Interrupt(ResourceConsumer, Edge, ActiveHigh, Exclusive){gsi}}). */
+void aml_crs_irq(struct acpi_writer *w, uint32_t gsi);
 /* Name(_CRS, ResourceTemplate(){WordBusNumber(bus, bus) DWordMemory(window, not cached, read and write)}). */
 void aml_crs_bridge(struct acpi_writer *w, uint16_t bus, uint32_t window, uint32_t length);
 /* Name(_CRS, ResourceTemplate(){Memory32Fixed(ReadWrite, address, length)}). */

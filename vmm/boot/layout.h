@@ -20,6 +20,9 @@
 #define LAYOUT_COM1_SIZE 8u
 #define LAYOUT_COM1_GSI	 4u
 
+/* The power button: an edge tells the guest's generic event device (ACPI 6.4, 5.6.9) that it was pressed. */
+#define LAYOUT_BUTTON_GSI 5u
+
 /* The CMOS clock; it has no interrupt. */
 #define LAYOUT_CMOS_PORT 0x70u /* index; data at 0x71 */
 #define LAYOUT_CMOS_SIZE 2u

@@ -166,6 +166,12 @@ size_t machine_console_input(struct machine *m, const uint8_t *bytes, size_t len
 void machine_end(struct machine *m, enum exit_code reason, const char *sentence);
 
 /*
+ * Slice 0: presses the power button. The guest's kernel hears of it if it has a driver for ACPI's, and does as it
+ * likes. Other slices: nothing. Any thread; never blocks.
+ */
+void machine_power_button(struct machine *m);
+
+/*
  * Tells the vCPUs to stop for good, and nothing else: for whoever knows that the VM is over, on a
  * thread that is not to do all that machine_end does. Those in a page fault stop when it ends. Any
  * thread, any number of times; never blocks. machine_end is to follow.

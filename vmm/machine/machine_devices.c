@@ -240,6 +240,14 @@ int machine_devices_attach(struct machine *m)
 	return err ? err : machine_pci_attach(m);
 }
 
+void machine_power_button(struct machine *m)
+{
+	if (!m->devices)
+		return;
+	ioapic_line(&m->devices->ioapic, LAYOUT_BUTTON_GSI, true);
+	ioapic_line(&m->devices->ioapic, LAYOUT_BUTTON_GSI, false);
+}
+
 static int platform_create(struct machine *m, struct machine_devices *d)
 {
 	const struct serial_config serial = {m,

@@ -42,6 +42,8 @@ static void node_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 		slice_console_input(s, blob, len);
 	else if (strcmp(type, "slice-stop") == 0)
 		slice_end(s, EXIT_STOPPED, exit_text(EXIT_STOPPED));
+	else if (strcmp(type, "slice-button") == 0)
+		slice_button(s);
 	else if (strcmp(type, "slice-config") == 0 && s->state == SLICE_WAIT_CONFIG)
 		slice_configure(s, msg);
 	else if (strcmp(type, "slice-connect") == 0 && s->state == SLICE_LISTENING) {

@@ -152,6 +152,8 @@ void slice_exit(struct slice *s, enum exit_code code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Ends the VM on all slices (or just this process, before the machine exists). */
 void slice_end(struct slice *s, enum exit_code code, const char *sentence);
+/* Presses the guest's power button; before it runs there is none. */
+void slice_button(struct slice *s);
 /* (Re)starts the deadline of the step that is waited for; what: "the daemon's configuration". */
 void slice_step_deadline(struct slice *s, bool wanted);
 

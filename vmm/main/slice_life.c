@@ -50,6 +50,12 @@ void slice_end(struct slice *s, enum exit_code code, const char *sentence)
 		slice_exit(s, code, "%s", sentence);
 }
 
+void slice_button(struct slice *s)
+{
+	if (s->state == SLICE_RUNNING)
+		machine_power_button(s->machine);
+}
+
 static void step_late(void *arg)
 {
 	struct slice *s = arg;
