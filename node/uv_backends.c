@@ -48,6 +48,7 @@
 struct node_backend {
 	struct node_slice *slice;
 	char id[CONTROL_ID_MAX];
+	char path[CONTROL_DISK_PATH_MAX]; /* of a disk; "": it has none */
 	enum control_device_type type;
 	pid_t pid;
 	int status;
@@ -79,10 +80,35 @@ static bool line_empty(const char *line)
 	return !line[0] || (strncmp(line, "Failed to send ", 15) == 0 && strstr(line, "syslog"));
 }
 
+/* A program's own name and its option before the message say nothing to who gave neither. */
+static const char *message_of(const char *line)
+{
+	const char *end = strstr(line, "}: ");
+
+	return strstr(line, "--blockdev") && end ? end + 3 : line;
+}
+
+/* It knows its image by a number alone; people know it by its name. */
+static void line_name(struct node_backend *backend)
+{
+	char number[32], rest[LINE_MAX_BYTES + 1], *at;
+
+	snprintf(number, sizeof(number), "/proc/self/fd/%d", NODE_BACK_LAYER);
+	at = strstr(backend->line, number);
+	if (!backend->path[0] || !at || (at[strlen(number)] >= '0' && at[strlen(number)] <= '9'))
+		return;
+	snprintf(rest, sizeof(rest), "%s", at + strlen(number));
+	snprintf(at, sizeof(backend->line) - (size_t)(at - backend->line), "%s%s", backend->path,
+		 rest);
+}
+
 static void line_take(struct node_backend *backend)
 {
 	backend->line[backend->line_used] = 0;
 	backend->line_used = 0;
+	/* The option that a message is about has numbers of files, too: it goes first. */
+	memmove(backend->line, message_of(backend->line), strlen(message_of(backend->line)) + 1);
+	line_name(backend);
 	control_text_clean(backend->line);
 	if (line_empty(backend->line))
 		return;
@@ -152,14 +178,6 @@ static void said_drain(struct node_backend *backend)
 		line_take(backend);
 }
 
-/* A program's own name and its option before the message say nothing to who gave neither. */
-static const char *message_of(const char *line)
-{
-	const char *end = strstr(line, "}: ");
-
-	return strstr(line, "--blockdev") && end ? end + 3 : line;
-}
-
 /* How it ended, with the last that it said. */
 static void how_make(const struct node_backend *backend, bool oom, char *out, size_t size)
 {
@@ -173,10 +191,10 @@ static void how_make(const struct node_backend *backend, bool oom, char *out, si
 										  : NET_BYTES) >>
 				 20);
 	else if (backend->last[1][0])
-		snprintf(out + used, size - used, ": %.160s; %.160s", message_of(backend->last[1]),
-			 message_of(backend->last[0]));
+		snprintf(out + used, size - used, ": %.160s; %.160s", backend->last[1],
+			 backend->last[0]);
 	else if (backend->last[0][0])
-		snprintf(out + used, size - used, ": %.300s", message_of(backend->last[0]));
+		snprintf(out + used, size - used, ": %.300s", backend->last[0]);
 }
 
 /* ---- its end ---- */
@@ -550,6 +568,7 @@ static struct node_backend *backend_new(struct node_slice *slice, struct node_de
 	backend->slice = slice;
 	backend->type = device->what.type;
 	snprintf(backend->id, sizeof(backend->id), "%s", device->what.id);
+	snprintf(backend->path, sizeof(backend->path), "%s", device->what.path);
 	backend->started_ns = clock_now_ns();
 	backend->sock = -1;
 	if (backend->type == CONTROL_DEVICE_BLK) {
