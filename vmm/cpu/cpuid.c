@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/cpu_feature.h"
 #include "vmm/boot/layout.h"
 
 /*
@@ -231,12 +232,20 @@ static void table_read(enum cpu_vendor vendor, uint32_t leaf, uint32_t subleaf,
 		(void)LEAF_FIND(leaves_common, leaf, subleaf, out);
 }
 
-void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
+static void features_tell(uint64_t features, uint32_t leaf, struct vcpu_cpuid *out)
 {
-	const struct cpuid_model *model = ctx;
+	uint32_t regs[4] = {out->eax, out->ebx, out->ecx, out->edx};
+
+	cpu_features_tell(features, leaf, regs);
+	*out = (struct vcpu_cpuid){regs[0], regs[1], regs[2], regs[3]};
+}
+
+/* Without the features that only some models have. */
+static void base_read(const struct cpuid_model *model, unsigned vcpu, uint32_t leaf,
+		      uint32_t subleaf, struct vcpu_cpuid *out)
+{
 	struct place place;
 
-	memset(out, 0, sizeof(*out));
 	switch (leaf) {
 	case 0x1:
 		features_read(model, vcpu, out);
@@ -264,4 +273,14 @@ void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struc
 			out->ecx = place.shift << 12 | (place.cores - 1);
 		return;
 	}
+}
+
+void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
+{
+	const struct cpuid_model *model = ctx;
+
+	memset(out, 0, sizeof(*out));
+	base_read(model, vcpu, leaf, subleaf, out);
+	if (leaf != 0x7 || subleaf == 0)
+		features_tell(model->features, leaf, out);
 }

@@ -19,6 +19,8 @@ struct cpuid_model {
 	const struct vm_shape *shape; /* null: each vCPU is a package, its x2APIC id its number */
 	uint64_t tsc_hz;
 	enum cpu_vendor vendor;
+	uint64_t
+		features; /* mask of enum cpu_feature (base/cpu_feature.h), beside what every model has */
 };
 
 /*
