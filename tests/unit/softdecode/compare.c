@@ -16,12 +16,14 @@ struct pair {
 	const char *name; /* of our handler */
 };
 
-void comparison_init(struct comparison *c, const struct handlers *handlers, unsigned mode)
+void comparison_init(struct comparison *c, const struct handlers *handlers, unsigned mode,
+		     uint64_t features)
 {
 	memset(c, 0, sizeof(*c));
 	c->handlers = handlers;
 	c->mode = mode;
-	model_decoder_init(&c->decoder, mode);
+	c->features = features;
+	model_decoder_init(&c->decoder, mode, features);
 }
 
 /* True for the first difference of its kind, while there is room to remember kinds. */
@@ -83,7 +85,7 @@ static enum verdict both_valid(struct comparison *c, const struct pair *p)
 static enum verdict judge(struct comparison *c, const struct pair *p)
 {
 	c->row = -1;
-	if (p->zydis_valid && model_has(&p->z))
+	if (p->zydis_valid && model_has(&p->z, c->features))
 		return p->valid ? both_valid(c, p) : different(c, p, "not implemented");
 	if (p->valid)
 		return explain(c, p, "executes");
@@ -99,7 +101,7 @@ enum verdict comparison_add(struct comparison *c, const uint8_t *bytes)
 	enum verdict verdict;
 	bool end;
 
-	cr_assert(soft_decode_insn(bytes, INSN_MAX, (uint8_t)c->mode, &p.ours, &end));
+	cr_assert(soft_decode_insn(bytes, INSN_MAX, (uint8_t)c->mode, c->features, &p.ours, &end));
 	p.valid = p.ours.fn != soft_op_ud;
 	p.name = handler_name(c->handlers, p.ours.fn);
 	/* Fifteen bytes that are all prefixes: #GP, which is as invalid. */

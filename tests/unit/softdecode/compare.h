@@ -8,13 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cpu_feature.h"
 #include "vmm/cpu/soft/soft_int.h"
 
 #define INSN_MAX 15u
 
 /* ---- model.c: what the CPU model has --------------------------------------------------------- */
 
-/* A bit of CPUID, whether the model has it, and the sets of instructions that belong to it. */
+/* A bit of CPUID, whether every model has it, and the sets of instructions that belong to it. */
 struct model_feature {
 	const char *name;
 	uint32_t leaf, subleaf;
@@ -27,8 +28,10 @@ struct model_feature {
 const struct model_feature *model_feature(unsigned n);
 /* False if nothing is said about the set: neither a feature nor known to have none. */
 bool model_set_known(ZydisISASet set);
+/* Whether a model with these features (mask of enum cpu_feature) has it. */
+bool model_has_feature(const struct model_feature *f, uint64_t features);
 /* True if the model has this instruction; else it must raise #UD. */
-bool model_has(const ZydisDecodedInstruction *z);
+bool model_has(const ZydisDecodedInstruction *z, uint64_t features);
 /* The row of the table that says why an encoding executes that Zydis calls invalid (z is NULL), not
  * of the model, or another instruction; or -1. */
 int model_explains(const ZydisDecodedInstruction *z, unsigned mode, const char *handler);
@@ -36,7 +39,7 @@ int model_explains(const ZydisDecodedInstruction *z, unsigned mode, const char *
 const char *model_explanation(unsigned row, bool *raises);
 #define MODEL_EXPLANATIONS_MAX 16
 /* Switches off what Zydis decodes by newer extensions and the model by what was there before. */
-void model_decoder_init(ZydisDecoder *decoder, unsigned mode);
+void model_decoder_init(ZydisDecoder *decoder, unsigned mode, uint64_t features);
 
 /* ---- handlers.c: the names of the software CPU's handlers ------------------------------------ */
 
@@ -80,6 +83,7 @@ struct comparison {
 	const struct handlers *handlers;
 	ZydisDecoder decoder;
 	unsigned mode;
+	uint64_t features; /* of the CPU model: mask of enum cpu_feature */
 	uint64_t verdicts[VERDICT_COUNT];
 	uint64_t explained[MODEL_EXPLANATIONS_MAX]; /* by row of model_explains' table */
 	uint64_t absent[ZYDIS_MNEMONIC_MAX_VALUE + 1];
@@ -96,8 +100,9 @@ struct comparison {
 	unsigned printed_count;
 };
 
-/* A run in a mode (16, 32, 64). */
-void comparison_init(struct comparison *c, const struct handlers *handlers, unsigned mode);
+/* A run in a mode (16, 32, 64), of a CPU model with these features. */
+void comparison_init(struct comparison *c, const struct handlers *handlers, unsigned mode,
+		     uint64_t features);
 /* Compares at INSN_MAX bytes; prints a difference. */
 enum verdict comparison_add(struct comparison *c, const uint8_t *bytes);
 /* Prints the counts, and the mnemonics that are not of the model. */

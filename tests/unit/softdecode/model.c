@@ -14,7 +14,7 @@ enum {
 };
 
 /* clang-format off */
-static const struct model_feature features[] = {
+static const struct model_feature rows[] = {
 	{"FPU", 1, 0, D, 0, true, "X87"},
 	{"TSC", 1, 0, D, 4, true, ""},
 	{"MSR", 1, 0, D, 5, true, ""},
@@ -57,6 +57,7 @@ static const struct model_feature features[] = {
 	{"AVX512", 7, 0, B, 16, false, ""},
 	{"RDSEED", 7, 0, B, 18, false, "RDSEED"},
 	{"ADX", 7, 0, B, 19, false, "ADOX_ADCX"},
+	{"SMEP", 7, 0, B, 7, false, ""},
 	{"SMAP", 7, 0, B, 20, false, "SMAP"},
 	{"PCOMMIT", 7, 0, B, 22, false, "PCOMMIT"},
 	{"CLFLUSHOPT", 7, 0, B, 23, false, "CLFLUSHOPT"},
@@ -64,6 +65,7 @@ static const struct model_feature features[] = {
 	{"PT", 7, 0, B, 25, false, "PT"},
 	{"SHA", 7, 0, B, 29, false, "SHA"},
 	{"PREFETCHWT1", 7, 0, C, 0, false, "PREFETCHWT1"},
+	{"UMIP", 7, 0, C, 2, false, ""},
 	{"PKU", 7, 0, C, 3, false, "PKU"},
 	{"WAITPKG", 7, 0, C, 5, false, "WAITPKG"},
 	{"CET", 7, 0, C, 7, false, "CET"},
@@ -127,11 +129,11 @@ static const char base_sets[] = "FAT_NOP I186 I286PROTECTED I286REAL I386 I486 I
  * SYSCALL by the vendor. */
 static const char foreign_sets[] = "AMD TDX KNCE KNCJKBR KNCSTREAM KNCV KNC_MISC KNC_PF_HINT";
 
-#define FEATURES (sizeof(features) / sizeof(features[0]))
+#define FEATURES (sizeof(rows) / sizeof(rows[0]))
 
 const struct model_feature *model_feature(unsigned n)
 {
-	return n < FEATURES ? &features[n] : NULL;
+	return n < FEATURES ? &rows[n] : NULL;
 }
 
 /* What the tables say about a set of Zydis'. */
@@ -155,8 +157,8 @@ static struct set_row set_look_up(const char *name)
 	struct set_row row = {.base = word_listed(base_sets, name)};
 
 	for (unsigned n = 0; n < FEATURES && !row.feature; n++)
-		if (word_listed(features[n].sets, name))
-			row.feature = &features[n];
+		if (word_listed(rows[n].sets, name))
+			row.feature = &rows[n];
 	row.known = row.base || row.feature || word_listed(foreign_sets, name) ||
 		    strncmp(name, "AVX512", 6) == 0;
 	return row;
@@ -165,20 +167,42 @@ static struct set_row set_look_up(const char *name)
 /* By name, since each version of Zydis has more of them; looked up once. */
 static const struct set_row *set_row(ZydisISASet set)
 {
-	static struct set_row rows[ZYDIS_ISA_SET_MAX_VALUE + 1];
+	static struct set_row by_set[ZYDIS_ISA_SET_MAX_VALUE + 1];
 	static bool filled;
 
 	for (int n = 1; !filled && n <= ZYDIS_ISA_SET_MAX_VALUE; n++)
-		rows[n] = set_look_up(ZydisISASetGetString((ZydisISASet)n));
+		by_set[n] = set_look_up(ZydisISASetGetString((ZydisISASet)n));
 	filled = true;
-	return &rows[set];
+	return &by_set[set];
 }
 
-static bool set_has(ZydisISASet set)
+bool model_has_feature(const struct model_feature *f, uint64_t features)
+{
+	if (f->has)
+		return true;
+	for (unsigned n = 0; n < CPU_FEATURES; n++) {
+		const struct cpu_feature_bit *bit = cpu_feature_bit(n);
+
+		if (bit->leaf == f->leaf && f->subleaf == 0 && bit->reg == f->reg &&
+		    bit->bit == f->bit)
+			return features & CPU_BIT(n);
+	}
+	return false;
+}
+
+static bool set_has(ZydisISASet set, uint64_t features)
 {
 	const struct set_row *row = set_row(set);
 
-	return row->feature ? row->feature->has : row->base;
+	return row->feature ? model_has_feature(row->feature, features) : row->base;
+}
+
+/* Of VEX there are BMI1 and BMI2, and none in 16-bit code. */
+static bool encoding_known(const ZydisDecodedInstruction *z)
+{
+	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
+		return z->machine_mode != ZYDIS_MACHINE_MODE_LEGACY_16;
+	return z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY;
 }
 
 bool model_set_known(ZydisISASet set)
@@ -186,9 +210,9 @@ bool model_set_known(ZydisISASet set)
 	return set_row(set)->known;
 }
 
-bool model_has(const ZydisDecodedInstruction *z)
+bool model_has(const ZydisDecodedInstruction *z, uint64_t features)
 {
-	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || !set_has(z->meta.isa_set))
+	if (!encoding_known(z) || !set_has(z->meta.isa_set, features))
 		return false;
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_SALC: /* undocumented, gone in 64-bit mode */
@@ -209,7 +233,6 @@ static const struct explanation {
 	bool legacy, raises; /* outside of 64-bit mode only; the handler raises #UD itself */
 	const char *why;
 } explanations[] = {
-	{"op_rdtscp", ZYDIS_MNEMONIC_RDTSCP, false, true, "#UD, since CPUID does not announce it"},
 	{"op_syscall", ZYDIS_MNEMONIC_SYSCALL, true, true, "#UD outside of 64-bit mode, by Intel"},
 	{"op_sysret", ZYDIS_MNEMONIC_SYSRET, true, true, "#UD outside of 64-bit mode, by Intel"},
 	{"op_swapgs", ZYDIS_MNEMONIC_INVALID, true, true, "#UD outside of 64-bit mode"},
@@ -244,7 +267,7 @@ const char *model_explanation(unsigned row, bool *raises)
 	return explanations[row].why;
 }
 
-void model_decoder_init(ZydisDecoder *decoder, unsigned mode)
+void model_decoder_init(ZydisDecoder *decoder, unsigned mode, uint64_t features)
 {
 	static const ZydisDecoderMode newer[] = {
 		ZYDIS_DECODER_MODE_MPX,	  ZYDIS_DECODER_MODE_CET,      ZYDIS_DECODER_MODE_LZCNT,
@@ -259,4 +282,8 @@ void model_decoder_init(ZydisDecoder *decoder, unsigned mode)
 		ZydisDecoderInit(decoder, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
 	for (unsigned n = 0; n < sizeof(newer) / sizeof(newer[0]); n++)
 		ZydisDecoderEnableMode(decoder, newer[n], ZYAN_FALSE);
+	ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_LZCNT,
+			       features & CPU_BIT(CPU_LZCNT) ? ZYAN_TRUE : ZYAN_FALSE);
+	ZydisDecoderEnableMode(decoder, ZYDIS_DECODER_MODE_TZCNT,
+			       features & CPU_BIT(CPU_BMI1) ? ZYAN_TRUE : ZYAN_FALSE);
 }

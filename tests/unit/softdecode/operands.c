@@ -100,6 +100,8 @@ static const char *register_differs(const ZydisDecodedInstruction *z, const Zydi
 			return "register operand";
 		return number == ((swapped ? ours->reg : ours->rm) & mask) ? NULL
 									   : "register of modrm.rm";
+	case ZYDIS_OPERAND_ENCODING_NDSNDD: /* VEX.vvvv */
+		return number == ours->opcode ? NULL : "register of vvvv";
 	case ZYDIS_OPERAND_ENCODING_OPCODE:
 		return number == ours->rm ? NULL : "register of the opcode";
 	default:
@@ -209,24 +211,23 @@ static bool size_fixed(const ZydisDecodedInstruction *z)
 	}
 }
 
-/* The handlers of x87, MMX and SSE have their operands' sizes in them. */
+/* The handlers of x87, MMX and SSE have their operands' sizes in them, and so have a few others. */
 static const char *size_differs(const ZydisDecodedInstruction *z, const struct insn *ours)
 {
-	switch (z->meta.isa_set) {
-	case ZYDIS_ISA_SET_X87:
-	case ZYDIS_ISA_SET_FCMOV:
-	case ZYDIS_ISA_SET_PENTIUMMMX:
-	case ZYDIS_ISA_SET_SSE:
-	case ZYDIS_ISA_SET_SSE2:
-	case ZYDIS_ISA_SET_SSE2MMX:
+	/* By name: FCOMI is a set of its own in some versions of Zydis. */
+	static const char *const sets[] = {
+		"X87",	"FCMOV",     "FCOMI", "PENTIUMMMX", "SSE",    "SSE2",  "SSE2MMX",
+		"SSE3", "SSE3X87",   "SSSE3", "SSSE3MMX",   "SSE4",   "SSE42", "AES",
+		"SHA",	"PCLMULQDQ", "RDPID", "SMAP",	    "RDTSCP",
+	};
+	const char *set = ZydisISASetGetString(z->meta.isa_set);
+
+	if (z->operand_width == ours->opsize * 8 || size_fixed(z))
 		return NULL;
-	default:
-		/* FCOMI is a set of its own in some versions of Zydis. */
-		if (z->operand_width == ours->opsize * 8 || size_fixed(z) ||
-		    strcmp(ZydisISASetGetString(z->meta.isa_set), "FCOMI") == 0)
+	for (unsigned n = 0; n < sizeof(sets) / sizeof(sets[0]); n++)
+		if (strcmp(sets[n], set) == 0)
 			return NULL;
-		return "operand size";
-	}
+	return "operand size";
 }
 
 const char *operands_differ(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *operands,

@@ -57,12 +57,12 @@ static bool form_shared(const struct form *f)
 {
 	if (f->map == 0)
 		return !own_opcode(f->opcode);
-	return f->opcode != 0x07;
+	return f->map != 1 || f->opcode != 0x07;
 }
 
 unsigned forms_compat(struct form *forms, unsigned count)
 {
-	unsigned end = forms_fp(forms, forms_int(forms, count));
+	unsigned end = forms_newer(forms, forms_fp(forms, forms_int(forms, count)));
 
 	for (unsigned n = count; n < end; n++) {
 		if (!form_shared(&forms[n]))

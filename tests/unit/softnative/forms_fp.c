@@ -5,29 +5,17 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Opcode ranges after 0F that hold MMX, SSE and SSE2. */
+/* Opcode ranges after 0F that hold MMX and SSE to SSE3, which every host has. */
 static const struct range {
 	uint8_t first, last;
 } ranges[] = {
-	{0x10, 0x17}, {0x28, 0x2f}, {0x50, 0x77}, {0x7e, 0x7f}, {0xc2, 0xc6}, {0xd1, 0xfe},
+	{0x10, 0x17}, {0x28, 0x2f}, {0x50, 0x77}, {0x7c, 0x7f}, {0xc2, 0xc6}, {0xd0, 0xfe},
 };
 
-/* What hosts have and the model has not: SSE3 (MOVDDUP, MOVSLDUP, MOVSHDUP, LDDQU) and SSE4a
- * (MOVNTSS, MOVNTSD). */
+/* What hosts may have and the model has not: SSE4a (MOVNTSS, MOVNTSD). */
 static bool beyond_model(unsigned opcode, unsigned prefix)
 {
-	switch (opcode) {
-	case 0x12:
-		return prefix == 0xf2 || prefix == 0xf3;
-	case 0x16:
-		return prefix == 0xf3;
-	case 0x2b:
-		return prefix == 0xf2 || prefix == 0xf3;
-	case 0xf0:
-		return prefix == 0xf2;
-	default:
-		return false;
-	}
+	return opcode == 0x2b && (prefix == 0xf2 || prefix == 0xf3);
 }
 
 static bool has_imm8(unsigned opcode)
@@ -104,11 +92,7 @@ static unsigned forms_x87(struct form *forms, unsigned count)
 	for (unsigned n = 0; n < 8 * (8 + 64); n++) {
 		struct form *f = &forms[count];
 		unsigned opcode = 0xd8 + n / 72, k = n % 72;
-		/* FISTTP is SSE3's. */
-		bool fisttp = k == 1 && (opcode == 0xdb || opcode == 0xdd || opcode == 0xdf);
 
-		if (fisttp)
-			continue;
 		memset(f, 0, sizeof(*f));
 		f->class = CLASS_X87;
 		f->opcode = (uint8_t)opcode;

@@ -206,7 +206,8 @@ static void prefixes_choose(struct generator *g)
 	g->half = (f->flags & F_66) && rng_below(&g->rng, 4) == 0;
 	g->lock = !g->registers_only && (f->flags & F_LOCK) && rng_below(&g->rng, 3) == 0;
 	/* A LOCK that is not allowed is #UD, whatever the operands are. */
-	if (!g->registers_only && !(f->flags & (F_LOCK | F_FAULT)) && !rng_below(&g->rng, 256))
+	if (!g->registers_only && !(f->flags & (F_LOCK | F_FAULT | F_VEX)) &&
+	    !rng_below(&g->rng, 256))
 		g->lock = true;
 	/* In compatibility mode the prefix would make 16-bit addresses, where nothing is. */
 	if (g->t->mode == 64 && f->class != CLASS_FAULT && f->class != CLASS_BRANCH)
@@ -236,20 +237,37 @@ static void emit_prefixes(struct generator *g)
 		emit(g, 0xf0, 1);
 	if (g->rep)
 		emit(g, g->rep, 1);
-	if (g->form->prefix)
+	if (g->form->prefix && !(g->form->flags & F_VEX))
 		emit(g, g->form->prefix, 1);
 	if (g->wide)
 		g->rex_bits |= 8;
-	if (g->rex || g->rex_bits)
+	if ((g->rex || g->rex_bits) && !(g->form->flags & F_VEX))
 		emit(g, 0x40 | g->rex_bits, 1);
+}
+
+/* SDM 2A, 2.3.5: R, X, B and vvvv are inverted. */
+static void emit_vex(struct generator *g)
+{
+	const uint8_t prefix = g->form->prefix;
+	unsigned pp = prefix == 0x66 ? 1 : prefix == 0xf3 ? 2 : prefix == 0xf2 ? 3 : 0;
+
+	emit(g, 0xc4, 1);
+	emit(g, (~g->rex_bits & 7) << 5 | g->form->map, 1);
+	emit(g, (g->rex_bits & 8) << 4 | (~g->vvvv & 15) << 3 | pp, 1);
 }
 
 static void emit_opcode(struct generator *g)
 {
 	uint8_t opcode = g->form->opcode;
 
-	if (g->form->map == 1)
+	if (g->form->flags & F_VEX)
+		emit_vex(g);
+	else if (g->form->map)
 		emit(g, 0x0f, 1);
+	if (g->form->map == 2 && !(g->form->flags & F_VEX))
+		emit(g, 0x38, 1);
+	if (g->form->map == 3 && !(g->form->flags & F_VEX))
+		emit(g, 0x3a, 1);
 	emit(g, g->form->flags & F_PLUS ? (uint64_t)opcode + (g->rm & 7) : opcode, 1);
 }
 
@@ -260,6 +278,7 @@ static void operands_choose(struct generator *g, struct address *a)
 
 	g->reg = f->ext >= 0 ? (unsigned)f->ext : rng_below(&g->rng, registers(g));
 	g->rm = rng_below(&g->rng, registers(g));
+	g->vvvv = f->flags & F_NOVVVV || !(f->flags & F_VEX) ? 0 : rng_below(&g->rng, registers(g));
 	g->memory = !g->registers_only && !(f->flags & F_REG) &&
 		    ((f->flags & F_MEM) || rng_below(&g->rng, 2));
 	/* LOCK with a register is #UD: a few will do. */
@@ -450,7 +469,7 @@ void case_generate(struct test_case *t, const struct form *form, uint64_t seed, 
 /* Nothing undefined but AF, which only the end of the sequence looks at. */
 bool form_plain(const struct form *f, bool memory)
 {
-	if (f->flags & (F_FAULT | F_STACK) || f->special != SP_NONE)
+	if (f->flags & (F_FAULT | F_STACK | F_NANS) || f->special != SP_NONE)
 		return false;
 	if ((f->flags & F_MEM) && !memory)
 		return false;

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/cpu_feature.h"
+
 /* Guest physical layout. The kernel's part is also mapped at KERNEL_VA, for the supervisor. */
 #define RAM_BYTES     0x100000u
 #define GPA_PML4      0x1000u
@@ -138,8 +140,11 @@ static void bus_mmio_write(void *ctx, unsigned vcpu, uint64_t gpa, unsigned size
 static void bus_cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
 		      struct vcpu_cpuid *out)
 {
-	(void)ctx, (void)vcpu, (void)leaf, (void)subleaf;
-	memset(out, 0, sizeof(*out));
+	uint32_t regs[4] = {0};
+
+	(void)ctx, (void)vcpu, (void)subleaf;
+	cpu_features_tell(CPU_FEATURES_SOFT, leaf, regs);
+	*out = (struct vcpu_cpuid){regs[0], regs[1], regs[2], regs[3]};
 }
 
 void soft_init(void)

@@ -55,18 +55,21 @@ enum form_class {
 };
 
 /* form.flags */
-#define F_REG	0x001u /* only with a register r/m */
-#define F_MEM	0x002u /* only with a memory r/m */
-#define F_66	0x004u /* has a 16-bit form */
-#define F_W	0x008u /* has a 64-bit form */
-#define F_LOCK	0x010u /* LOCK allowed with memory */
-#define F_BYTE	0x020u
-#define F_ALIGN 0x040u /* 16-byte operands: mostly aligned */
-#define F_STACK 0x080u /* uses RSP */
-#define F_D64	0x100u /* 64 bits without REX.W */
-#define F_PLUS	0x200u /* register in the opcode's low bits */
-#define F_FAULT 0x400u /* never completes */
-#define F_NOSIB 0x800u /* no address-size prefix and no memory through it */
+#define F_REG	 0x001u /* only with a register r/m */
+#define F_MEM	 0x002u /* only with a memory r/m */
+#define F_66	 0x004u /* has a 16-bit form */
+#define F_W	 0x008u /* has a 64-bit form */
+#define F_LOCK	 0x010u /* LOCK allowed with memory */
+#define F_BYTE	 0x020u
+#define F_ALIGN	 0x040u	 /* 16-byte operands: mostly aligned */
+#define F_STACK	 0x080u	 /* uses RSP */
+#define F_D64	 0x100u	 /* 64 bits without REX.W */
+#define F_PLUS	 0x200u	 /* register in the opcode's low bits */
+#define F_FAULT	 0x400u	 /* never completes */
+#define F_VEX	 0x1000u /* with a VEX prefix of three bytes */
+#define F_NOVVVV 0x2000u /* and no operand in vvvv */
+#define F_NANS	 0x4000u /* which of two NaNs a sum is, is up to the processor */
+#define F_NOSIB	 0x800u	 /* no address-size prefix and no memory through it */
 
 enum form_imm {
 	IMM_NONE,
@@ -117,7 +120,9 @@ enum form_special {
 	SP_POPA,
 	SP_PUSH_SREG,
 	SP_POP_SREG,
-	SP_LOAD_FAR /* LES, LDS */
+	SP_LOAD_FAR, /* LES, LDS */
+	SP_COMPARE,  /* PCMPxSTRx: short strings of few characters */
+	SP_VEX_COUNT /* a count or a field in vvvv */
 };
 
 #define EXT_R	 (-1) /* modrm.reg is a register */
@@ -128,7 +133,7 @@ struct form {
 	char name[28];
 	enum form_class class;
 	uint8_t prefix; /* mandatory: 0, 0x66, 0xf2, 0xf3 */
-	uint8_t map;	/* 0: one byte, 1: 0F */
+	uint8_t map;	/* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A */
 	uint8_t opcode;
 	int8_t ext;
 	uint8_t modrm;
@@ -138,11 +143,13 @@ struct form {
 	uint32_t undefined; /* flags that the SDM leaves undefined */
 };
 
-#define FORMS_MAX 2048
+#define FORMS_MAX 4096
 
 /* Append to forms; return the new count. */
 unsigned forms_int(struct form *forms, unsigned count);
 unsigned forms_fp(struct form *forms, unsigned count);
+/* Those that this host's processor has; tells what it has not. */
+unsigned forms_newer(struct form *forms, unsigned count);
 /* The forms of compatibility mode: those of the others that exist there, and its own. */
 unsigned forms_compat(struct form *forms, unsigned count);
 
@@ -217,7 +224,7 @@ struct generator {
 	bool registers_only;
 	bool absolute; /* addresses take no register: a sequence may have changed it */
 	bool memory, rip_relative;
-	unsigned reg, rm;
+	unsigned reg, rm, vvvv;
 	uint16_t reserved; /* registers that no address may use */
 	unsigned disp_at;  /* of a RIP-relative displacement in code; 0: none */
 	uint64_t imm;

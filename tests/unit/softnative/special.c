@@ -45,6 +45,12 @@ void special_before(struct generator *g)
 	case SP_CMPXCHG_PAIR:
 		g->reserved |= 1u << RAX | 1u << RDX | 1u << RCX | 1u << RBX;
 		break;
+	case SP_COMPARE:
+		g->reserved |= 1u << RAX | 1u << RDX;
+		break;
+	case SP_VEX_COUNT:
+		g->reserved |= (uint16_t)(1u << g->vvvv);
+		break;
 	case SP_JUMP_IND:
 		if (g->rm == RSP && !g->memory)
 			g->rm = RAX;
@@ -429,6 +435,33 @@ static void load_far_after(struct generator *g)
 	data_put_int(g, g->t->target + g->t->opsize, data_selector(g), 2);
 }
 
+/* Strings of few characters with ends, so that something is equal; lengths that fit, mostly. */
+static void compare_after(struct generator *g)
+{
+	uint8_t text[2][16];
+
+	for (unsigned n = 0; n < 32; n++)
+		text[n / 16][n % 16] =
+			rng_below(&g->rng, 16) ? "aabbcz\x80\xff"[rng_below(&g->rng, 8)] : 0;
+	if (rng_below(&g->rng, 4))
+		memcpy(g->t->in.fx + FX_XMM + (size_t)16 * g->reg, text[0], 16);
+	if (g->memory)
+		data_put(g, g->t->target, text[1], 16);
+	else if (rng_below(&g->rng, 4))
+		memcpy(g->t->in.fx + FX_XMM + (size_t)16 * g->rm, text[1], 16);
+	for (unsigned n = RAX; n <= RDX; n += RDX - RAX)
+		if (rng_below(&g->rng, 4))
+			*gpr(g, n) = (uint64_t)(int64_t)((int)rng_below(&g->rng, 40) - 20);
+}
+
+/* BEXTR has two bytes of them. */
+static void vex_count_after(struct generator *g)
+{
+	if (rng_below(&g->rng, 4) && (g->memory || g->vvvv != g->rm))
+		*gpr(g, g->vvvv) = rng_below(&g->rng, 70) | rng_below(&g->rng, 70) << 8 |
+				   rng_next(&g->rng) << 16;
+}
+
 void special_after(struct generator *g)
 {
 	static void (*const after[])(struct generator *) = {
@@ -465,6 +498,8 @@ void special_after(struct generator *g)
 		[SP_PUSH_SREG] = push_sreg_after,
 		[SP_POP_SREG] = pop_sreg_after,
 		[SP_LOAD_FAR] = load_far_after,
+		[SP_COMPARE] = compare_after,
+		[SP_VEX_COUNT] = vex_count_after,
 	};
 
 	if (g->form->special == SP_FRAME)

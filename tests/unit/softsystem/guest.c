@@ -4,17 +4,20 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "base/cpu_feature.h"
 #include "tests/unit/softsystem/guest.h"
 
 static void cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
 {
 	const struct guest *g = ctx;
+	uint32_t regs[4] = {0};
 
-	*out = (struct vcpu_cpuid){0};
+	cpu_features_tell(g->features, leaf, regs);
+	*out = (struct vcpu_cpuid){regs[0], regs[1], regs[2], regs[3]};
 	if (leaf == 0 && g->amd)
 		*out = (struct vcpu_cpuid){1, 0x68747541, 0x444d4163, 0x69746e65};
 	if (leaf == 0x80000001 && g->huge_pages)
-		out->edx = 1u << 26;
+		out->edx |= 1u << 26;
 	if (leaf == 0x12345)
 		*out = (struct vcpu_cpuid){vcpu, subleaf, 0xcccc, 0xdddd};
 }
@@ -183,7 +186,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void open_as(struct guest *g, bool amd)
+static void open_as(struct guest *g, bool amd, uint64_t features)
 {
 	struct vcpu_config config = {
 		.id = 3,
@@ -198,6 +201,7 @@ static void open_as(struct guest *g, bool amd)
 
 	memset(g, 0, sizeof(*g));
 	g->amd = amd;
+	g->features = features;
 	g->ram = mmap(NULL, GUEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	cr_assert_neq(g->ram, MAP_FAILED);
 	config.ram = g->ram;
@@ -213,12 +217,17 @@ static void open_as(struct guest *g, bool amd)
 
 void guest_open(struct guest *g)
 {
-	open_as(g, false);
+	open_as(g, false, 0);
 }
 
 void guest_open_amd(struct guest *g)
 {
-	open_as(g, true);
+	open_as(g, true, 0);
+}
+
+void guest_open_newer(struct guest *g)
+{
+	open_as(g, false, CPU_FEATURES_SOFT);
 }
 
 void guest_close(struct guest *g)

@@ -62,8 +62,9 @@ struct guest {
 	struct vcpu_exit exit;
 	struct vcpu_state s;
 	struct bus_record bus;
-	bool huge_pages; /* CPUID tells of 1 GiB pages */
-	bool amd;	 /* and of AMD */
+	bool huge_pages;   /* CPUID tells of 1 GiB pages */
+	bool amd;	   /* and of AMD */
+	uint64_t features; /* and of these: mask of enum cpu_feature */
 };
 
 /* Labels of guest_code.S; guest_label gives their guest address. */
@@ -79,6 +80,8 @@ extern const uint8_t guest_code[], guest_code_end[];
 void guest_open(struct guest *g);
 /* The same, of AMD's CPU model. */
 void guest_open_amd(struct guest *g);
+/* The same as guest_open, of a CPU model with all features there are. */
+void guest_open_newer(struct guest *g);
 void guest_close(struct guest *g);
 /* Makes the state in g->s the vCPU's; and back. */
 void guest_put(struct guest *g);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cpu_feature.h"
 #include "base/limits.h"
 #include "vmm/cpu/vcpu.h"
 
@@ -60,7 +61,7 @@ struct insn {
 	uint8_t opsize; /* 1, 2, 4, 8 */
 	uint8_t adsize; /* 2, 4, 8 */
 	uint8_t flags;	/* INSN_... */
-	uint8_t opcode; /* last opcode byte, for generic handlers (condition codes, x87) */
+	uint8_t opcode; /* last opcode byte, for generic handlers (condition codes, x87); of VEX: vvvv */
 };
 static_assert(sizeof(struct insn) == 32, "two instructions a cache line");
 
@@ -75,11 +76,20 @@ struct soft_decode {
 	uint8_t mod, reg3, rm3; /* modrm's raw fields */
 	uint8_t rex;		/* 0 or 0x40..0x4f */
 	uint8_t mode;		/* 16, 32 or 64: the code segment's */
+	uint64_t features;	/* of the CPU model: mask of enum cpu_feature */
 	bool has_modrm;
 	bool prefix_66, prefix_lock;
-	uint8_t prefix_rep; /* 0, 0xf2 or 0xf3: the last */
-	bool end_block;	    /* set by a select function: nothing may follow in this block */
+	uint8_t prefix_rep;   /* 0, 0xf2 or 0xf3: the last; of VEX its pp, too */
+	bool vex;	      /* map, rex (W, R, X, B) and prefixes are those of a VEX prefix */
+	uint8_t vex_l, vex_v; /* its vector length (0: 128 bits) and its register vvvv, if vex */
+	bool end_block;	      /* set by a select function: nothing may follow in this block */
 };
+
+/* Does the CPU model have the feature? */
+static inline bool soft_decode_has(const struct soft_decode *d, enum cpu_feature feature)
+{
+	return d->features & CPU_BIT(feature);
+}
 
 /*
  * Select functions of the parts: given a decoded instruction of their opcodes, set out->fn and
@@ -111,10 +121,14 @@ struct soft_tlb {
 	struct soft_tlb_entry exec[SOFT_TLB_SIZE]; /* addend: linear -> guest physical */
 };
 
-/* Banks of the TLB: supervisor, user, and one that stays empty, so that every data access takes the
- * slow path, where it is checked. */
-#define TLB_BANK_EMPTY 2
-#define TLB_BANKS      3
+/* Banks of the TLB: supervisor, user, supervisor while EFLAGS.AC lifts SMAP, and one that stays empty, so that
+ * every data access takes the slow path, where it is checked. */
+#define TLB_BANK_SUPERVISOR 0
+#define TLB_BANK_USER	    1
+#define TLB_BANK_LIFTED	    2
+#define TLB_BANKS_FILLED    3
+#define TLB_BANK_EMPTY	    3
+#define TLB_BANKS	    4
 
 /* soft_cpu.attention: bits set by any thread, cleared by the vCPU. */
 #define ATTENTION_KICK	     0x1u
@@ -282,12 +296,13 @@ struct soft_cpu {
 	uint64_t code_acked, code_trusted;
 	struct vcpu_config config;
 	bool amd;		  /* the CPU model is AMD's: SYSCALL and SYSENTER differ */
+	uint64_t features;	  /* of the CPU model: mask of enum cpu_feature */
 	struct soft_cache *cache; /* block cache (soft_block.c) */
 	struct soft_tlb tlb_bank[TLB_BANKS];
 	/* By bank and array: which slots hold something, and which of them a global page; so that
 	 * a flush touches filled slots alone. */
-	uint64_t tlb_filled[2][3][SOFT_TLB_SIZE / 64];
-	uint64_t tlb_global[2][3][SOFT_TLB_SIZE / 64];
+	uint64_t tlb_filled[TLB_BANKS_FILLED][3][SOFT_TLB_SIZE / 64];
+	uint64_t tlb_global[TLB_BANKS_FILLED][3][SOFT_TLB_SIZE / 64];
 	/* Hash of the 2 MiB regions entered from large pages; a page of 1 GiB was entered. */
 	uint64_t tlb_large[16];
 	bool tlb_huge;

@@ -226,11 +226,12 @@ static bool block_decode(struct soft_cpu *c, struct soft_block *b, struct block_
 	while (b->count < count_max && off <= BLOCK_OFF_MAX && off < s->len && !end) {
 		struct insn *i = &b->insns[b->count];
 
-		if (!soft_decode_at(s->bytes + off, s->len - off, c->mode, off, i, &end)) {
+		if (!soft_decode_at(s->bytes + off, s->len - off, c->mode, c->features, off, i,
+				    &end)) {
 			if (off != 0)
 				break;
 			source_append(c, s, linear);
-			soft_decode_at(s->bytes, INSN_BYTES, c->mode, 0, i, &end);
+			soft_decode_at(s->bytes, INSN_BYTES, c->mode, c->features, 0, i, &end);
 			count_max = 1;
 		}
 		b->count++;

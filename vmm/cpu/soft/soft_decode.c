@@ -54,7 +54,8 @@ struct decode_state {
 	struct soft_decode d;
 	uint32_t attr;
 	bool prefix_67, rip_relative;
-	int segment; /* override, or -1 */
+	bool vex_invalid; /* prefixes before VEX that it forbids */
+	int segment;	  /* override, or -1 */
 };
 
 /* ---- Prefixes -------------------------------------------------------------------------------- */
@@ -106,6 +107,51 @@ static bool decode_legacy_prefix(struct decode_state *s, uint8_t byte)
 	}
 }
 
+/* ---- VEX (SDM 2A, 2.3) ----------------------------------------------------------------------- */
+
+/* Features whose instructions have VEX prefixes; without any, C4 and C5 are what they were before. */
+#define VEX_FEATURES (CPU_BIT(CPU_BMI1) | CPU_BIT(CPU_BMI2))
+
+/*
+ * Outside of 64-bit mode LES and LDS with a register operand, which would be invalid. The software CPU knows
+ * no VEX in 16-bit code, whether real mode's, where there is none, or protected mode's, where nobody has it.
+ */
+static bool decode_is_vex(const struct decode_state *s, uint8_t byte)
+{
+	const struct decode_cursor *cur = &s->cur;
+
+	if ((byte != 0xc4 && byte != 0xc5) || !(s->d.features & VEX_FEATURES) || s->d.mode == 16)
+		return false;
+	return s->d.mode == 64 || (cur->pos < cur->len && cur->bytes[cur->pos] >= 0xc0);
+}
+
+/* The bytes behind C4 or C5, and the opcode. A prefix that VEX stands for itself makes it invalid. */
+static void decode_vex(struct decode_state *s, uint8_t byte)
+{
+	static const uint8_t rep[4] = {0, 0, 0xf3, 0xf2};
+	struct soft_decode *d = &s->d;
+	uint8_t first = cursor_u8(&s->cur), last = first;
+
+	s->vex_invalid = d->rex || d->prefix_66 || d->prefix_rep || d->prefix_lock;
+	d->vex = true;
+	d->rex = 0x40 | (first & 0x80 ? 0 : 4);
+	d->map = 1;
+	if (byte == 0xc4) {
+		last = cursor_u8(&s->cur);
+		d->map = first & 31;
+		d->rex |= (first & 0x40 ? 0 : 2) | (first & 0x20 ? 0 : 1) | (last & 0x80 ? 8 : 0);
+	}
+	d->vex_v = ~last >> 3 & 15;
+	d->vex_l = last >> 2 & 1;
+	d->prefix_66 = (last & 3) == 1;
+	d->prefix_rep = rep[last & 3];
+	if (d->mode != 64) {
+		d->rex = 0x40;
+		d->vex_v &= 7;
+	}
+	d->opcode = cursor_u8(&s->cur);
+}
+
 /* Reads prefixes and the opcode. A REX counts only right before the opcode. */
 static void decode_opcode(struct decode_state *s)
 {
@@ -120,6 +166,10 @@ static void decode_opcode(struct decode_state *s)
 			break;
 		byte = cursor_u8(&s->cur);
 	}
+	if (decode_is_vex(s, byte)) {
+		decode_vex(s, byte);
+		return;
+	}
 	if (byte == 0x0f) {
 		byte = cursor_u8(&s->cur);
 		s->d.map = 1;
@@ -133,9 +183,27 @@ static void decode_opcode(struct decode_state *s)
 
 /* ---- Attributes and sizes -------------------------------------------------------------------- */
 
+/* 0F 38 F0 and F1 are of general registers: MOVBE, and CRC32 with F2, of which F0 takes a byte. */
+static uint32_t decode_attr_0f38(const struct soft_decode *d)
+{
+	if ((d->opcode & 0xfe) != 0xf0)
+		return PART_FP | ATTR_MODRM;
+	if (d->opcode == 0xf0 && d->prefix_rep == 0xf2)
+		return PART_EXTRA | ATTR_MODRM | ATTR_BYTE_RM;
+	return PART_EXTRA | ATTR_MODRM;
+}
+
+static uint32_t decode_attr_vex(const struct soft_decode *d)
+{
+	return d->map == 3 ? PART_VEX | ATTR_MODRM | ATTR_IMM_SET(IMM_8) : PART_VEX | ATTR_MODRM;
+}
+
 static uint32_t decode_attr(const struct soft_decode *d)
 {
 	uint32_t attr;
+
+	if (d->vex)
+		return decode_attr_vex(d);
 
 	switch (d->map) {
 	case 0:
@@ -145,7 +213,7 @@ static uint32_t decode_attr(const struct soft_decode *d)
 		attr = decode_attr_0f[d->opcode];
 		break;
 	case 2:
-		attr = PART_FP | ATTR_MODRM;
+		attr = decode_attr_0f38(d);
 		break;
 	default:
 		attr = PART_FP | ATTR_MODRM | ATTR_IMM_SET(IMM_8);
@@ -165,7 +233,9 @@ static void decode_sizes(struct decode_state *s)
 	else
 		out->adsize = (mode == 32) != s->prefix_67 ? 4 : 2;
 
-	if (s->attr & ATTR_BYTE)
+	if (s->d.vex)
+		out->opsize = s->d.rex & 8 ? 8 : 4;
+	else if (s->attr & ATTR_BYTE)
 		out->opsize = 1;
 	else if (mode != 64)
 		out->opsize = (mode == 32) != s->d.prefix_66 ? 4 : 2;
@@ -415,7 +485,7 @@ static bool select_group5(struct soft_decode *d)
 }
 
 /*
- * SLDT.., LAR, LSL, RDMSR, RDTSCP lend the addresses of locals, so that the compiler calls the next
+ * SLDT.., LAR, LSL, RDMSR lend the addresses of locals, so that the compiler calls the next
  * record instead of jumping to it. They end their block: the next record is its terminator then,
  * which returns, and the stack does not grow.
  */
@@ -423,8 +493,7 @@ static bool decode_returns(const struct soft_decode *d)
 {
 	if (d->map != 1)
 		return false;
-	return d->opcode == 0x00 || d->opcode == 0x02 || d->opcode == 0x03 || d->opcode == 0x32 ||
-	       (d->opcode == 0x01 && d->modrm == 0xf9);
+	return d->opcode == 0x00 || d->opcode == 0x02 || d->opcode == 0x03 || d->opcode == 0x32;
 }
 
 static bool decode_select(struct decode_state *s)
@@ -437,9 +506,10 @@ static bool decode_select(struct decode_state *s)
 		[PART_BRANCH] = soft_select_branch, [PART_STRING] = soft_select_string,
 		[PART_STACK] = soft_select_stack,   [PART_ATOMIC] = soft_select_atomic,
 		[PART_SYSTEM] = soft_select_system, [PART_FP] = soft_select_fp,
+		[PART_EXTRA] = soft_select_extra,   [PART_VEX] = soft_select_vex,
 	};
 
-	if ((s->attr & ATTR_INV64) && s->d.mode == 64)
+	if (((s->attr & ATTR_INV64) && s->d.mode == 64) || s->vex_invalid)
 		return false;
 	if (s->d.prefix_lock && !decode_lock_legal(&s->d))
 		return false;
@@ -454,16 +524,16 @@ static void decode_record_flags(struct decode_state *s)
 		out->flags |= INSN_LOCK;
 	if (s->d.rex)
 		out->flags |= INSN_REX;
-	if (s->d.prefix_rep)
+	if (s->d.prefix_rep && !s->d.vex)
 		out->flags |= s->d.prefix_rep == 0xf3 ? INSN_REP : INSN_REPNE;
 }
 
-bool soft_decode_at(const uint8_t *bytes, unsigned len, uint8_t mode, unsigned off,
-		    struct insn *out, bool *end)
+bool soft_decode_at(const uint8_t *bytes, unsigned len, uint8_t mode, uint64_t features,
+		    unsigned off, struct insn *out, bool *end)
 {
 	struct decode_state s = {
 		.cur = {.bytes = bytes, .len = len < INSN_BYTES_MAX ? len : INSN_BYTES_MAX},
-		.d = {.out = out, .mode = mode},
+		.d = {.out = out, .mode = mode, .features = features},
 		.segment = -1,
 	};
 
@@ -472,7 +542,7 @@ bool soft_decode_at(const uint8_t *bytes, unsigned len, uint8_t mode, unsigned o
 	out->off = (uint8_t)off;
 	decode_opcode(&s);
 	s.attr = decode_attr(&s.d);
-	out->opcode = s.d.opcode;
+	out->opcode = s.d.vex ? s.d.vex_v : s.d.opcode;
 	decode_sizes(&s);
 	if (s.attr & ATTR_MODRM)
 		decode_modrm(&s);
@@ -496,7 +566,8 @@ bool soft_decode_at(const uint8_t *bytes, unsigned len, uint8_t mode, unsigned o
 	return true;
 }
 
-bool soft_decode_insn(const uint8_t *bytes, unsigned len, uint8_t mode, struct insn *out, bool *end)
+bool soft_decode_insn(const uint8_t *bytes, unsigned len, uint8_t mode, uint64_t features,
+		      struct insn *out, bool *end)
 {
-	return soft_decode_at(bytes, len, mode, 0, out, end);
+	return soft_decode_at(bytes, len, mode, features, 0, out, end);
 }

@@ -175,6 +175,7 @@ const uint32_t decode_attr_0f[256] = {
 	[0xb4 ... 0xb5] = PART_SYSTEM | M,
 	[0xb6] = PART_MOV | M | BRM,
 	[0xb7] = PART_MOV | M,
+	[0xb8] = PART_EXTRA | M,
 	[0xb9] = PART_SYSTEM | M,
 	[0xba] = PART_BIT | M | I(IMM_8),
 	[0xbb ... 0xbd] = PART_BIT | M,

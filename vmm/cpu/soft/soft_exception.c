@@ -137,7 +137,8 @@ static void deliver_real(struct soft_cpu *c, const struct event *e)
 
 	if (e->vector * 4u + 3 > c->idtr.limit)
 		soft_raise(c, NULL, VEC_GP);
-	entry = (uint32_t)soft_load_as(c, NULL, c->idtr.base + e->vector * 4u, 4, false);
+	entry = (uint32_t)soft_load_as(c, NULL, c->idtr.base + e->vector * 4u, 4,
+				       TLB_BANK_SUPERVISOR);
 	soft_stack_push(c, NULL, &s, e->rflags);
 	soft_stack_push(c, NULL, &s, cs.selector);
 	soft_stack_push(c, NULL, &s, e->rip);
@@ -156,7 +157,7 @@ static void gate_read(struct soft_cpu *c, const struct event *e, struct gate *g)
 
 	if (e->vector * size + size - 1 > c->idtr.limit)
 		soft_raise_error(c, NULL, VEC_GP, e->vector * 8u + ERROR_IDT);
-	raw = soft_load_as(c, NULL, linear, 8, false);
+	raw = soft_load_as(c, NULL, linear, 8, TLB_BANK_SUPERVISOR);
 	g->selector = raw >> 16;
 	g->offset = (raw & 0xffff) | (raw >> 32 & 0xffff0000);
 	g->type = raw >> 40 & 0x1f;
@@ -165,7 +166,7 @@ static void gate_read(struct soft_cpu *c, const struct event *e, struct gate *g)
 	g->ist = 0;
 	if (size == 16) {
 		g->ist = raw >> 32 & 7;
-		g->offset |= soft_load_as(c, NULL, linear + 8, 4, false) << 32;
+		g->offset |= soft_load_as(c, NULL, linear + 8, 4, TLB_BANK_SUPERVISOR) << 32;
 	} else if (g->type == TYPE_INT16 || g->type == TYPE_TRAP16) {
 		g->offset &= 0xffff;
 	}
@@ -214,7 +215,7 @@ static uint64_t tss_read(struct soft_cpu *c, unsigned offset, unsigned size)
 {
 	if (offset + size - 1 > c->tr.limit || !(c->tr.attr & ATTR_P))
 		soft_raise_error(c, NULL, VEC_TS, c->tr.selector & ~3u);
-	return soft_load_as(c, NULL, c->tr.base + offset, size, false);
+	return soft_load_as(c, NULL, c->tr.base + offset, size, TLB_BANK_SUPERVISOR);
 }
 
 /* The stack of a 64-bit handler: always aligned, IST or RSPn or the current one. */
@@ -229,7 +230,7 @@ static struct soft_stack stack_long(struct soft_cpu *c, const struct gate *g, un
 	if (!soft_canonical(s.sp))
 		soft_raise_error(c, NULL, VEC_SS, 0);
 	s.sp &= ~(uint64_t)15;
-	s.user = cpl == 3;
+	s.bank = cpl == 3 ? TLB_BANK_USER : TLB_BANK_SUPERVISOR;
 	return s;
 }
 

@@ -30,10 +30,11 @@
 #define MXCSR_DEFAULT  0x1f80u
 
 /* x87 status and control word (SDM 1, 8.1). */
-#define X87_EXCEPTIONS 0x3fu
-#define X87_SF	       0x40u
-#define X87_CONDITIONS 0x4700u
-#define X87_TAG_EMPTY  0xffffu
+#define X87_EXCEPTIONS	0x3fu
+#define X87_CW_TRUNCATE 0x0c00u
+#define X87_SF		0x40u
+#define X87_CONDITIONS	0x4700u
+#define X87_TAG_EMPTY	0xffffu
 
 /* An 80-bit register as it lies in memory. */
 struct soft_f80 {
@@ -69,6 +70,11 @@ bool fp_select_mmx(struct soft_decode *d);
 bool fp_select_x87(struct soft_decode *d);
 bool fp_select_x87_control(struct soft_decode *d);
 bool fp_select_state(struct soft_decode *d);
+bool fp_select_sse3(struct soft_decode *d);
+/* Of 0F 38 and 0F 3A. */
+bool fp_select_0f38(struct soft_decode *d);
+bool fp_select_0f3a(struct soft_decode *d);
+bool fp_select_crypto(struct soft_decode *d);
 
 /* MASKMOVQ, MASKMOVDQU: makes DS:rDI (or the prefix's segment) the memory operand of out. */
 void fp_maskmov_operand(struct soft_decode *d);
@@ -191,6 +197,19 @@ static inline void mxcsr_enter(struct soft_cpu *c)
 
 /* An unmasked exception is among flags: sets the flags and raises #XM (#UD without OSXMMEXCPT). */
 _Noreturn void mxcsr_raise(struct soft_cpu *c, const struct insn *i, uint32_t flags);
+
+/* What lanes of a result may be tiny. */
+enum fp_lanes {
+	LANES_NONE, /* cannot underflow */
+	LANES_SS,
+	LANES_PS,
+	LANES_SD,
+	LANES_PD
+};
+
+/* The underflow flag, or 0. With underflow unmasked a tiny result counts even if exact (SDM 1, 4.9.1.5), and the
+ * masked run on the host does not tell: look at the result. */
+uint32_t mxcsr_tiny(enum fp_lanes lanes, __m128i result);
 
 /* Gives C code its rounding mode back (its sticky flags do not matter to anyone), then raises what
  * is unmasked, or sets the flags. more: flags that the host did not tell. */

@@ -221,6 +221,12 @@ static fp_next fp_clflush(struct soft_cpu *c, const struct insn *i)
 	return SOFT_NEXT(c, i);
 }
 
+/* The registers of 0F AE with F3 are no business of floating point. */
+static bool select_prefixed(struct soft_decode *d)
+{
+	return fp_prefix_of(d) == FP_F3 && d->mod == 3 && soft_select_fsgsbase(d);
+}
+
 bool fp_select_state(struct soft_decode *d)
 {
 	static const insn_fn mem[8] = {fp_fxsave, fp_fxrstor, fp_ldmxcsr, fp_stmxcsr,
@@ -228,8 +234,10 @@ bool fp_select_state(struct soft_decode *d)
 	static const insn_fn reg[8] = {[5] = fp_fence, [6] = fp_fence, [7] = fp_fence};
 	insn_fn fn = d->mod == 3 ? reg[d->reg3] : mem[d->reg3];
 
-	if (d->opcode != 0xae || fp_prefix_of(d) != FP_NONE || !fn)
+	if (d->opcode != 0xae)
 		return false;
+	if (fp_prefix_of(d) != FP_NONE || !fn)
+		return select_prefixed(d);
 	if (d->rex & 8 && fn == fp_fxsave)
 		fn = fp_fxsave64;
 	else if (d->rex & 8 && fn == fp_fxrstor)

@@ -29,6 +29,8 @@ enum decode_part {
 	PART_ATOMIC,
 	PART_SYSTEM,
 	PART_FP,
+	PART_VEX,
+	PART_EXTRA, /* what processors got after 2003, on general registers */
 	PART_COUNT
 };
 
@@ -66,8 +68,8 @@ extern const uint32_t decode_attr_0f[256];  /* 0F xx */
  * As soft_decode_insn, but the instruction lies off bytes behind its block's start: RIP-relative
  * displacements and branch targets count from there.
  */
-bool soft_decode_at(const uint8_t *bytes, unsigned len, uint8_t mode, unsigned off,
-		    struct insn *out, bool *end);
+bool soft_decode_at(const uint8_t *bytes, unsigned len, uint8_t mode, uint64_t features,
+		    unsigned off, struct insn *out, bool *end);
 
 /* Select functions of the integer parts; the contract is soft_select_system's. */
 bool soft_select_alu(struct soft_decode *d);
@@ -79,6 +81,13 @@ bool soft_select_branch(struct soft_decode *d);
 bool soft_select_string(struct soft_decode *d);
 bool soft_select_stack(struct soft_decode *d);
 bool soft_select_atomic(struct soft_decode *d);
+bool soft_select_extra(struct soft_decode *d);
+/* TZCNT and LZCNT; false: what older processors have there, BSF and BSR. */
+bool soft_select_count(struct soft_decode *d);
+/* What has a VEX prefix (soft_vex.c). */
+bool soft_select_vex(struct soft_decode *d);
+/* RDRAND, RDSEED, RDPID of 0F C7. */
+bool soft_select_random(struct soft_decode *d);
 
 /* Raises #UD; what invalid opcodes decode to. */
 const struct insn *soft_op_ud(struct soft_cpu *c, const struct insn *i);

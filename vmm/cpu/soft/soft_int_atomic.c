@@ -246,7 +246,7 @@ static bool atomic_pick_acc(struct soft_decode *d)
 static bool atomic_pick_wide(struct soft_decode *d)
 {
 	if (d->reg3 != 1 || !int_is_mem(d))
-		return false;
+		return soft_select_random(d);
 	d->out->fn = d->out->opsize == 8 ? cmpxchg16b : cmpxchg8b;
 	return true;
 }

@@ -192,6 +192,8 @@ bool soft_select_bit(struct soft_decode *d)
 	const unsigned form = !int_is_mem(d) ? 0 : d->prefix_lock ? 2 : 1;
 
 	if (d->opcode == 0xbc || d->opcode == 0xbd) {
+		if (soft_select_count(d))
+			return true;
 		d->out->fn = bit_scan;
 		return true;
 	}

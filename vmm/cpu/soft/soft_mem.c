@@ -16,11 +16,6 @@ struct span {
 	unsigned parts;
 };
 
-static bool access_user(const struct soft_cpu *c)
-{
-	return c->cpl == 3;
-}
-
 /* The bank of the privilege is empty: see soft_check.c. */
 static bool access_checked(const struct soft_cpu *c)
 {
@@ -56,18 +51,18 @@ static uint64_t page_next(const struct soft_cpu *c, uint64_t linear)
 }
 
 static void span_translate(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned n,
-			   bool write, bool user, struct span *s)
+			   bool write, unsigned bank, struct span *s)
 {
 	unsigned left = page_left(linear);
 	uint8_t *host;
 
 	soft_check_canonical(c, i, linear, n);
 	s->parts = 1;
-	s->part[0].gpa = soft_translate(c, i, linear, write, user, &host);
+	s->part[0].gpa = soft_translate(c, i, linear, write, bank, &host);
 	s->part[0].bytes = n < left ? n : left;
 	if (n > left) {
 		s->parts = 2;
-		s->part[1].gpa = soft_translate(c, i, page_next(c, linear), write, user, &host);
+		s->part[1].gpa = soft_translate(c, i, page_next(c, linear), write, bank, &host);
 		s->part[1].bytes = n - left;
 	}
 }
@@ -176,7 +171,7 @@ static void span_store(struct soft_cpu *c, const struct span *s, const uint8_t *
 /* ---- Accesses by linear address -------------------------------------------------------------- */
 
 uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
-		      bool user)
+		      unsigned bank)
 {
 	uint64_t value = 0;
 	struct span s;
@@ -184,10 +179,10 @@ uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 
 	if (!soft_long_mode(c))
 		linear = (uint32_t)linear;
-	host = soft_tlb_host(c->tlb_bank[user].read, linear, size);
+	host = soft_tlb_host(c->tlb_bank[bank].read, linear, size);
 	if (host)
 		return host_load(host, size);
-	span_translate(c, i, linear, size, false, user, &s);
+	span_translate(c, i, linear, size, false, bank, &s);
 	access_debug(c, linear, size, false);
 	if (s.parts == 1)
 		return phys_load(c, s.part[0].gpa, size);
@@ -196,19 +191,19 @@ uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 }
 
 void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
-		   uint64_t value, bool user)
+		   uint64_t value, unsigned bank)
 {
 	struct span s;
 	void *host;
 
 	if (!soft_long_mode(c))
 		linear = (uint32_t)linear;
-	host = soft_tlb_host(c->tlb_bank[user].write, linear, size);
+	host = soft_tlb_host(c->tlb_bank[bank].write, linear, size);
 	if (host) {
 		host_store(host, size, value);
 		return;
 	}
-	span_translate(c, i, linear, size, true, user, &s);
+	span_translate(c, i, linear, size, true, bank, &s);
 	access_debug(c, linear, size, true);
 	if (s.parts == 1)
 		phys_store(c, s.part[0].gpa, size, value);
@@ -219,14 +214,14 @@ void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, un
 uint64_t soft_load_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
 {
 	access_check(c, i, linear, size, false);
-	return soft_load_as(c, i, linear, size, access_user(c));
+	return soft_load_as(c, i, linear, size, soft_data_bank(c));
 }
 
 void soft_store_slow(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
 		     uint64_t value)
 {
 	access_check(c, i, linear, size, true);
-	soft_store_as(c, i, linear, size, value, access_user(c));
+	soft_store_as(c, i, linear, size, value, soft_data_bank(c));
 }
 
 static void stack_check(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size)
@@ -255,7 +250,7 @@ void soft_load_bytes_slow(struct soft_cpu *c, const struct insn *i, uint64_t lin
 	struct span s;
 
 	access_check(c, i, linear, n, false);
-	span_translate(c, i, linear, n, false, access_user(c), &s);
+	span_translate(c, i, linear, n, false, soft_data_bank(c), &s);
 	access_debug(c, linear, n, false);
 	span_load(c, &s, dst);
 }
@@ -266,7 +261,7 @@ void soft_store_bytes_slow(struct soft_cpu *c, const struct insn *i, uint64_t li
 	struct span s;
 
 	access_check(c, i, linear, n, true);
-	span_translate(c, i, linear, n, true, access_user(c), &s);
+	span_translate(c, i, linear, n, true, soft_data_bank(c), &s);
 	access_debug(c, linear, n, true);
 	span_store(c, &s, src);
 }
@@ -290,7 +285,7 @@ void soft_probe(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsig
 	struct span s;
 
 	access_check(c, i, linear, size, write);
-	span_translate(c, i, linear, size, write, access_user(c), &s);
+	span_translate(c, i, linear, size, write, soft_data_bank(c), &s);
 }
 
 /* ---- Host pointers --------------------------------------------------------------------------- */
@@ -302,10 +297,10 @@ void *soft_write_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t lin
 
 	access_check(c, i, linear, size, true);
 	if (size > page_left(linear)) {
-		span_translate(c, i, linear, size, true, access_user(c), &s);
+		span_translate(c, i, linear, size, true, soft_data_bank(c), &s);
 		span_touch(c, &s);
 	} else {
-		phys_touch(c, soft_translate(c, i, linear, true, access_user(c), &host));
+		phys_touch(c, soft_translate(c, i, linear, true, soft_data_bank(c), &host));
 	}
 	return host;
 }
@@ -318,7 +313,7 @@ void *soft_lock_ptr_slow(struct soft_cpu *c, const struct insn *i, uint64_t line
 	if ((linear & (HOST_LINE - 1)) + size > HOST_LINE)
 		return NULL;
 	access_check(c, i, linear, size, true);
-	gpa = soft_translate(c, i, linear, true, access_user(c), &host);
+	gpa = soft_translate(c, i, linear, true, soft_data_bank(c), &host);
 	access_debug(c, linear, size, true);
 	if (!host && soft_is_ram(c->vm, gpa)) {
 		c->lock_gpa = gpa;
@@ -344,7 +339,7 @@ uint8_t *soft_host_span(struct soft_cpu *c, const struct insn *i, uint64_t linea
 		*bytes = 0;
 		return NULL;
 	}
-	soft_translate(c, i, linear, write, access_user(c), &host);
+	soft_translate(c, i, linear, write, soft_data_bank(c), &host);
 	*bytes = page_left(linear);
 	return host;
 }
@@ -376,7 +371,7 @@ void soft_locked_access(struct soft_cpu *c, const struct insn *i, uint64_t linea
 	struct span s;
 
 	access_check(c, i, linear, size, true);
-	span_translate(c, i, linear, size, true, access_user(c), &s);
+	span_translate(c, i, linear, size, true, soft_data_bank(c), &s);
 	access_debug(c, linear, size, true);
 	for (unsigned p = 0; p < s.parts; p++)
 		access->part[p] = (struct locked_part){s.part[p].gpa, s.part[p].bytes};

@@ -44,6 +44,7 @@ struct walk {
 	uint64_t gpa;				      /* of linear */
 	unsigned page_shift;
 	bool global, large;
+	bool lifted; /* SMAP does not hold: EFLAGS.AC */
 };
 
 /* ---- Walk ------------------------------------------------------------------------------------ */
@@ -170,12 +171,22 @@ static void walk_page(struct walk *w, unsigned level, uint64_t entry)
 	w->large = level > 0;
 }
 
+/* A supervisor's access to a user's page: fetches with SMEP, others with SMAP. */
+static bool supervisor_denied(const struct soft_cpu *c, const struct walk *w)
+{
+	if (w->access & PF_I)
+		return c->cr4 & CR4_SMEP;
+	return (c->cr4 & CR4_SMAP) && !w->lifted;
+}
+
 /* May the access be done with the rights gathered on the way? */
 static bool walk_allowed(const struct soft_cpu *c, const struct walk *w, uint64_t rights, bool nx)
 {
 	bool user = w->access & PF_U;
 
 	if (user && !(rights & PTE_U))
+		return false;
+	if (!user && (rights & PTE_U) && supervisor_denied(c, w))
 		return false;
 	if ((w->access & PF_W) && !(rights & PTE_W) && (user || (c->cr0 & CR0_WP)))
 		return false;
@@ -246,7 +257,7 @@ static bool walk_linear(struct soft_cpu *c, struct walk *w)
 	do {
 		if (!walk_descend(c, w)) {
 			w->error |= w->access & (PF_W | PF_U);
-			w->error |= paging_nx(c) ? w->access & PF_I : 0;
+			w->error |= paging_nx(c) || (c->cr4 & CR4_SMEP) ? w->access & PF_I : 0;
 			return false;
 		}
 	} while (!walk_mark(c, w));
@@ -299,14 +310,14 @@ static struct soft_tlb_entry tlb_data_entry(struct soft_cpu *c, const struct wal
 	return (struct soft_tlb_entry){page, (uint64_t)(uintptr_t)(vm->ram + gpa) - page};
 }
 
-static void tlb_fill_data(struct soft_cpu *c, bool user, const struct walk *w, bool write)
+static void tlb_fill_data(struct soft_cpu *c, unsigned bank, const struct walk *w, bool write)
 {
 	struct soft_tlb_entry entry = tlb_data_entry(c, w, false);
 
-	tlb_enter(c, user, TLB_READ, w, &entry);
+	tlb_enter(c, bank, TLB_READ, w, &entry);
 	if (write) {
 		entry = tlb_data_entry(c, w, true);
-		tlb_enter(c, user, TLB_WRITE, w, &entry);
+		tlb_enter(c, bank, TLB_WRITE, w, &entry);
 	}
 }
 
@@ -325,20 +336,20 @@ void soft_check_canonical(struct soft_cpu *c, const struct insn *i, uint64_t lin
 }
 
 uint64_t soft_translate(struct soft_cpu *c, const struct insn *i, uint64_t linear, bool write,
-			bool user, uint8_t **host)
+			unsigned bank, uint8_t **host)
 {
 	struct soft_tlb_entry *e =
-		&tlb_array(c, user, write ? TLB_WRITE : TLB_READ)[tlb_slot(linear)];
+		&tlb_array(c, bank, write ? TLB_WRITE : TLB_READ)[tlb_slot(linear)];
 	uint64_t page = linear & LINEAR_PAGE_MASK;
 
 	if ((e->tag & ~(uint64_t)SOFT_TLB_SLOW) != page) {
-		struct walk w = {.linear = linear};
+		struct walk w = {.linear = linear, .lifted = bank == TLB_BANK_LIFTED};
 
 		soft_check_canonical(c, i, linear, 1);
-		w.access = (write ? PF_W : 0) | (user ? PF_U : 0);
+		w.access = (write ? PF_W : 0) | (bank == TLB_BANK_USER ? PF_U : 0);
 		if (!walk_linear(c, &w))
 			soft_raise_pf(c, i, linear, w.error);
-		tlb_fill_data(c, user, &w, write);
+		tlb_fill_data(c, bank, &w, write);
 	} else if (write && e->tag != page) {
 		tlb_promote(c, e, linear);
 	}
@@ -392,7 +403,7 @@ static void tlb_flush_array(struct soft_cpu *c, unsigned bank, enum tlb_kind kin
 
 void soft_tlb_flush(struct soft_cpu *c, bool globals)
 {
-	for (unsigned bank = 0; bank < 2; bank++)
+	for (unsigned bank = 0; bank < TLB_BANKS_FILLED; bank++)
 		for (unsigned kind = TLB_READ; kind <= TLB_EXEC; kind++)
 			tlb_flush_array(c, bank, kind, globals);
 	if (globals) {
@@ -405,7 +416,7 @@ void soft_tlb_flush(struct soft_cpu *c, bool globals)
 /* The 512 slots that may hold parts of a 2 MiB region, which is linear >> 21. */
 static void tlb_flush_region(struct soft_cpu *c, uint64_t region)
 {
-	for (unsigned bank = 0; bank < 2; bank++)
+	for (unsigned bank = 0; bank < TLB_BANKS_FILLED; bank++)
 		for (unsigned kind = TLB_READ; kind <= TLB_EXEC; kind++) {
 			struct soft_tlb_entry *array =
 				tlb_array(c, bank, kind) + tlb_slot(region << 21);
@@ -442,7 +453,7 @@ void soft_tlb_flush_page(struct soft_cpu *c, uint64_t linear)
 		return;
 	}
 	tlb_flush_large(c, linear);
-	for (unsigned bank = 0; bank < 2; bank++)
+	for (unsigned bank = 0; bank < TLB_BANKS_FILLED; bank++)
 		for (unsigned kind = TLB_READ; kind <= TLB_EXEC; kind++) {
 			struct soft_tlb_entry *e = &tlb_array(c, bank, kind)[tlb_slot(linear)];
 
@@ -470,7 +481,7 @@ static void tlb_protect_word(struct soft_cpu *c, struct soft_tlb_entry *entries,
 
 void soft_tlb_protect_code(struct soft_cpu *c)
 {
-	for (unsigned bank = 0; bank < 2; bank++)
+	for (unsigned bank = 0; bank < TLB_BANKS_FILLED; bank++)
 		for (unsigned word = 0; word < SOFT_TLB_SIZE / 64; word++)
 			tlb_protect_word(c, c->tlb_bank[bank].write + word * 64,
 					 c->tlb_filled[bank][TLB_WRITE][word]);

@@ -28,12 +28,12 @@ void soft_code_written(struct soft_cpu *c, uint64_t gpa, unsigned len);
 /* The running block ends after this instruction. */
 void soft_block_stop(struct soft_cpu *c);
 /*
- * Decodes one instruction of at most len bytes at bytes for the mode; false if the bytes are too
- * few (more are needed; fewer than 15 given). An invalid opcode decodes to a handler that raises
- * #UD. *end: it must end its block.
+ * Decodes one instruction of at most len bytes at bytes for the mode and the features of the CPU model
+ * (mask of enum cpu_feature); false if the bytes are too few (more are needed; fewer than 15 given). An
+ * invalid opcode decodes to a handler that raises #UD. *end: it must end its block.
  */
-bool soft_decode_insn(const uint8_t *bytes, unsigned len, uint8_t mode, struct insn *out,
-		      bool *end);
+bool soft_decode_insn(const uint8_t *bytes, unsigned len, uint8_t mode, uint64_t features,
+		      struct insn *out, bool *end);
 
 /* ---- soft_flags.h (core): static inline
  * uint64_t soft_flags_get(c)           the whole RFLAGS
@@ -124,6 +124,11 @@ static inline bool soft_is_ram(const struct soft_vm *vm, uint64_t gpa)
 
 /* Recomputes c->mode, c->cpl's TLB bank and drops look-up shortcuts; after CS, EFER, CR0 change. */
 void soft_mode_update(struct soft_cpu *c);
+/* ---- soft_fsgsbase.c (system) ---------------------------------------------------------------- */
+
+/* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: F3 0F AE /0 to /3 of registers. */
+bool soft_select_fsgsbase(struct soft_decode *d);
+
 /* ---- soft_x87.c, soft_sse.c (fp) ------------------------------------------------------------ */
 
 /* Reset state of x87 and SSE. */

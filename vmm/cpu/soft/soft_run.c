@@ -35,6 +35,15 @@ static void soft_destroy(struct vcpu *v)
 	free(c);
 }
 
+static void model_read(void *ctx, uint32_t leaf, uint32_t regs[4])
+{
+	const struct soft_cpu *c = ctx;
+	struct vcpu_cpuid r = {0};
+
+	c->config.cpuid(c->config.cpuid_ctx, c->vcpu.id, leaf, 0, &r);
+	regs[0] = r.eax, regs[1] = r.ebx, regs[2] = r.ecx, regs[3] = r.edx;
+}
+
 static int soft_create(const struct vcpu_config *config, struct vcpu **out)
 {
 	size_t size = (sizeof(struct soft_cpu) + 63) & ~(size_t)63;
@@ -55,6 +64,7 @@ static int soft_create(const struct vcpu_config *config, struct vcpu **out)
 	c->vm = config->shared;
 	config->cpuid(config->cpuid_ctx, config->id, 0, 0, &leaf0);
 	c->amd = vcpu_vendor(&leaf0) == CPU_VENDOR_AMD;
+	c->features = cpu_features_read(model_read, c);
 	tlb_init(c);
 	err = soft_cache_create(c);
 	if (err) {

@@ -25,7 +25,7 @@ bool soft_descriptor_read(struct soft_cpu *c, const struct insn *i, uint16_t sel
 
 	if (!descriptor_linear(c, selector, 8, &linear))
 		return false;
-	*raw = soft_load_as(c, i, linear, 8, false);
+	*raw = soft_load_as(c, i, linear, 8, TLB_BANK_SUPERVISOR);
 	return true;
 }
 
@@ -35,7 +35,7 @@ uint32_t soft_descriptor_high(struct soft_cpu *c, const struct insn *i, uint16_t
 
 	if (!descriptor_linear(c, selector, 16, &linear))
 		soft_raise_error(c, i, VEC_GP, selector & ~3u);
-	return (uint32_t)soft_load_as(c, i, linear + 8, 4, false);
+	return (uint32_t)soft_load_as(c, i, linear + 8, 4, TLB_BANK_SUPERVISOR);
 }
 
 uint16_t soft_descriptor_attr(uint64_t raw)
@@ -63,7 +63,7 @@ void soft_descriptor_access(struct soft_cpu *c, const struct insn *i, uint16_t s
 	if (*raw >> 40 & ATTR_ACCESSED || !descriptor_linear(c, selector, 8, &linear))
 		return;
 	*raw |= (uint64_t)ATTR_ACCESSED << 40;
-	soft_store_as(c, i, linear + 5, 1, *raw >> 40 & 0xff, false);
+	soft_store_as(c, i, linear + 5, 1, *raw >> 40 & 0xff, TLB_BANK_SUPERVISOR);
 }
 
 void soft_segment_fill(struct vcpu_segment *s, uint16_t selector, uint64_t raw)
@@ -176,7 +176,7 @@ struct soft_stack soft_stack_current(const struct soft_cpu *c, unsigned size)
 		.mask = soft_stack_mask(c),
 		.sp = c->reg[RSP],
 		.size = size,
-		.user = c->cpl == 3,
+		.bank = soft_data_bank(c),
 		.limits = c->seg_check >> SEG_SS & 1 ? &c->seg[SEG_SS] : NULL,
 	};
 }
@@ -190,7 +190,7 @@ static uint64_t stack_linear(struct soft_cpu *c, const struct insn *i, const str
 	if (s->limits)
 		soft_check_segment(c, i, s->limits, (uint32_t)(s->sp & s->mask), s->size, true,
 				   VEC_SS, s->error);
-	if (s->user)
+	if (s->bank == TLB_BANK_USER)
 		soft_check_aligned(c, i, linear, s->size);
 	return linear;
 }
@@ -198,12 +198,12 @@ static uint64_t stack_linear(struct soft_cpu *c, const struct insn *i, const str
 void soft_stack_push(struct soft_cpu *c, const struct insn *i, struct soft_stack *s, uint64_t value)
 {
 	s->sp -= s->size;
-	soft_store_as(c, i, stack_linear(c, i, s), s->size, value, s->user);
+	soft_store_as(c, i, stack_linear(c, i, s), s->size, value, s->bank);
 }
 
 uint64_t soft_stack_pop(struct soft_cpu *c, const struct insn *i, struct soft_stack *s)
 {
-	uint64_t value = soft_load_as(c, i, stack_linear(c, i, s), s->size, s->user);
+	uint64_t value = soft_load_as(c, i, stack_linear(c, i, s), s->size, s->bank);
 
 	s->sp += s->size;
 	return value;

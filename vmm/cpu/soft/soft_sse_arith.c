@@ -4,17 +4,8 @@
 
 /*
  * Each operation runs as one asm block between loading the guest's MXCSR (all masked) and reading
- * the flags, so that the compiler can move nothing in or out. The type of the operation tells what
- * a tiny result looks like.
+ * the flags, so that the compiler can move nothing in or out.
  */
-enum fp_lanes {
-	LANES_NONE, /* cannot underflow */
-	LANES_SS,
-	LANES_PS,
-	LANES_SD,
-	LANES_PD
-};
-
 static bool denormal32(uint32_t v)
 {
 	return !(v & 0x7f800000u) && (v & 0x007fffffu);
@@ -25,9 +16,7 @@ static bool denormal64(uint64_t v)
 	return !(v & UINT64_C(0x7ff0000000000000)) && (v & UINT64_C(0x000fffffffffffff));
 }
 
-/* With underflow unmasked a tiny result counts even if exact (SDM 1, 4.9.1.5), and the masked run
- * on the host does not tell: look at the result. */
-static __attribute__((noinline)) uint32_t underflow_flag(enum fp_lanes lanes, __m128i result)
+uint32_t mxcsr_tiny(enum fp_lanes lanes, __m128i result)
 {
 	union soft_xmm r;
 	bool tiny = false;
@@ -64,7 +53,7 @@ static __attribute__((noinline)) uint32_t underflow_flag(enum fp_lanes lanes, __
 				 : [a] "+x"(a), MXCSR_OUTPUTS(c)                                   \
 				 : [b] "x"(b), MXCSR_OPERANDS(c));                                 \
 		if (lanes != LANES_NONE && unlikely(!(c->mxcsr & MXCSR_MASK_UE)))                  \
-			tiny = underflow_flag(lanes, a);                                           \
+			tiny = mxcsr_tiny(lanes, a);                                               \
 		mxcsr_leave(c, i, tiny);                                                           \
 		xmm_set(c, i->reg, a);                                                             \
 		return SOFT_NEXT(c, i);                                                            \

@@ -8,11 +8,13 @@ bool soft_select_fp(struct soft_decode *d)
 		return false;
 	if (d->map == 0)
 		return fp_select_x87(d);
-	if (d->map != 1)
-		return false;
+	if (d->map == 2)
+		return fp_select_0f38(d);
+	if (d->map == 3)
+		return fp_select_0f3a(d);
 	return fp_select_move(d) || fp_select_shuffle(d) || fp_select_arith(d) ||
 	       fp_select_convert(d) || fp_select_packed(d) || fp_select_mmx(d) ||
-	       fp_select_state(d);
+	       fp_select_state(d) || fp_select_sse3(d);
 }
 
 void fp_sse_unavailable(struct soft_cpu *c, const struct insn *i)

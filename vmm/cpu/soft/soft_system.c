@@ -55,6 +55,12 @@ void soft_rflags_load(struct soft_cpu *c, uint64_t value, uint64_t mask)
 	soft_check_alignment(c);
 }
 
+void soft_require_umip(struct soft_cpu *c, const struct insn *i)
+{
+	if (c->cr4 & CR4_UMIP)
+		soft_require_cpl0(c, i);
+}
+
 uint16_t soft_rm16(struct soft_cpu *c, const struct insn *i)
 {
 	return i->flags & INSN_MEM ? soft_load16(c, i, soft_ea(c, i)) : (uint16_t)c->reg[i->rm];

@@ -26,7 +26,10 @@
 #define CR4_PSE	     0x00010u
 #define CR4_PAE	     0x00020u
 #define CR4_PGE	     0x00080u
+#define CR4_UMIP     0x00800u
 #define CR4_FSGSBASE 0x10000u
+#define CR4_SMEP     0x100000u
+#define CR4_SMAP     0x200000u
 /* VME and PVI are accepted and have no effect, like virtual-8086 mode itself. */
 #define CR4_VALID 0x7ffu
 
@@ -90,19 +93,27 @@ static inline bool soft_canonical_range(const struct soft_cpu *c, uint64_t linea
 
 /* ---- soft_mmu.c, soft_mem.c ------------------------------------------------------------------ */
 
+/* The TLB bank of data accesses by instructions: by the privilege and, with SMAP, EFLAGS.AC. */
+static inline unsigned soft_data_bank(const struct soft_cpu *c)
+{
+	if (c->cpl == 3)
+		return TLB_BANK_USER;
+	return (c->cr4 & CR4_SMAP) && (c->rflags & FLAG_AC) ? TLB_BANK_LIFTED : TLB_BANK_SUPERVISOR;
+}
+
 /*
- * Guest physical address of linear for a data access with the given privilege. *host: where the
+ * Guest physical address of linear for a data access of the bank's kind. *host: where the
  * page's byte lies, or NULL if the access must be slow (MMIO; a write to a page with code). Raises
  * #PF, or #GP/#SS for a non-canonical address.
  */
 uint64_t soft_translate(struct soft_cpu *c, const struct insn *i, uint64_t linear, bool write,
-			bool user, uint8_t **host);
+			unsigned bank, uint8_t **host);
 /* Accesses with a privilege of their own: the CPU's implicit ones (descriptor tables, TSS, stacks
- * of other privileges) are supervisor accesses whatever CPL is. size 1, 2, 4, 8. */
+ * of other privileges) are supervisor accesses whatever CPL is, and SMAP is not lifted for them. size 1, 2, 4, 8. */
 uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
-		      bool user);
+		      unsigned bank);
 void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, unsigned size,
-		   uint64_t value, bool user);
+		   uint64_t value, unsigned bank);
 /* Does a LOCKed access to RAM, alone. 0, or a negative code: nothing was done, the VM ends. */
 int soft_locked_perform(struct soft_cpu *c, struct locked_access *access);
 
@@ -152,8 +163,8 @@ void soft_segment_stack(struct soft_cpu *c, const struct insn *i, uint16_t selec
 /* Values that a far transfer pushes or pops: a stack pointer of its own, committed at the end. */
 struct soft_stack {
 	uint64_t base, mask, sp;
-	unsigned size; /* of one value */
-	bool user;
+	unsigned size;			   /* of one value */
+	unsigned bank;			   /* of the TLB */
 	const struct vcpu_segment *limits; /* SS, if its limit counts, else NULL */
 	uint32_t error;			   /* of #SS beyond it */
 };
@@ -177,6 +188,8 @@ insn_fn soft_select_far(struct soft_decode *d);
 void soft_rflags_load(struct soft_cpu *c, uint64_t value, uint64_t mask);
 /* Raises #GP(0) unless CPL is 0. */
 void soft_require_cpl0(struct soft_cpu *c, const struct insn *i);
+/* The same if CR4.UMIP is set: SGDT, SIDT, SLDT, SMSW, STR. */
+void soft_require_umip(struct soft_cpu *c, const struct insn *i);
 /* The operand size of instructions whose default in 64-bit mode is 32 bits, and 64 bits. */
 uint8_t soft_operand_size(const struct soft_decode *d);
 uint8_t soft_operand_size64(const struct soft_decode *d);

@@ -48,6 +48,8 @@ static const struct insn *op_syscall(struct soft_cpu *c, const struct insn *i)
 	c->seg[SEG_SS].selector = code + 8; /* as STAR has it, RPL too */
 	rflags &= ~c->sfmask;
 	soft_flags_set(c, rflags);
+	if (c->cr4 & CR4_SMAP)
+		soft_tlb_select(c); /* AC may have changed */
 	if (!(rflags & FLAG_TF))
 		c->leave |= LEAVE_NO_TRAP;
 	return SOFT_LEAVE(c, target);

@@ -45,22 +45,24 @@ int soft_cr3_write(struct soft_cpu *c, uint64_t value)
 	return 0;
 }
 
-static bool cpuid_bit(const struct soft_cpu *c, uint32_t leaf, unsigned reg, unsigned bit)
+bool soft_has_huge_pages(const struct soft_cpu *c)
 {
 	struct vcpu_cpuid r = {0};
 
-	c->config.cpuid(c->config.cpuid_ctx, c->vcpu.id, leaf, 0, &r);
-	return (reg == RBX ? r.ebx : r.edx) >> bit & 1;
+	c->config.cpuid(c->config.cpuid_ctx, c->vcpu.id, 0x80000001, 0, &r);
+	return r.edx >> 26 & 1;
 }
 
-bool soft_has_huge_pages(const struct soft_cpu *c)
+static bool has(const struct soft_cpu *c, enum cpu_feature feature)
 {
-	return cpuid_bit(c, 0x80000001, RDX, 26);
+	return c->features & CPU_BIT(feature);
 }
 
 uint64_t soft_cr4_valid(const struct soft_cpu *c)
 {
-	return CR4_VALID | (cpuid_bit(c, 7, RBX, 0) ? CR4_FSGSBASE : 0);
+	return CR4_VALID | (has(c, CPU_FSGSBASE) ? CR4_FSGSBASE : 0) |
+	       (has(c, CPU_UMIP) ? CR4_UMIP : 0) | (has(c, CPU_SMEP) ? CR4_SMEP : 0) |
+	       (has(c, CPU_SMAP) ? CR4_SMAP : 0);
 }
 
 int soft_cr4_write(struct soft_cpu *c, uint64_t value)
@@ -72,8 +74,10 @@ int soft_cr4_write(struct soft_cpu *c, uint64_t value)
 	if (soft_long_mode(c) && !(value & CR4_PAE))
 		return -EINVAL;
 	c->cr4 = value;
-	if (changed & (CR4_PGE | CR4_PAE | CR4_PSE))
+	if (changed & (CR4_PGE | CR4_PAE | CR4_PSE | CR4_SMEP | CR4_SMAP))
 		soft_tlb_flush(c, true);
+	if (changed & CR4_SMAP)
+		soft_tlb_select(c);
 	if (changed & CR4_DE)
 		soft_debug_update(c);
 	return 0;
@@ -151,6 +155,7 @@ static const struct insn *op_clts(struct soft_cpu *c, const struct insn *i)
 
 static const struct insn *op_smsw(struct soft_cpu *c, const struct insn *i)
 {
+	soft_require_umip(c, i);
 	if (i->flags & INSN_MEM)
 		soft_store16(c, i, soft_ea(c, i), (uint16_t)c->cr0);
 	else
@@ -178,6 +183,7 @@ static const struct insn *store_table(struct soft_cpu *c, const struct insn *i,
 	uint64_t linear = soft_ea(c, i);
 	unsigned size = c->mode == 64 ? 8 : 4;
 
+	soft_require_umip(c, i);
 	soft_probe(c, i, linear, size + 2, true);
 	soft_store16(c, i, linear, t->limit);
 	soft_store(c, i, linear + 2, size, t->base);
@@ -269,10 +275,29 @@ static const struct insn *op_rdtsc(struct soft_cpu *c, const struct insn *i)
 
 static const struct insn *op_rdtscp(struct soft_cpu *c, const struct insn *i)
 {
-	if (!cpuid_bit(c, 0x80000001, RDX, 27))
-		soft_raise(c, i, VEC_UD);
 	read_tsc(c, i);
 	c->reg[RCX] = (uint32_t)c->tsc_aux;
+	return SOFT_NEXT(c, i);
+}
+
+/* EFLAGS.AC lifts SMAP: another bank of the TLB. At CPL 3 they are #UD, though AC may be changed by POPF. */
+static void access_lift(struct soft_cpu *c, const struct insn *i, bool lift)
+{
+	if (c->cpl)
+		soft_raise(c, i, VEC_UD);
+	c->rflags = (c->rflags & ~(uint64_t)FLAG_AC) | (lift ? FLAG_AC : 0);
+	soft_tlb_select(c);
+}
+
+static const struct insn *op_clac(struct soft_cpu *c, const struct insn *i)
+{
+	access_lift(c, i, false);
+	return SOFT_NEXT(c, i);
+}
+
+static const struct insn *op_stac(struct soft_cpu *c, const struct insn *i)
+{
+	access_lift(c, i, true);
 	return SOFT_NEXT(c, i);
 }
 
@@ -297,6 +322,14 @@ static const struct insn *op_cpuid(struct soft_cpu *c, const struct insn *i)
 
 /* ---- Selection ------------------------------------------------------------------------------- */
 
+/* 0F 01 CA and CB, without a mandatory prefix. */
+static insn_fn select_smap(const struct soft_decode *d)
+{
+	if (!soft_decode_has(d, CPU_SMAP) || d->prefix_rep || d->prefix_66)
+		return NULL;
+	return d->rm3 == 2 ? op_clac : d->rm3 == 3 ? op_stac : NULL;
+}
+
 static insn_fn select_group7(struct soft_decode *d)
 {
 	static const insn_fn mem[8] = {op_sgdt, op_sidt, op_lgdt, op_lidt,
@@ -307,13 +340,17 @@ static insn_fn select_group7(struct soft_decode *d)
 	if (d->mod != 3)
 		return mem[d->reg3];
 	switch (d->reg3) {
+	case 1:
+		return select_smap(d);
 	case 4:
 		return op_smsw;
 	case 6:
 		return op_lmsw;
 	case 7:
 		d->end_block = false;
-		return d->rm3 == 0 ? op_swapgs : d->rm3 == 1 ? op_rdtscp : NULL;
+		if (d->rm3 == 1 && soft_decode_has(d, CPU_RDTSCP))
+			return op_rdtscp;
+		return d->rm3 == 0 ? op_swapgs : NULL;
 	default: /* VMX, MONITOR, XGETBV, ...: not of this model */
 		return NULL;
 	}

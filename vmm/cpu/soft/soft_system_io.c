@@ -13,10 +13,11 @@ static void io_check(struct soft_cpu *c, const struct insn *i, uint16_t port, un
 		return;
 	if ((type != TYPE_TSS_BUSY && type != TYPE_TSS_FREE) || c->tr.limit < 0x67)
 		soft_raise_error(c, i, VEC_GP, 0);
-	offset = (uint16_t)soft_load_as(c, i, c->tr.base + 0x66, 2, false) + port / 8u;
+	offset =
+		(uint16_t)soft_load_as(c, i, c->tr.base + 0x66, 2, TLB_BANK_SUPERVISOR) + port / 8u;
 	if (offset + 1 > c->tr.limit)
 		soft_raise_error(c, i, VEC_GP, 0);
-	bits = (uint16_t)soft_load_as(c, i, c->tr.base + offset, 2, false);
+	bits = (uint16_t)soft_load_as(c, i, c->tr.base + offset, 2, TLB_BANK_SUPERVISOR);
 	if (bits >> (port & 7) & ((1u << size) - 1))
 		soft_raise_error(c, i, VEC_GP, 0);
 }

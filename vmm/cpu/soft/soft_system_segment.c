@@ -75,6 +75,7 @@ static const struct insn *store_selector(struct soft_cpu *c, const struct insn *
 {
 	if (!soft_protected(c))
 		soft_raise(c, i, VEC_UD);
+	soft_require_umip(c, i);
 	if (i->flags & INSN_MEM)
 		soft_store16(c, i, soft_ea(c, i), selector);
 	else
@@ -152,7 +153,8 @@ static const struct insn *op_ltr(struct soft_cpu *c, const struct insn *i)
 	if (!(tr.attr & ATTR_P))
 		soft_raise_error(c, i, VEC_NP, selector & ~3u);
 	tr.attr |= TYPE_TSS16_BUSY; /* the busy bit */
-	soft_store_as(c, i, c->gdtr.base + (selector & ~7u) + 5, 1, tr.attr & 0xff, false);
+	soft_store_as(c, i, c->gdtr.base + (selector & ~7u) + 5, 1, tr.attr & 0xff,
+		      TLB_BANK_SUPERVISOR);
 	c->tr = tr;
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }

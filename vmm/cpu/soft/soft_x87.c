@@ -91,6 +91,18 @@ static void image_take(struct soft_cpu *c, const struct x87_image *image)
 		memcpy(x87_reg(c, c->x87.top + n), image->st[n], 10);
 }
 
+/* SSE3's FISTTP is FISTP with truncation: DB /3, DF /7, DF /3 for DB /1, DD /1, DF /1. */
+static const uint8_t *fisttp_stub(unsigned opcode, struct x87_image *image)
+{
+	image->cw |= X87_CW_TRUNCATE;
+	return soft_x87_memory_stubs[opcode == 3 ? 3 : 7][opcode == 5 ? 7 : 3];
+}
+
+static bool is_fisttp(unsigned opcode, unsigned modrm)
+{
+	return (modrm & 0x38) == 0x08 && (opcode == 3 || opcode == 5 || opcode == 7);
+}
+
 /* Runs the instruction; returns the exceptions that it raised. */
 static __attribute__((noinline)) unsigned x87_run(struct soft_cpu *c, const struct insn *i,
 						  void *operand)
@@ -102,6 +114,8 @@ static __attribute__((noinline)) unsigned x87_run(struct soft_cpu *c, const stru
 	struct x87_image image;
 
 	image_fill(c, &image);
+	if (operand && is_fisttp(opcode, modrm))
+		stub = fisttp_stub(opcode, &image);
 	rflags = soft_x87_native_run(&image, stub, operand, rflags);
 	image_take(c, &image);
 	/* FCOMI, FUCOMI and their popping forms: DB, DF with E8..F7. */
@@ -177,13 +191,13 @@ static fp_next x87_wait(struct soft_cpu *c, const struct insn *i)
 }
 
 /* Memory forms [opcode - D8][/digit]: bytes loaded, or stored with the high bit; 0: control or
- * undefined (FISTTP is SSE3's). */
+ * undefined. */
 #define ST(n) (0x80 | (n))
 static const uint8_t memory_forms[8][8] = {
 	{4, 4, 4, 4, 4, 4, 4, 4}, {4, 0, ST(4), ST(4), 0, 0, 0, 0},
-	{4, 4, 4, 4, 4, 4, 4, 4}, {4, 0, ST(4), ST(4), 0, 10, 0, ST(10)},
-	{8, 8, 8, 8, 8, 8, 8, 8}, {8, 0, ST(8), ST(8), 0, 0, 0, 0},
-	{2, 2, 2, 2, 2, 2, 2, 2}, {2, 0, ST(2), ST(2), 10, 8, ST(10), ST(8)},
+	{4, 4, 4, 4, 4, 4, 4, 4}, {4, ST(4), ST(4), ST(4), 0, 10, 0, ST(10)},
+	{8, 8, 8, 8, 8, 8, 8, 8}, {8, ST(8), ST(8), ST(8), 0, 0, 0, 0},
+	{2, 2, 2, 2, 2, 2, 2, 2}, {2, ST(2), ST(2), ST(2), 10, 8, ST(10), ST(8)},
 };
 
 /* Bits lo..hi: undefined register forms by modrm - C0. */
@@ -201,7 +215,7 @@ static bool select_memory(struct soft_decode *d)
 {
 	uint8_t form = memory_forms[d->opcode & 7][d->reg3];
 
-	if (!form)
+	if (!form || (is_fisttp(d->opcode & 7, d->modrm) && !soft_decode_has(d, CPU_SSE3)))
 		return false;
 	d->out->fn = form & 0x80 ? x87_store : x87_load;
 	d->out->opsize = form & 0x7f;
