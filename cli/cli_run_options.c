@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu_feature.h"
 #include "cli/run.h"
 
 static const char usage[] =
@@ -24,6 +25,8 @@ static const char usage[] =
 	"fits)\n"
 	"  --cpu-vendor VENDOR      the CPU model: intel or amd (that of the first host that uses "
 	"kvm)\n"
+	"  --cpu-model MODEL        what the CPUs have: v1, v2, v3 or max (the most that all hosts "
+	"give)\n"
 	"  --force                  with --cpu kvm: on hosts that are not fit for the guest, too\n"
 	"  --cpus C, --mem SIZE     the size of the whole machine (as 512M, 4G)\n"
 	"  --nodes N                spread it over at most N nodes (all that are ready)\n"
@@ -79,6 +82,7 @@ enum {
 	OPT_ARGS,
 	OPT_CPU,
 	OPT_CPU_VENDOR,
+	OPT_CPU_MODEL,
 	OPT_FORCE,
 	OPT_CPUS,
 	OPT_MEM,
@@ -108,6 +112,7 @@ static const struct option longs[] = {
 	{"args", required_argument, NULL, OPT_ARGS},
 	{"cpu", required_argument, NULL, OPT_CPU},
 	{"cpu-vendor", required_argument, NULL, OPT_CPU_VENDOR},
+	{"cpu-model", required_argument, NULL, OPT_CPU_MODEL},
 	{"force", no_argument, NULL, OPT_FORCE},
 	{"cpus", required_argument, NULL, OPT_CPUS},
 	{"mem", required_argument, NULL, OPT_MEM},
@@ -298,6 +303,17 @@ static int vendor_option(struct run_options *opts, const char *command)
 	return -1;
 }
 
+static int model_option(struct run_options *opts, const char *command)
+{
+	uint64_t features;
+
+	if (cpu_model_parse(optarg, &features))
+		return cli_usage(command, "--cpu-model is v1, v2, v3 or max, not \"%.20s\"",
+				 optarg);
+	opts->model = optarg;
+	return -1;
+}
+
 /* What the guest is, and what runs it. */
 static int guest_option(struct run_options *opts, int opt, const char *command)
 {
@@ -321,6 +337,8 @@ static int guest_option(struct run_options *opts, int opt, const char *command)
 		return engine_option(opts, command);
 	case OPT_CPU_VENDOR:
 		return vendor_option(opts, command);
+	case OPT_CPU_MODEL:
+		return model_option(opts, command);
 	default: /* OPT_FORCE */
 		opts->force = true;
 		return -1;
@@ -339,6 +357,7 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	case OPT_ARGS:
 	case OPT_CPU:
 	case OPT_CPU_VENDOR:
+	case OPT_CPU_MODEL:
 	case OPT_FORCE:
 		return guest_option(opts, opt, command);
 	case OPT_NAME:

@@ -49,6 +49,8 @@ static void run_ask(struct client *client)
 		json_object_set_new(msg, "devices", control_devices_json(&run->opts.devices));
 	if (run->opts.vendor)
 		json_object_set_new(msg, "vendor", json_string(run->opts.vendor));
+	if (run->opts.model)
+		json_object_set_new(msg, "cpu_model", json_string(run->opts.model));
 	if (run->opts.cache_bytes)
 		json_object_set_new(msg, "cache_bytes",
 				    json_integer((json_int_t)run->opts.cache_bytes));

@@ -16,6 +16,7 @@ struct run_options {
 	const char *path[RUN_FILES]; /* the initrd's may be null */
 	const char *append, *name;
 	const char *vendor;    /* of the CPU model; null: the coordinator's choice */
+	const char *model;     /* "v1", "v2", "v3" or "max"; null: the coordinator's choice */
 	const char *guest;     /* a micro-guest instead of a kernel; null: none */
 	const char *args;      /* its words; null: none */
 	const char *cpu;       /* "auto", "kvm" or "soft" */

@@ -171,7 +171,8 @@ struct host_report;
 /*
  * {"cpu":"kvm|soft" (what `auto` takes there), "vendor":"intel|amd|" (of a processor with VT-x or
  * SVM: whose CPU model its KVM can run), "tsc_hz":N (of KVM's guests; 0: unknown),
- * "tsc_scaling":BOOL, "items":[{"name","matters","found","sentence","mend"}]}; a new reference,
+ * "tsc_scaling":BOOL, "features":{"kvm":MASK,"soft":MASK} (enum cpu_feature: what each engine can give a guest
+ * there), "items":[{"name","matters","found","sentence","mend"}]}; a new reference,
  * null without memory.
  */
 json_t *control_host_json(const struct host_report *report);

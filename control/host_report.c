@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cpu_feature.h"
 #include "base/error.h"
 #include "host/host.h"
 #include "control/control.h"
@@ -28,6 +29,11 @@ static json_t *item_json(const struct host_item *item)
 			 "sentence", clean_text(item->sentence), "mend", clean_text(item->mend));
 }
 
+static json_t *features_json(uint64_t kvm, uint64_t soft)
+{
+	return json_pack("{s:I, s:I}", "kvm", (json_int_t)kvm, "soft", (json_int_t)soft);
+}
+
 json_t *control_host_json(const struct host_report *report)
 {
 	json_t *items = json_array();
@@ -37,13 +43,16 @@ json_t *control_host_json(const struct host_report *report)
 			json_decref(items);
 			return NULL;
 		}
-	return json_pack("{s:s, s:s, s:I, s:b, s:o}", "cpu", host_fits_kvm(report) ? "kvm" : "soft",
-			 "vendor",
-			 report->live.svm   ? "amd"
-			 : report->live.vmx ? "intel"
-					    : "",
-			 "tsc_hz", (json_int_t)report->live.tsc_hz, "tsc_scaling",
-			 (int)report->live.tsc_scaling, "items", items);
+	return json_pack(
+		"{s:s, s:s, s:I, s:b, s:o, s:o}", "cpu", host_fits_kvm(report) ? "kvm" : "soft",
+		"vendor",
+		report->live.svm   ? "amd"
+		: report->live.vmx ? "intel"
+				   : "",
+		"tsc_hz", (json_int_t)report->live.tsc_hz, "tsc_scaling",
+		(int)report->live.tsc_scaling, "features",
+		features_json(report->live.kvm_features & CPU_FEATURES_MODEL, CPU_FEATURES_SOFT),
+		"items", items);
 }
 
 static int text_check(const json_t *item, const char *key, size_t max, json_t *out, char *why)
@@ -84,10 +93,24 @@ static int item_check(const json_t *item, json_t *items, char *why)
 	return err;
 }
 
+/* Of an older node: none. What a newer one knows beyond us is left out. */
+static int features_check(const json_t *host, json_t **out, char *why)
+{
+	const json_t *features = json_object_get(host, "features");
+	uint64_t kvm = 0, soft = 0;
+	int err;
+
+	if (features && ((err = control_get_u64(features, "kvm", 0, INT64_MAX, &kvm, why)) ||
+			 (err = control_get_u64(features, "soft", 0, INT64_MAX, &soft, why))))
+		return err;
+	*out = features_json(kvm & CPU_FEATURES_MASK, soft & CPU_FEATURES_MASK);
+	return *out ? 0 : -ENOMEM;
+}
+
 int control_host_check(const json_t *msg, json_t **out, char *why)
 {
 	const json_t *host = json_object_get(msg, "host");
-	json_t *list, *item, *items;
+	json_t *list, *item, *items, *features;
 	const char *cpu, *vendor = "";
 	uint64_t tsc_hz;
 	bool scaling, kvm;
@@ -99,18 +122,21 @@ int control_host_check(const json_t *msg, json_t **out, char *why)
 	     (err = control_get_string(host, "vendor", &vendor, why))) ||
 	    (err = control_get_u64(host, "tsc_hz", 0, CONTROL_TSC_HZ_MAX, &tsc_hz, why)) ||
 	    (err = control_get_bool(host, "tsc_scaling", &scaling, why)) ||
-	    (err = control_get_array(host, "items", ITEMS_MAX, &list, why)))
+	    (err = control_get_array(host, "items", ITEMS_MAX, &list, why)) ||
+	    (err = features_check(host, &features, why)))
 		return err;
 	kvm = strcmp(cpu, "kvm") == 0;
 	items = json_array();
 	json_array_foreach(list, i, item) if (!err) err = item_check(item, items, why);
 	if (err) {
 		json_decref(items);
+		json_decref(features);
 		return err;
 	}
 	if (strcmp(vendor, "amd") != 0 && strcmp(vendor, "intel") != 0)
 		vendor = "";
-	*out = json_pack("{s:s, s:s, s:I, s:b, s:o}", "cpu", kvm ? "kvm" : "soft", "vendor", vendor,
-			 "tsc_hz", (json_int_t)tsc_hz, "tsc_scaling", (int)scaling, "items", items);
+	*out = json_pack("{s:s, s:s, s:I, s:b, s:o, s:o}", "cpu", kvm ? "kvm" : "soft", "vendor",
+			 vendor, "tsc_hz", (json_int_t)tsc_hz, "tsc_scaling", (int)scaling,
+			 "features", features, "items", items);
 	return *out ? 0 : -ENOMEM;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu_feature.h"
 #include "base/log.h"
 #include "coordinator/coordinator_internal.h"
 
@@ -117,6 +118,7 @@ struct request {
 	bool console;
 	const char *cpu;    /* static */
 	const char *vendor; /* static; null: we choose */
+	const char *model;  /* of the CPU, the message's; null: what all hosts can give */
 	bool force, micro;
 	struct cache_wish cache;
 	unsigned distance;	/* 0: as measured */
@@ -206,6 +208,23 @@ static int protection_check(const struct request *request, char *why)
 	return -EINVAL;
 }
 
+static int model_parse(const json_t *msg, struct request *request, char *why)
+{
+	uint64_t features;
+	int err;
+
+	request->model = NULL;
+	if (!json_object_get(msg, "cpu_model"))
+		return 0;
+	err = control_get_string(msg, "cpu_model", &request->model, why);
+	if (!err && cpu_model_parse(request->model, &features)) {
+		snprintf(why, CONTROL_WHY_MAX, "the CPU model is v1, v2, v3 or max, not \"%.20s\"",
+			 request->model);
+		err = -EINVAL;
+	}
+	return err;
+}
+
 static int vendor_parse(const json_t *msg, struct request *request, char *why)
 {
 	const char *vendor;
@@ -280,6 +299,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 				   why)) ||
 	    (err = control_get_bool(msg, "console", &request->console, why)) ||
 	    (err = engine_parse(msg, request, why)) || (err = vendor_parse(msg, request, why)) ||
+	    (err = model_parse(msg, request, why)) ||
 	    (err = cache_parse(msg, &request->cache, why)) ||
 	    (err = transport_parse(msg, request, why)) ||
 	    (err = encryption_parse(msg, request, why)) || (err = protection_check(request, why)) ||
@@ -329,6 +349,8 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	snprintf(vm->append, sizeof(vm->append), "%s", cmdline->text);
 	vm->cpu = request->cpu;
 	vm->vendor = request->vendor;
+	vm->features_open = !request->model || strcmp(request->model, "max") == 0;
+	(void)cpu_model_parse(request->model ? request->model : "max", &vm->features);
 	vm->force = request->force;
 	vm->micro = request->micro;
 	vm->distance = request->distance;
@@ -376,6 +398,8 @@ static void run_take(struct coordinator *co, struct peer *peer,
 	}
 	if (!err)
 		err = placement_find(co, event->msg, &placement, why);
+	if (!err)
+		err = features_plan(request.model, request.cpu, &placement, why);
 	if (!err)
 		err = cache_plan(&request.cache, &placement, why);
 	if (!err)

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the CPU engines of a VM's nodes must agree on: the rate of the guest's time-stamp counter, and
- * the vendor of its CPU model.
+ * the vendor and the features of its CPU model.
  */
+#include <stdio.h>
 #include <string.h>
+
+#include "base/cpu_feature.h"
 
 #include "coordinator/coordinator_internal.h"
 
@@ -63,4 +66,71 @@ const char *vm_vendor_choose(const struct vm *vm)
 			return strcmp(vendor, "amd") == 0 ? "amd" : "intel";
 	}
 	return "intel";
+}
+
+/* What a host's engine can give; an older node does not tell: nothing. */
+static uint64_t engine_features(const json_t *host, const char *engine)
+{
+	const json_t *features = json_object_get(host, "features");
+
+	return (uint64_t)json_integer_value(json_object_get(features, engine));
+}
+
+/*
+ * What a slice on the host can give whichever engine it comes to use: where auto would take kvm, the slice may
+ * still find a reason against it, so only what both have. soft is what it has at the least.
+ */
+static uint64_t host_features(const json_t *host, const char *cpu)
+{
+	const char *best = json_string_value(json_object_get(host, "cpu"));
+	bool auto_kvm = strcmp(cpu, "auto") == 0 && best && strcmp(best, "kvm") == 0;
+
+	if (strcmp(cpu, "kvm") == 0)
+		return engine_features(host, "kvm");
+	if (auto_kvm)
+		return engine_features(host, "kvm") & engine_features(host, "soft");
+	return engine_features(host, "soft");
+}
+
+/* A slice of memory alone runs nothing. */
+uint64_t vm_features_choose(const struct vm *vm)
+{
+	uint64_t features = vm->features;
+
+	if (!vm->features_open)
+		return features;
+	for (unsigned i = 0; i < vm->slices; i++)
+		if (vm->slice[i].vcpus)
+			features &= host_features(
+				vm->slice[i].node ? vm->slice[i].node->host : NULL, vm->cpu);
+	return features;
+}
+
+/* Where auto would take kvm, the software CPU will do, too. */
+static uint64_t host_features_most(const json_t *host, const char *cpu)
+{
+	uint64_t soft = engine_features(host, "soft"), kvm = engine_features(host, "kvm");
+
+	return strcmp(cpu, "kvm") == 0 ? kvm : soft;
+}
+
+int features_plan(const char *model, const char *cpu, const struct placement *placement, char *why)
+{
+	uint64_t wanted;
+	char names[128];
+
+	if (!model || strcmp(model, "max") == 0 || cpu_model_parse(model, &wanted))
+		return 0;
+	for (unsigned i = 0; i < placement->slices; i++) {
+		const struct node *node = placement->slice[i].node;
+		uint64_t missing = wanted & ~host_features_most(node->host, cpu);
+
+		if (!missing || placement->slice[i].vcpus == 0)
+			continue;
+		cpu_features_text(missing, names, sizeof(names));
+		snprintf(why, CONTROL_WHY_MAX, "node %s cannot give the CPU model %s: it lacks %s",
+			 node->name, model, names);
+		return -PANGEA_ENOFIT;
+	}
+	return 0;
 }

@@ -139,6 +139,8 @@ struct vm {
 	const char *transport;	/* static: as the client said it; null: it was started before */
 	const char *encryption; /* static: "on", "required" or "off"; of its data connections */
 	const char *vendor;	/* of the CPU model, static: "intel" or "amd"; null: to be chosen */
+	uint64_t features;	/* of the CPU model: mask of enum cpu_feature */
+	bool features_open;	/* they are to be cut to what all hosts can give */
 	unsigned distance;	/* between any two slices, as its owner says; 0: as measured */
 	uint64_t file_bytes[2]; /* kernel, initrd */
 	struct control_devices devices;
@@ -327,6 +329,11 @@ void vm_free(struct vm *vm);
 uint64_t vm_tsc_choose(const struct vm *vm);
 /* The vendor of its CPU model; static. */
 const char *vm_vendor_choose(const struct vm *vm);
+/* The features of its CPU model: as its owner named it, or what each slice's host can give. */
+uint64_t vm_features_choose(const struct vm *vm);
+/* Whether each host of a placement can give the CPU model that the user named, by an engine of those that cpu
+ * names. 0, or -PANGEA_ENOFIT with a sentence in why. A null name, and "max", ask for nothing. */
+int features_plan(const char *model, const char *cpu, const struct placement *placement, char *why);
 /* Console output from this offset on (what lies between was dropped on its way): what is new into the
  * ring and to all who watch. */
 void vm_console(struct coordinator *co, struct vm *vm, uint64_t offset, const uint8_t *data,

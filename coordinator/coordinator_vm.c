@@ -139,6 +139,7 @@ void vm_start(struct coordinator *co, struct vm *vm)
 	vm->tsc_hz = vm_tsc_choose(vm);
 	if (!vm->vendor)
 		vm->vendor = vm_vendor_choose(vm);
+	vm->features = vm_features_choose(vm);
 	vm_state_set(co, vm, VM_STARTING);
 	vm_record_keep(co, vm);
 	for (unsigned i = 0; i < vm->slices; i++) {
@@ -152,6 +153,7 @@ void vm_start(struct coordinator *co, struct vm *vm)
 		json_object_set_new(msg, "force", json_boolean(vm->force));
 		json_object_set_new(msg, "micro", json_boolean(vm->micro));
 		json_object_set_new(msg, "vendor", json_string(vm->vendor));
+		json_object_set_new(msg, "features", json_integer((json_int_t)vm->features));
 		json_object_set_new(msg, "transport", json_string(vm->transport));
 		json_object_set_new(msg, "encryption", json_string(vm->encryption));
 		if (vm->slice[i].cache_limited)

@@ -44,6 +44,8 @@ struct host_live {
 	char release[65];			/* uname */
 	uint64_t tsc_hz;  /* of KVM's guests, whole kHz; 0: KVM does not tell */
 	bool tsc_scaling; /* guests can have another rate */
+	uint64_t
+		kvm_features; /* that KVM can give guests: mask of enum cpu_feature (base/cpu_feature.h) */
 };
 
 struct host_report {

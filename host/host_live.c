@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/cpu_feature.h"
 #include "base/uffd.h"
 #include "host/host.h"
 
@@ -38,6 +40,29 @@ static void kvm_tsc_read(int vm_fd, struct host_live *out)
 	close(fd);
 }
 
+/* More than any KVM has reported; each is 40 bytes. */
+#define CPUID_ENTRIES_MAX 256u
+
+/* The features that guests can have; none when KVM does not tell. */
+static void kvm_features_read(int dev_fd, struct host_live *out)
+{
+	struct kvm_cpuid2 *list =
+		calloc(1, sizeof(*list) + CPUID_ENTRIES_MAX * sizeof(list->entries[0]));
+
+	if (!list)
+		return;
+	list->nent = CPUID_ENTRIES_MAX;
+	if (ioctl(dev_fd, KVM_GET_SUPPORTED_CPUID, list) == 0)
+		for (uint32_t i = 0; i < list->nent; i++) {
+			const struct kvm_cpuid_entry2 *e = &list->entries[i];
+			const uint32_t regs[4] = {e->eax, e->ebx, e->ecx, e->edx};
+
+			if (e->index == 0)
+				out->kvm_features |= cpu_features_take(e->function, regs);
+		}
+	free(list);
+}
+
 /* A device node alone says little: a VM must come into being. */
 static void kvm_read(struct host_live *out)
 {
@@ -53,6 +78,8 @@ static void kvm_read(struct host_live *out)
 		out->kvm_error = -errno;
 	else
 		kvm_tsc_read(vm_fd, out);
+	if (!out->kvm_error)
+		kvm_features_read(fd, out);
 	if (vm_fd >= 0)
 		close(vm_fd);
 	close(fd);

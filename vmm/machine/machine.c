@@ -192,6 +192,7 @@ static void machine_fill(struct machine *m, const struct machine_config *c)
 	m->cpuid.shape = &m->shape;
 	m->cpuid.tsc_hz = c->tsc_hz;
 	m->cpuid.vendor = c->vendor;
+	m->cpuid.features = c->features;
 	m->vcpus_count = m->shape.slice[m->self].vcpus;
 	m->first_vcpu = m->vcpus_count ? m->shape.slice[m->self].first_vcpu : 0;
 	for (i = 0; i < m->shape.slices; i++)

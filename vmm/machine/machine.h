@@ -79,6 +79,7 @@ struct machine_config {
 	uint8_t *ram;	 /* engine_ram() */
 	uint64_t tsc_hz; /* 1 MHz .. 10 GHz; LAYOUT_TSC_HZ is the choice */
 	enum cpu_vendor vendor;
+	uint64_t features; /* of the CPU model: mask of enum cpu_feature */
 	uint64_t
 		tsc_origin_ns; /* slice 0: the host's clock when guest time is 0; others: ignored */
 	struct guest_clock_source host_clock; /* zeroes: CLOCK_MONOTONIC */

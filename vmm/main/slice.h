@@ -52,6 +52,7 @@ struct slice_config {
 	bool micro;		/* the kernel is a micro-guest */
 	uint64_t tsc_hz;	/* the guest's, on all slices */
 	enum cpu_vendor vendor; /* this too */
+	uint64_t features;	/* and the features of the CPU model: mask of enum cpu_feature */
 	unsigned connect_timeout_ms;
 	enum transport_wish transport;
 	struct rdma_option rdma;

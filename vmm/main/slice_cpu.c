@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cpu_feature.h"
 #include "base/log.h"
 #include "vmm/cpu/cpuid.h"
 #include "vmm/cpu/kvm/kvm.h"
@@ -38,6 +39,7 @@ int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why)
 	int err;
 
 	config->tsc_hz = LAYOUT_TSC_HZ;
+	config->features = CPU_MODEL_V1;
 	if (json_object_get(msg, "cpu") && (err = control_get_string(msg, "cpu", &wish, why)))
 		return err;
 	if (cpu_wish_parse(wish, &config->cpu_wish)) {
@@ -47,6 +49,9 @@ int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why)
 	if (json_object_get(msg, "tsc_hz") &&
 	    (err = control_get_u64(msg, "tsc_hz", 1000000, CONTROL_TSC_HZ_MAX, &config->tsc_hz,
 				   why)))
+		return err;
+	if (json_object_get(msg, "features") &&
+	    (err = control_get_u64(msg, "features", 0, CPU_FEATURES_MASK, &config->features, why)))
 		return err;
 	config->vendor = CPU_VENDOR_INTEL;
 	if (json_object_get(msg, "vendor") && (err = vendor_parse(msg, &config->vendor, why)))
@@ -78,7 +83,8 @@ static bool feature_missing(const struct kvm_features *f, const struct slice_con
 		{"80000001", 0x80000001, {0, 0, f->ext1_ecx, f->ext1_edx}, {0, 0, true, true}},
 		{"80000007", 0x80000007, {0, 0, 0, f->ext7_edx}, {0, 0, 0, true}},
 	};
-	struct cpuid_model model = {.tsc_hz = config->tsc_hz, .vendor = config->vendor};
+	struct cpuid_model model = {
+		.tsc_hz = config->tsc_hz, .vendor = config->vendor, .features = config->features};
 
 	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
 		struct vcpu_cpuid has;
@@ -130,6 +136,22 @@ static bool model_disagrees(const struct slice_config *config, char *why, size_t
 	return err != 0;
 }
 
+/* The software CPU has no part of a model that it does not compute, whatever the host is. */
+static int soft_check(const struct slice_config *config, struct cpu_choice *choice)
+{
+	const uint64_t missing = config->features & ~CPU_FEATURES_SOFT;
+	char names[200];
+
+	if (choice->ops != &vcpu_soft_ops || !missing)
+		return 0;
+	choice->ops = NULL;
+	cpu_features_text(missing, names, sizeof(names));
+	snprintf(choice->sentence, sizeof(choice->sentence),
+		 "CPU engine soft is refused: it lacks %s of the VM's CPU model (see --cpu-model)",
+		 names);
+	return -ENOTSUP;
+}
+
 static int model_check(const struct slice_config *config, struct cpu_choice *choice)
 {
 	char why[300];
@@ -164,6 +186,8 @@ int slice_cpu_choose(const struct slice_config *config, struct cpu_choice *out)
 	err = cpu_choose(&host, wish, &guest, out);
 	if (!err)
 		err = model_check(config, out);
+	if (!err)
+		err = soft_check(config, out);
 	if (config->shape.slice[config->self].vcpus == 0)
 		snprintf(out->sentence, sizeof(out->sentence), "no CPUs on this slice");
 	log_info("%s", out->sentence);

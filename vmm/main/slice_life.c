@@ -150,6 +150,7 @@ static int machine_make(struct slice *s)
 		.ram = engine_ram(s->engine),
 		.tsc_hz = s->config.tsc_hz,
 		.vendor = s->config.vendor,
+		.features = s->config.features,
 		.tsc_origin_ns = clock_now_ns(),
 		.debug_exit = s->image && loader_debug_exit(s->image),
 		.devices = devices,

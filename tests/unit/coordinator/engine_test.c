@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu_feature.h"
 #include "world.h"
 
 #define ITEM                                                                                       \
@@ -206,6 +207,97 @@ Test(engine, one_vendor_for_all)
 	vendor_is("amd", "auto", "kvm", "amd", "kvm", "intel");
 	vendor_is("intel", "kvm", "kvm", "intel", "kvm", "amd");
 	vendor_is("intel", "auto", "kvm", "nonsense", "soft", "");
+}
+
+#define V2   ((long long)CPU_MODEL_V2)
+#define REST ((long long)(CPU_BIT(CPU_AES) | CPU_BIT(CPU_SHA)))
+
+static void node_of(struct world *world, unsigned i, const char *cpu, long long kvm, long long soft)
+{
+	char name[16], host[300], features[100] = "";
+
+	snprintf(name, sizeof(name), "node%u", i);
+	if (kvm >= 0)
+		snprintf(features, sizeof(features), "\"features\":{\"kvm\":%lld,\"soft\":%lld},",
+			 kvm, soft);
+	snprintf(host, sizeof(host),
+		 "{\"cpu\":\"%s\",%s\"tsc_hz\":0,\"tsc_scaling\":true,\"items\":[" ITEM "]}", cpu,
+		 features);
+	node_with(world, i + 1, name, host);
+}
+
+/* Runs with this --cpu and --cpu-model (NULL: none), up to slice-start if it is not refused. */
+static void run_model(struct world *world, const char *cpu, const char *model)
+{
+	json_t *msg = json_pack("{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:s, s:b}", "type",
+				"run", "slices", "append", "", "kernel_bytes", 5, "initrd_bytes", 0,
+				"console", 1, "cpus", 4, "mem_bytes", (json_int_t)(512 * MIB),
+				"nodes", 0, "cpu", cpu, "micro", 1);
+
+	if (model)
+		json_object_set_new(msg, "cpu_model", json_string(model));
+	world_open(world, 10, CONTROL_ROLE_CLI);
+	world_say_json(world, 10, msg);
+	if (!world_count(world, 10, "error"))
+		world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
+}
+
+/* Of two hosts, the second like the first but for what its KVM has. */
+static long long features(const char *cpu, const char *model, const char *best, long long kvm0,
+			  long long kvm1)
+{
+	struct world *world = world_new();
+	long long mask;
+
+	node_of(world, 0, best, kvm0, V2 | REST);
+	node_of(world, 1, best, kvm1, V2 | REST);
+	run_model(world, cpu, model);
+	cr_assert_eq(world_count(world, 2, "slice-start"), 1, "%s %s: no slice is started", cpu,
+		     model ? model : "-");
+	mask = json_integer_value(
+		json_object_get(world_last(world, 2, "slice-start")->msg, "features"));
+	cr_expect_eq(mask, json_integer_value(json_object_get(
+				   world_last(world, 1, "slice-start")->msg, "features")));
+	world_free(world);
+	return mask;
+}
+
+Test(engine, one_set_of_features_for_all)
+{
+	/* What the software CPU has everywhere; what KVM has where it may run. */
+	cr_expect_eq(features("soft", NULL, "kvm", 0, 0), V2 | REST);
+	cr_expect_eq(features("auto", NULL, "soft", 0, 0), V2 | REST);
+	cr_expect_eq(features("auto", NULL, "kvm", V2, V2 | REST), V2);
+	cr_expect_eq(features("kvm", "max", "kvm", V2 | REST, REST), REST);
+	/* As its owner says, if need be by the software CPU. */
+	cr_expect_eq(features("auto", "v1", "kvm", V2, V2), 0);
+	cr_expect_eq(features("auto", "v2", "kvm", V2 | REST, 0), V2);
+	cr_expect_eq(features("kvm", "v2", "kvm", V2 | REST, V2), V2);
+	/* An older node tells of nothing. */
+	cr_expect_eq(features("soft", NULL, "soft", V2, -1), 0);
+}
+
+static void model_refused(const char *cpu, const char *model, long long kvm1, const char *word)
+{
+	struct world *world = world_new();
+	const char *text;
+
+	node_of(world, 0, "kvm", V2, V2 | REST);
+	node_of(world, 1, "kvm", kvm1, V2 | REST);
+	run_model(world, cpu, model);
+	cr_expect_eq(world_count(world, 2, "slice-start"), 0);
+	cr_assert_eq(world_count(world, 10, "error"), 1, "%s %s is not refused", cpu, model);
+	text = world_text(world, 10, "error", "reason");
+	cr_expect(strstr(text, word), "%s", text);
+	world_free(world);
+}
+
+Test(engine, a_model_that_a_host_cannot_give_is_refused)
+{
+	model_refused("kvm", "v2", V2 & ~(long long)CPU_BIT(CPU_SSE42),
+		      "node1 cannot give the CPU model v2: it lacks sse4.2");
+	model_refused("auto", "v3", V2, "avx");
+	model_refused("auto", "v9", V2, "v9");
 }
 
 static const json_t *slice_of(const json_t *list, size_t index)
