@@ -297,7 +297,7 @@ Test(host, rdma_ports_beyond_number)
 		rdma_port_put(&w, port, odd, odd);
 	}
 	judged(&w, "rdma");
-	cr_expect_eq(w.report.count, 11 + HOST_RDMA_PORTS_MAX);
+	cr_expect_eq(w.report.count, 13 + HOST_RDMA_PORTS_MAX);
 	world_close(&w);
 }
 
@@ -308,7 +308,7 @@ Test(host, nothing_to_read)
 	struct host_report report;
 
 	host_judge("/nowhere/at/all", &nothing, &report);
-	cr_expect_eq(report.count, 11);
+	cr_expect_eq(report.count, 13);
 	cr_expect_eq(host_item_find(&report, "memory")->matters, HOST_WARN);
 	cr_expect_null(host_item_find(&report, "no such item"));
 }
