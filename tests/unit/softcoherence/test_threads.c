@@ -183,7 +183,9 @@ static void counter_put(struct flat *f, uint64_t code)
 }
 
 /* A LOCKed instruction on a page that the other slice has asks for it once, for writing: so the
- * page's way to and fro adds no faults for reading to those for code and tables. */
+ * page's way to and fro adds no faults for reading to those for code and tables. On a host with more to do a thread
+ * that waits for a CPU may lose a page again before it has used it; one that read first would have as many faults for
+ * reading as for writing. */
 Test(softcoherence, counter_of_two_slices, .timeout = 100)
 {
 	struct flat flat[2];
@@ -202,6 +204,7 @@ Test(softcoherence, counter_of_two_slices, .timeout = 100)
 	printf("faults of the slices for reading: %lu and %lu, for writing: %lu and %lu\n",
 	       (unsigned long)stats[0].faults_read, (unsigned long)stats[1].faults_read,
 	       (unsigned long)stats[0].faults_write, (unsigned long)stats[1].faults_write);
-	cr_expect_leq(stats[0].faults_read + stats[1].faults_read, COUNTER_READS);
+	cr_expect_leq(stats[0].faults_read + stats[1].faults_read,
+		      COUNTER_READS + (stats[0].faults_write + stats[1].faults_write) / 2);
 	slices_down(flat);
 }
