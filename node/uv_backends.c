@@ -406,6 +406,8 @@ static void ready_look(void *arg)
 		return;
 	}
 	backend->ready = true;
+	/* What it said of its start is not why it ends. */
+	backend->last[0][0] = backend->last[1][0] = 0;
 	if (backend->sock >= 0)
 		close(backend->sock);
 	backend->sock = -1;
