@@ -89,13 +89,27 @@ static int listener_make(const char *run_dir, struct node_device *device)
 	return err;
 }
 
+/* A network's two ends. passt drops frames that its socket has no room for: what one connection has on its way fits. */
+static int stream_pair(int fds[2])
+{
+	static const int bytes = 4 << 20;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return -1;
+	for (unsigned i = 0; i < 2; i++)
+		if (setsockopt(fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
+			/* Without the privilege, as much as the host lets anybody have. */
+			setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+	return 0;
+}
+
 static int sockets_make(const struct node_daemon *node, struct node_device *device, char *why)
 {
 	int fds[2], err = 0;
 
 	if (device->what.type == CONTROL_DEVICE_BLK) {
 		err = listener_make(node->opts.run_dir, device);
-	} else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) {
+	} else if (stream_pair(fds) < 0) {
 		err = -errno;
 	} else {
 		device->slice_fd = fds[0];

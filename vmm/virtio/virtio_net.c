@@ -40,17 +40,24 @@
 /* Frames that are moved each way before the device looks for other work. */
 #define BATCH 64u
 
+/*
+ * What waits for the guest's buffers. passt drops what its socket does not take at once, and TCP then sends it again; so
+ * as much is taken here as a guest's TCP lets be on its way, Linux's largest window for all that a user has not asked
+ * for more. Memory is touched only as far as it is used.
+ */
+#define IN_BYTES  (6u << 20)
+#define OUT_BYTES (2 * (FRAME_MAX + LENGTH_SIZE))
+
 /* Bytes on their way, one frame at a time or a part of several. */
 struct net_buffer {
-	size_t used, taken;
-	uint8_t bytes[2 * (FRAME_MAX + LENGTH_SIZE)];
+	size_t used, taken, size;
+	uint8_t *bytes;
 };
 
 struct net {
 	int fd; /* -1: the stream has ended */
 	uint8_t mac[VIRTIO_NET_MAC_SIZE];
 	_Atomic bool link_up;
-	bool rx_starved; /* a frame waits for buffers of the guest */
 	bool tx_blocked; /* the stream takes no more for now */
 	bool more;	 /* a batch has ended before the work had */
 	uint64_t dropped;
@@ -76,7 +83,7 @@ static void stream_ended(struct net *n, struct virtio *v, const char *why)
 	close(n->fd);
 	n->fd = -1;
 	n->in.used = n->in.taken = n->out.used = n->out.taken = 0;
-	n->tx_blocked = n->rx_starved = false;
+	n->tx_blocked = false;
 	atomic_store(&n->link_up, false);
 	virtio_config_changed(v);
 }
@@ -97,10 +104,15 @@ static bool stream_read(struct net *n, struct virtio *v)
 
 	if (n->fd < 0)
 		return false;
-	memmove(b->bytes, b->bytes + b->taken, b->used - b->taken);
-	b->used -= b->taken;
-	b->taken = 0;
-	got = recv(n->fd, b->bytes + b->used, sizeof(b->bytes) - b->used, MSG_DONTWAIT);
+	/* Moved only when half of it is free, so that each byte is moved once at the most. */
+	if (b->taken == b->used || (b->used == b->size && b->taken >= b->size / 2)) {
+		memmove(b->bytes, b->bytes + b->taken, b->used - b->taken);
+		b->used -= b->taken;
+		b->taken = 0;
+	}
+	if (b->used == b->size)
+		return false;
+	got = recv(n->fd, b->bytes + b->used, b->size - b->used, MSG_DONTWAIT);
 	if (got > 0) {
 		b->used += (size_t)got;
 		return true;
@@ -178,20 +190,18 @@ static int frames_receive(struct net *n, struct virtio *v)
 	uint32_t len;
 	int err = 0;
 
-	n->rx_starved = false;
+	while (stream_read(n, v))
+		;
 	for (i = 0; q && i < BATCH && n->fd >= 0; i++) {
 		uint8_t header[HEADER_SIZE] = {0};
 
-		while (!(frame = frame_next(n, v, &len)) && stream_read(n, v))
-			;
+		frame = frame_next(n, v, &len);
 		if (!frame)
 			break;
 		header[HEADER_FLAGS] = virtio_features(v) & F_GUEST_CSUM ? DATA_VALID : 0;
 		err = frame_spread(q, merge, header, frame, len);
-		if (err == 0) {
-			n->rx_starved = true;
+		if (err == 0)
 			break;
-		}
 		if (err == -EMSGSIZE && !n->dropped++)
 			log_warn("%s: a frame of %u bytes is more than the guest's buffers take: "
 				 "dropped",
@@ -259,7 +269,7 @@ static int frames_send(struct net *n, struct virtio *v)
 		frame_queue(n, &chain);
 		virtqueue_push(q, chain.head, 0);
 		/* As many frames as fit go in one call. */
-		if (n->out.used > sizeof(n->out.bytes) - FRAME_MAX - LENGTH_SIZE)
+		if (n->out.used > OUT_BYTES - FRAME_MAX - LENGTH_SIZE)
 			n->tx_blocked = !stream_write(n, v);
 	}
 	if (got < 0)
@@ -291,7 +301,7 @@ static unsigned net_poll(void *dev, struct virtio *v, struct pollfd *fds, int *t
 	if (n->fd < 0)
 		return 0;
 	fds[0] = (struct pollfd){.fd = n->fd};
-	if (!n->rx_starved)
+	if (n->in.used < n->in.size || n->in.taken >= n->in.size / 2)
 		fds[0].events |= POLLIN;
 	if (n->tx_blocked)
 		fds[0].events |= POLLOUT;
@@ -312,10 +322,8 @@ static int net_work(void *dev, struct virtio *v, uint32_t notified)
 /* What was on its way to or from the guest is lost, as on a wire; a frame that has begun goes on. */
 static void net_stop(void *dev, struct virtio *v)
 {
-	struct net *n = dev;
-
+	(void)dev;
 	(void)v;
-	n->rx_starved = false;
 }
 
 static void net_destroy(void *dev)
@@ -324,6 +332,8 @@ static void net_destroy(void *dev)
 
 	if (n->fd >= 0)
 		close(n->fd);
+	free(n->in.bytes);
+	free(n->out.bytes);
 	free(n);
 }
 
@@ -345,6 +355,14 @@ int virtio_net_create(const struct virtio_net_config *config, struct virtio_devi
 		return -ENOMEM;
 	}
 	n->fd = config->fd;
+	n->in.size = IN_BYTES;
+	n->out.size = OUT_BYTES;
+	n->in.bytes = malloc(IN_BYTES);
+	n->out.bytes = malloc(OUT_BYTES);
+	if (!n->in.bytes || !n->out.bytes) {
+		net_destroy(n);
+		return -ENOMEM;
+	}
 	memcpy(n->mac, config->mac, sizeof(n->mac));
 	atomic_init(&n->link_up, true);
 	*out = (struct virtio_device){.ops = &ops,
