@@ -22,6 +22,7 @@ int cmd_join(int argc, char **argv);
 int cmd_nodes(int argc, char **argv);
 int cmd_pages(int argc, char **argv);
 int cmd_pki(int argc, char **argv);
+int cmd_reset(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_vms(int argc, char **argv);
@@ -152,6 +153,9 @@ void client_back(struct client *client);
 /* One question and its answer of the given type (a new reference). 0 or an exit code. */
 int client_ask(const struct cli_target *target, json_t *question, const char *answer_type,
 	       uint64_t deadline_ms, json_t **answer, bool quiet);
+/* What a vm-ended message says: the code, and the reason, fit to be shown, in text (CONTROL_WHY_MAX bytes); of one that
+ * says nothing sound EXIT_ERROR and what is wrong. */
+int client_end_code(const json_t *ended, char *text);
 /* Finds the coordinator and asks it for a list; the same. */
 int client_list(struct cli_target *target, const char *type, const char *answer_type,
 		json_t **answer);

@@ -338,6 +338,19 @@ int client_ask(const struct cli_target *target, json_t *question, const char *an
 	return code;
 }
 
+int client_end_code(const json_t *ended, char *text)
+{
+	char why[CONTROL_WHY_MAX];
+	const char *reason;
+	unsigned code = EXIT_ERROR;
+	bool sound = control_get_string(ended, "reason", &reason, why) == 0 &&
+		     control_get_uint(ended, "code", 0, 255, &code, why) == 0;
+
+	snprintf(text, CONTROL_WHY_MAX, "%s", sound ? reason : why);
+	control_text_clean(text);
+	return sound ? (int)code : EXIT_ERROR;
+}
+
 int client_list(struct cli_target *target, const char *type, const char *answer_type,
 		json_t **answer)
 {

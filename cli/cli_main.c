@@ -21,6 +21,7 @@ static const struct {
 	{"nodes", "pangea nodes", cmd_nodes},
 	{"pages", "pangea pages", cmd_pages},
 	{"pki", "pangea pki", cmd_pki},
+	{"reset", "pangea reset", cmd_reset},
 	{"run", "pangea run", cmd_run},
 	{"stop", "pangea stop", cmd_stop},
 	{"vms", "pangea vms", cmd_vms},
@@ -39,7 +40,9 @@ static const char usage[] =
 	"  pangea run                       run a virtual machine\n"
 	"  pangea vms                       list virtual machines\n"
 	"  pangea pages VM                  list the pages that its nodes fault on most\n"
-	"  pangea stop VM                   stop one\n"
+	"  pangea stop VM                   press one's power button, and pull its plug if that is "
+	"of no use\n"
+	"  pangea reset VM                  have one begin anew\n"
 	"  pangea console VM                attach to one's console\n"
 	"\n"
 	"'pangea COMMAND --help' says more.\n"

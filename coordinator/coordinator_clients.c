@@ -459,8 +459,7 @@ static void chunk_take(struct coordinator *co, struct peer *peer,
 	vm_state_set(co, vm, VM_PLACING); /* renews the deadline */
 }
 
-/* The VM that a message names; tells the client if there is none. */
-static struct vm *vm_named(struct coordinator *co, struct peer *peer, const json_t *msg)
+struct vm *client_vm_named(struct coordinator *co, struct peer *peer, const json_t *msg)
 {
 	char why[CONTROL_WHY_MAX];
 	const char *name;
@@ -478,25 +477,11 @@ static struct vm *vm_named(struct coordinator *co, struct peer *peer, const json
 	return NULL;
 }
 
-static void stop_take(struct coordinator *co, struct peer *peer,
-		      const struct coordinator_event *event)
-{
-	struct vm *vm = vm_named(co, peer, event->msg);
-
-	if (!vm)
-		return;
-	if (!peer->vm)
-		peer->vm = vm; /* to be told when it has ended */
-	action_log(co, "VM %s is to stop: connection %llu asks for it", vm->name,
-		   (unsigned long long)peer->id);
-	vm_end(co, vm, EXIT_STOPPED, NULL, exit_text(EXIT_STOPPED));
-}
-
 static void console_attach(struct coordinator *co, struct peer *peer,
 			   const struct coordinator_event *event)
 {
 	static_assert(CONSOLE_RING_BYTES <= CONTROL_BLOB_MAX, "the ring goes out as one blob");
-	struct vm *vm = vm_named(co, peer, event->msg);
+	struct vm *vm = client_vm_named(co, peer, event->msg);
 	uint8_t *past;
 	size_t len;
 
@@ -568,6 +553,8 @@ static const struct {
 	{"run", run_take},
 	{"file-chunk", chunk_take},
 	{"stop", stop_take},
+	{"button", button_take},
+	{"reset", reset_take},
 	{"console", console_attach},
 	{"console-input", console_input_take},
 	{"detach", detach_take},

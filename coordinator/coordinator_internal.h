@@ -148,6 +148,7 @@ struct vm {
 	char ended[CONTROL_DEVICES_MAX][CONTROL_ENDED_MAX];
 	unsigned slices;
 	struct slice slice[SLICES_MAX];
+	bool again; /* it ends by a reset from outside: its owner shall start it again */
 	/* how it ended; code is meaningless before VM_ENDING */
 	int code;
 	char reason[CONTROL_WHY_MAX];
@@ -402,5 +403,16 @@ void ended_note(struct coordinator *co, const struct vm *vm, json_t *msg);
 void client_error(struct coordinator *co, struct peer *peer, int code, const char *reason);
 void client_message(struct coordinator *co, struct peer *peer,
 		    const struct coordinator_event *event);
+/* The VM that a message names; tells the client if there is none: null. */
+struct vm *client_vm_named(struct coordinator *co, struct peer *peer, const json_t *msg);
+
+/* ---- coordinator_power.c ---- */
+/* stop: ends the VM as pulling its plug would; the client is told of its end. */
+void stop_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
+/* button: has slice 0 press the guest's power button, and answers "button-pressed"; a VM that does not run yet is
+ * stopped. The client is told of its end, whenever that comes. */
+void button_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
+/* reset: ends the VM with EXIT_RESET; its owner is told to start it again. One without an owner is refused. */
+void reset_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
 
 #endif

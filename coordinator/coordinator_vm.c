@@ -384,6 +384,8 @@ static void ended_tell(struct coordinator *co, struct vm *vm)
 				   vm->name, "code", vm->code, "reason", vm->reason, "lost",
 				   vm->lost, "slices", vm_slices_json(vm, true));
 
+	if (vm->again && vm->code == EXIT_RESET)
+		json_object_set_new(msg, "again", json_true());
 	for (unsigned i = 0; i < PEERS_MAX; i++) {
 		struct peer *peer = &co->peer[i];
 		if (!peer->id || peer->vm != vm)

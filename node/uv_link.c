@@ -111,7 +111,8 @@ static void console_wanted(struct node_daemon *node, const json_t *msg)
 static bool relayed(const json_t *msg)
 {
 	return control_is(msg, "slice-connect") || control_is(msg, "slice-run") ||
-	       control_is(msg, "slice-stop") || control_is(msg, "console-input");
+	       control_is(msg, "slice-stop") || control_is(msg, "slice-button") ||
+	       control_is(msg, "console-input");
 }
 
 static void registered_take(struct node_daemon *node)

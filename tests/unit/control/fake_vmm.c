@@ -4,6 +4,7 @@
  * as pangea-vmm does and takes its orders from the guest's command line:
  *   echo         slice 0 returns console input; 'Q' powers off
  *   end=CODE     slice 0 ends with this code at once
+ *   button=CODE  slice 0 ends with this code when its power button is pressed; else it only says so
  *   die=SLICE    that slice kills itself when told to run
  *   hang=SLICE   that slice never listens, nor stops when asked
  *   garbage=SLICE that slice sends nonsense
@@ -319,6 +320,13 @@ static void input_take(struct fake *fake, const uint8_t *data, size_t len)
 		end(fake, EXIT_OK, "the guest powered off");
 }
 
+static void button_take(struct fake *fake)
+{
+	say(fake, "pressed\r\n");
+	if (order(fake, "button=") >= 0)
+		end(fake, order(fake, "button="), exit_text(order(fake, "button=")));
+}
+
 static void fake_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob, size_t len)
 {
 	struct fake *fake = control_user(conn);
@@ -332,6 +340,8 @@ static void fake_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 		run_take(fake, msg);
 	else if (control_is(msg, "console-input"))
 		input_take(fake, blob, len);
+	else if (control_is(msg, "slice-button"))
+		button_take(fake);
 	else if (control_is(msg, "slice-stop") && order(fake, "hang=") != (int)fake->slice)
 		end(fake, EXIT_STOPPED, exit_text(EXIT_STOPPED));
 }

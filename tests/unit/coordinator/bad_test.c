@@ -259,6 +259,8 @@ static const char *const types[] = {
 	"run",
 	"file-chunk",
 	"stop",
+	"button",
+	"reset",
 	"console",
 	"console-input",
 	"detach",

@@ -481,6 +481,94 @@ Test(life, stop)
 	world_free(world);
 }
 
+/* The button is slice 0's alone; the guest does with it what it likes. */
+Test(life, button)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "button", "vm", "vm1");
+	cr_expect_eq(world_count(world, 1, "slice-button"), 1);
+	cr_expect_eq(world_count(world, 2, "slice-button"), 0);
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+	cr_expect_str_eq(world_text(world, 11, "button-pressed", "vm"), "vm1");
+	world_say(world, 11, "{s:s, s:s}", "type", "button", "vm", "vm1");
+	cr_expect_eq(world_count(world, 1, "slice-button"), 2);
+	world_exit(world, 0, EXIT_OK, "the guest powered off");
+	/* One that ends is not pressed. */
+	world_say(world, 11, "{s:s, s:s}", "type", "button", "vm", "vm1");
+	cr_expect_eq(world_count(world, 1, "slice-button"), 2);
+	for (unsigned i = 0; i < 2; i++)
+		world_gone(world, i, "exited");
+	ended_with(world, EXIT_OK, "the guest powered off", "");
+	cr_expect_eq(world_count(world, 11, "vm-ended"), 1);
+	world_say(world, 11, "{s:s, s:s}", "type", "button", "vm", "vm1");
+	cr_expect_str_eq(world_text(world, 11, "error", "reason"), "there is no VM named vm1");
+	all_is_free(world);
+	world_free(world);
+}
+
+/* A VM without a guest has nobody to hear a button. */
+Test(life, button_before_it_runs)
+{
+	for (int step = STEP_PLACED; step < STEP_RUNNING; step++) {
+		struct world *world = world_at((enum world_step)step);
+		world_open(world, 11, CONTROL_ROLE_CLI);
+		world_say(world, 11, "{s:s, s:s}", "type", "button", "vm", "vm1");
+		for (unsigned i = 0; step > STEP_PLACED && i < 2; i++)
+			world_gone(world, i, "exited");
+		cr_expect_eq(world_count(world, 0, "slice-button"), 0);
+		cr_expect_eq(world_count(world, 11, "button-pressed"), 0);
+		ended_with(world, EXIT_STOPPED, exit_text(EXIT_STOPPED), "");
+		cr_expect_eq(world_count(world, 11, "vm-ended"), 1);
+		all_is_free(world);
+		world_free(world);
+	}
+}
+
+/* Its owner is told to start it again; those who say so by a code of their own are not believed. */
+Test(life, reset)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "reset", "vm", "vm1");
+	for (unsigned i = 0; i < 2; i++) {
+		cr_expect_eq(world_count(world, i + 1, "slice-stop"), 1);
+		world_exit(world, i, EXIT_STOPPED, "stopped");
+		world_gone(world, i, "exited");
+	}
+	ended_with(world, EXIT_RESET, "the virtual machine was reset from outside", "");
+	cr_expect(json_is_true(json_object_get(world_last(world, 10, "vm-ended")->msg, "again")));
+	cr_expect_eq(world_count(world, 11, "vm-ended"), 1);
+	all_is_free(world);
+	world_free(world);
+
+	world = world_at(STEP_RUNNING);
+	world_exit(world, 0, EXIT_RESET, "the guest asked for a reset");
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "reset", "vm", "vm1");
+	for (unsigned i = 0; i < 2; i++)
+		world_gone(world, i, "exited");
+	ended_with(world, EXIT_RESET, "the guest asked for a reset", "");
+	cr_expect_null(json_object_get(world_last(world, 10, "vm-ended")->msg, "again"));
+	world_free(world);
+}
+
+/* Nobody would start it again. */
+Test(life, no_reset_of_a_detached_one)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_say(world, 10, "{s:s}", "type", "detach");
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "reset", "vm", "vm1");
+	cr_expect_str_eq(world_text(world, 11, "error", "reason"),
+			 "VM vm1 is detached: there is no 'pangea run' that would start it again");
+	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
+	world_free(world);
+}
+
 Test(life, ends_with_its_terminal_unless_detached)
 {
 	struct world *world = world_at(STEP_RUNNING);
