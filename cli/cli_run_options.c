@@ -56,6 +56,11 @@ static const char usage[] =
 	"leads a\n"
 	"                           TCP port of the node (of 127.0.0.1) into the guest; repeat it, "
 	"up to 4\n"
+	"  --on-reboot restart|end  what follows when the guest reboots: the same machine is "
+	"started "
+	"again, or\n"
+	"                           the run ends with code 12 (restart with a --disk, else end)\n"
+	"  --on-crash restart|end   the same for a panic and a triple fault (end)\n"
 	"  --distance D             the distance of any two NUMA nodes, 11 to 254 (as measured)\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
 	"  --no-console             neither show nor feed the console\n"
@@ -93,6 +98,8 @@ enum {
 	OPT_REQUIRE_ENCRYPTION,
 	OPT_DISK,
 	OPT_NET,
+	OPT_ON_REBOOT,
+	OPT_ON_CRASH,
 	OPT_DISTANCE,
 	OPT_NAME,
 	OPT_NODES,
@@ -123,6 +130,8 @@ static const struct option longs[] = {
 	{"require-encryption", no_argument, NULL, OPT_REQUIRE_ENCRYPTION},
 	{"disk", required_argument, NULL, OPT_DISK},
 	{"net", required_argument, NULL, OPT_NET},
+	{"on-reboot", required_argument, NULL, OPT_ON_REBOOT},
+	{"on-crash", required_argument, NULL, OPT_ON_CRASH},
 	{"distance", required_argument, NULL, OPT_DISTANCE},
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
@@ -370,6 +379,11 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		return run_disk_option(opts, optarg, command);
 	case OPT_NET:
 		return run_net_option(opts, optarg, command);
+	case OPT_ON_REBOOT:
+		opts->on_reboot_said = true;
+		return run_again_option(&opts->again.on_reboot, "on-reboot", optarg, command);
+	case OPT_ON_CRASH:
+		return run_again_option(&opts->again.on_crash, "on-crash", optarg, command);
 	case OPT_TRANSPORT:
 		return transport_option(opts, command);
 	case OPT_PLAINTEXT_DATA:
@@ -466,6 +480,8 @@ int run_options_parse(struct run_options *opts, struct cli_target *target, int a
 	code = guest_check(opts, argv[0]);
 	if (code < 0)
 		code = options_check(opts, argv[0]);
+	if (!opts->on_reboot_said)
+		opts->again.on_reboot = run_again_default(&opts->devices);
 	if (code < 0 && opts->guest)
 		code = guest_take(opts);
 	return code;

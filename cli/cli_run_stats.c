@@ -2,6 +2,7 @@
 /* The table of what each slice did, at the end of `pangea run --stats`. */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/run.h"
 
@@ -110,8 +111,11 @@ int run_stats_write(FILE *out, const json_t *ended)
 		"{s:O?, s:O?, s:O?, s:O?, s:o?}", "vm", json_object_get(ended, "vm"), "code",
 		json_object_get(ended, "code"), "reason", json_object_get(ended, "reason"),
 		"slices", json_object_get(ended, "slices"), "hottest", hottest);
+	/* Of a VM that was started again the file has the last life; a pipe, which cannot be emptied, has all. */
+	bool empty = ftruncate(fileno(out), 0) == 0 && fseek(out, 0, SEEK_SET) == 0;
 	int err = all ? json_dumpf(all, out, JSON_INDENT(2)) : -1;
 
+	(void)empty;
 	json_decref(all);
 	return err || fputc('\n', out) < 0 || fflush(out) ? -EIO : 0;
 }

@@ -3,7 +3,8 @@
  * The guest's console on stdin and stdout: raw mode, the escape key, signals.
  *
  * stdin may be a terminal, a pipe, a file or /dev/null. A thread of its own reads it with plain
- * blocking reads, so that no flag of a file description that others share is ever changed. What was
+ * reads, so that no flag of a file description that others share is ever changed, and only when there is something to
+ * read, so that the next console of this process finds what is typed for it. What was
  * read waits in `pending` until the guest's side has room for it (terminal_credit); the escape key is
  * looked for before that, so that it works also when the guest reads nothing. When pending is full,
  * no more is read.
@@ -13,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -48,6 +50,7 @@ struct terminal {
 	uint8_t input[INPUT_MAX];
 	size_t input_len;
 	bool closed;
+	int closing;	/* readable once it is closed: wakes the reader */
 	unsigned users; /* the loop and the reader: the last one frees */
 };
 
@@ -82,24 +85,34 @@ static void terminal_release(struct terminal *terminal)
 		return;
 	pthread_cond_destroy(&terminal->taken);
 	pthread_mutex_destroy(&terminal->lock);
+	close(terminal->closing);
 	free(terminal->pending);
 	free(terminal);
 }
 
-/* Reads; hands over; waits until it was taken. Ends with stdin or with the process. */
+/* Waits until there is something to read; false: the terminal is closed. */
+static bool reader_wait(const struct terminal *terminal)
+{
+	struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
+			       {.fd = terminal->closing, .events = POLLIN}};
+
+	/* It may take for ever: so may who types. */
+	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		;
+	return !fds[1].revents;
+}
+
+/* Reads; hands over; waits until it was taken. Ends with stdin or when the terminal is closed. */
 static void *reader_run(void *arg)
 {
 	struct terminal *terminal = arg;
 	uint8_t buf[INPUT_MAX];
 	bool go_on = true;
 
-	while (go_on) {
+	while (go_on && reader_wait(terminal)) {
 		ssize_t n = read(STDIN_FILENO, buf, sizeof(buf));
-		if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
-			struct pollfd fd = {.fd = STDIN_FILENO, .events = POLLIN};
-			poll(&fd, 1, 1000);
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
-		}
 		if (n <= 0)
 			break;
 		pthread_mutex_lock(&terminal->lock);
@@ -218,8 +231,12 @@ struct terminal *terminal_new(uv_loop_t *loop, const struct terminal_ops *ops, v
 	if (!terminal)
 		return NULL;
 	terminal->pending = malloc(PENDING_MAX);
-	terminal->output = terminal->pending ? output_new(STDOUT_FILENO) : NULL;
+	terminal->closing = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	terminal->output =
+		terminal->pending && terminal->closing >= 0 ? output_new(STDOUT_FILENO) : NULL;
 	if (!terminal->output) {
+		if (terminal->closing >= 0)
+			close(terminal->closing);
 		free(terminal->pending);
 		free(terminal);
 		return NULL;
@@ -281,7 +298,7 @@ static void handle_closed(uv_handle_t *handle)
 {
 	struct terminal *terminal = handle->data;
 
-	/* A reader may sit in read(2) until the process ends: it keeps its memory. */
+	/* The reader may be about to go: it keeps its memory until then. */
 	if (--terminal->handles == 0)
 		terminal_release(terminal);
 }
@@ -292,6 +309,7 @@ void terminal_close(struct terminal *terminal)
 	terminal->closed = true;
 	pthread_cond_signal(&terminal->taken);
 	pthread_mutex_unlock(&terminal->lock);
+	eventfd_write(terminal->closing, 1);
 	/* Not TCSADRAIN: it would wait for a terminal that is paused, with its keys still raw. */
 	if (terminal->raw)
 		tcsetattr(STDIN_FILENO, TCSANOW, &terminal->saved);

@@ -15,9 +15,12 @@ struct run {
 	struct console console;
 	struct run_options opts;
 	struct run_upload upload;
-	FILE *stats_json; /* or null */
-	bool sent;	  /* its kernel has arrived */
-	bool stopped;	  /* we asked for its end */
+	FILE *stats_json;	     /* or null */
+	bool sent;		     /* its kernel has arrived */
+	bool stopped;		     /* we asked for its end */
+	bool ended;		     /* the coordinator has told us of its end */
+	bool reset;		     /* that was a reset from outside */
+	char name[NAME_MAX_LEN + 1]; /* of a VM that is started again, if it was not said */
 };
 
 static void run_over(struct client *client)
@@ -201,6 +204,8 @@ static void ended_take(struct run *run, const json_t *msg)
 {
 	char text[2 * CONTROL_WHY_MAX];
 
+	run->ended = true;
+	run->reset = json_is_true(json_object_get(msg, "again"));
 	console_ended(&run->console, msg, text);
 	if (run->opts.stats)
 		run_stats_print(msg);
@@ -338,6 +343,44 @@ static int files_open(struct run *run)
 	return code;
 }
 
+/* One life of the VM; the files are open. */
+static int run_once(struct run *run, const struct cli_target *target)
+{
+	run->console.log_path = run->opts.console_log;
+	run->console.hidden = run->opts.no_console;
+	return console_run(&run->console, &client_ops, &terminal_ops, run, target);
+}
+
+/* As before the first life, but that the name is known and the log goes on. 0, or an exit code, having said why. */
+static int run_renew(struct run *run)
+{
+	snprintf(run->name, sizeof(run->name), "%s", run->console.vm);
+	run->opts.name = run->name;
+	run->console = (struct console){.log = run->console.log};
+	run->sent = run->stopped = run->ended = run->reset = false;
+	return run_upload_open(&run->upload, &run->opts);
+}
+
+/* The VM has ended with this code: is it started again? If that fails, the code says so. */
+static bool run_goes_on(struct run *run, int *code)
+{
+	const char *cause;
+	enum run_next next;
+
+	/* Who asked for its end wants no new one. */
+	if (!run->ended || run->stopped)
+		return false;
+	next = run_again_decide(&run->opts.again, *code, run->reset, clock_now_ns(), &cause);
+	if (next == RUN_TOO_OFTEN)
+		cli_say("%s: that was too often, %d times within %d s: it is not started again",
+			cause, RUN_AGAIN_MAX + 1, RUN_AGAIN_WINDOW_S);
+	if (next != RUN_AGAIN)
+		return false;
+	cli_say("%s: VM %s is started again", cause, run->console.vm);
+	*code = run_renew(run);
+	return *code == EXIT_OK;
+}
+
 static int run_main(struct run *run, int argc, char **argv)
 {
 	struct cli_target target = {0};
@@ -354,9 +397,10 @@ static int run_main(struct run *run, int argc, char **argv)
 	code = files_open(run);
 	if (code)
 		return code;
-	run->console.log_path = run->opts.console_log;
-	run->console.hidden = run->opts.no_console;
-	return console_run(&run->console, &client_ops, &terminal_ops, run, &target);
+	do
+		code = run_once(run, &target);
+	while (run_goes_on(run, &code));
+	return code;
 }
 
 int cmd_run(int argc, char **argv)

@@ -12,6 +12,18 @@ enum run_file {
 	RUN_FILES,
 };
 
+/* A guest that does no more than begin again shall not keep the cluster busy: with this many new starts within so
+ * many seconds it ends. */
+#define RUN_AGAIN_MAX	   10
+#define RUN_AGAIN_WINDOW_S 60
+
+/* When the VM is started again, and when that was. */
+struct run_again {
+	bool on_reboot, on_crash;
+	uint64_t at_ns[RUN_AGAIN_MAX];
+	unsigned count;
+};
+
 struct run_options {
 	const char *path[RUN_FILES]; /* the initrd's may be null */
 	const char *append, *name;
@@ -34,6 +46,8 @@ struct run_options {
 	struct control_devices devices;
 	bool net_none; /* --net none was said */
 	bool no_console, stats, force;
+	bool on_reboot_said; /* else it depends on the devices */
+	struct run_again again;
 	bool plaintext_data, require_encryption; /* of messages between hosts; not both */
 	const char *stats_json;			 /* a file for the statistics; null: none */
 	const char *console_log;		 /* a file for all console output; null: none */
@@ -60,6 +74,22 @@ int run_disk_option(struct run_options *opts, const char *value, const char *com
 int run_net_option(struct run_options *opts, const char *value, const char *command);
 /* Says which disks and networks a run-placed message tells of. */
 void run_devices_say(const json_t *placed);
+
+/* ---- cli_run_again.c ---- */
+enum run_next {
+	RUN_END,
+	RUN_AGAIN,
+	RUN_TOO_OFTEN, /* it would be started again, but for the limit */
+};
+
+/* Takes the value of an option that is restart or end, as --name; -1 to go on, else the exit code. */
+int run_again_option(bool *again, const char *name, const char *value, const char *command);
+/* What --on-reboot is if nobody says it: a guest with a disk finds there what it wrote. */
+bool run_again_default(const struct control_devices *devices);
+/* The VM has ended with this code, by a reset from outside or not: what now, and in *cause, which is null for RUN_END
+ * alone, what it did (static). now_ns: of clock_now_ns. */
+enum run_next run_again_decide(struct run_again *again, int code, bool reset, uint64_t now_ns,
+			       const char **cause);
 
 /* ---- cli_run_upload.c ---- */
 struct run_upload {
