@@ -119,6 +119,11 @@ uint64_t cpu_features_host(void)
 	return cpu_features_read(host_read, NULL);
 }
 
+uint64_t cpu_features_soft(void)
+{
+	return CPU_FEATURES_MASK & (cpu_features_host() | ~CPU_FEATURES_HOSTED);
+}
+
 void cpu_features_text(uint64_t features, char *out, size_t size)
 {
 	size_t used = 0;

@@ -50,13 +50,9 @@ enum cpu_feature {
 	 CPU_BIT(CPU_BMI2) | CPU_BIT(CPU_F16C) | CPU_BIT(CPU_FMA) | CPU_BIT(CPU_LZCNT) |           \
 	 CPU_BIT(CPU_MOVBE) | CPU_BIT(CPU_XSAVE))
 
-/* What the software CPU gives, whatever its host is. */
-#define CPU_FEATURES_SOFT                                                                          \
-	(CPU_FEATURES_MASK & ~(CPU_BIT(CPU_FMA) | CPU_BIT(CPU_XSAVE) | CPU_BIT(CPU_AVX) |          \
-			       CPU_BIT(CPU_F16C) | CPU_BIT(CPU_AVX2)))
-
-/* What a VM's model can have at all: what both engines can give guests of this build. */
-#define CPU_FEATURES_MODEL CPU_FEATURES_SOFT
+/* What the software CPU gives on this host: all, but for what only a host can compute that has it. */
+#define CPU_FEATURES_HOSTED (CPU_BIT(CPU_FMA) | CPU_BIT(CPU_F16C))
+uint64_t cpu_features_soft(void);
 
 /* The models by name: "v1", "v2", "v3"; "max": all that the VM's hosts can give, a mask of all. 0, or
  * -EINVAL. Any thread. */

@@ -51,7 +51,7 @@ json_t *control_host_json(const struct host_report *report)
 				   : "",
 		"tsc_hz", (json_int_t)report->live.tsc_hz, "tsc_scaling",
 		(int)report->live.tsc_scaling, "features",
-		features_json(report->live.kvm_features & CPU_FEATURES_MODEL, CPU_FEATURES_SOFT),
+		features_json(report->live.kvm_features & CPU_FEATURES_MASK, cpu_features_soft()),
 		"items", items);
 }
 

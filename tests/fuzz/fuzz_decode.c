@@ -26,14 +26,14 @@ static void code_decode(const uint8_t *bytes, size_t size, uint8_t mode)
 		bool end;
 
 		memset(&insn, 0, sizeof(insn));
-		if (!soft_decode_insn(bytes, len, mode, CPU_FEATURES_SOFT, &insn, &end)) {
+		if (!soft_decode_insn(bytes, len, mode, CPU_FEATURES_MASK, &insn, &end)) {
 			/* Fifteen bytes are always enough. */
 			invariant(len < INSN_MAX);
 			return;
 		}
 		insn_check(&insn, len);
 		for (unsigned fewer = 1; fewer < insn.len; fewer++) {
-			if (soft_decode_insn(bytes, fewer, mode, CPU_FEATURES_SOFT, &part, &end))
+			if (soft_decode_insn(bytes, fewer, mode, CPU_FEATURES_MASK, &part, &end))
 				insn_check(&part, fewer);
 		}
 		bytes += insn.len ? insn.len : 1;

@@ -232,6 +232,20 @@ static void table_read(enum cpu_vendor vendor, uint32_t leaf, uint32_t subleaf,
 		(void)LEAF_FIND(leaves_common, leaf, subleaf, out);
 }
 
+/* Leaf 0xd: the XSAVE image, of x87 and SSE (576 bytes with its header), and of AVX (256 behind them). The engines
+ * put the size for the parts enabled into EBX of subleaf 0. */
+static void xsave_tell(bool avx, uint32_t subleaf, struct vcpu_cpuid *out)
+{
+	const uint32_t size = avx ? 832 : 576;
+
+	if (subleaf == 0)
+		*out = (struct vcpu_cpuid){avx ? 7 : 3, size, size, 0};
+	else if (subleaf == 1)
+		*out = (struct vcpu_cpuid){1, 0, 0, 0}; /* XSAVEOPT */
+	else if (subleaf == 2 && avx)
+		*out = (struct vcpu_cpuid){256, 576, 0, 0};
+}
+
 static void features_tell(uint64_t features, uint32_t leaf, struct vcpu_cpuid *out)
 {
 	uint32_t regs[4] = {out->eax, out->ebx, out->ecx, out->edx};
@@ -281,6 +295,8 @@ void cpuid_read(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struc
 
 	memset(out, 0, sizeof(*out));
 	base_read(model, vcpu, leaf, subleaf, out);
+	if (leaf == 0xd && (model->features & CPU_BIT(CPU_XSAVE)))
+		xsave_tell(model->features & CPU_BIT(CPU_AVX), subleaf, out);
 	if (leaf != 0x7 || subleaf == 0)
 		features_tell(model->features, leaf, out);
 }

@@ -56,6 +56,7 @@ void vcpu_state_reset(struct vcpu_state *state)
 	state->pat = 0x0007040600070406;
 	state->misc_enable = 1; /* fast strings */
 	fxsave_reset(state->fxsave);
+	state->xcr0 = 1;
 }
 
 void vcpu_state_sipi(struct vcpu_state *state, uint8_t vector)

@@ -229,6 +229,8 @@ static void state_keep(struct vcpu_state *to, const struct vcpu_state *from)
 	to->sysenter_esp = from->sysenter_esp;
 	to->sysenter_eip = from->sysenter_eip;
 	memcpy(to->fxsave, from->fxsave, sizeof(to->fxsave));
+	to->xcr0 = from->xcr0;
+	memcpy(to->ymm_high, from->ymm_high, sizeof(to->ymm_high));
 }
 
 static void vcpu_failed(struct machine_vcpu *v, const char *what, int err)

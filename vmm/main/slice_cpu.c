@@ -139,7 +139,7 @@ static bool model_disagrees(const struct slice_config *config, char *why, size_t
 /* The software CPU has no part of a model that it does not compute, whatever the host is. */
 static int soft_check(const struct slice_config *config, struct cpu_choice *choice)
 {
-	const uint64_t missing = config->features & ~CPU_FEATURES_SOFT;
+	const uint64_t missing = config->features & ~cpu_features_soft();
 	char names[200];
 
 	if (choice->ops != &vcpu_soft_ops || !missing)

@@ -175,6 +175,35 @@ static const struct {
 	{"sse_orp", "orps orpd"},
 	{"sse_xorp", "xorps xorpd"},
 	{"mmx_movq_store", "movq movntq"},
+	{"op_xsave", "xsave xsave64"},
+	{"op_xsaveopt", "xsaveopt xsaveopt64"},
+	{"op_xrstor", "xrstor xrstor64"},
+	{"avx_vmova_load", "vmovaps vmovapd vmovdqa"},
+	{"avx_vmova_store", "vmovaps vmovapd vmovdqa vmovntps vmovntpd vmovntdq"},
+	{"avx_vmovu_load", "vmovups vmovupd vmovdqu vlddqu"},
+	{"avx_vmovu_store", "vmovups vmovupd vmovdqu"},
+	{"avx_vmovlp_", "vmovlps vmovlpd"},
+	{"avx_vmovhp_", "vmovhps vmovhpd"},
+	{"avx_vmovq_", "vmovq"},
+	{"avx_vandp", "vandps vandpd"},
+	{"avx_vandnp", "vandnps vandnpd"},
+	{"avx_vorp", "vorps vorpd"},
+	{"avx_vxorp", "vxorps vxorpd"},
+	{"avx_vmova_load", "vmovntdqa"},
+	{"avx_vbroadcast32", "vbroadcastss vpbroadcastd"},
+	{"avx_vbroadcast64", "vbroadcastsd vpbroadcastq"},
+	{"avx_vbroadcast128", "vbroadcastf128 vbroadcasti128"},
+	{"avx_vperm32", "vpermd vpermps"},
+	{"avx_vperm64", "vpermq vpermpd"},
+	{"avx_vperm2", "vperm2f128 vperm2i128"},
+	{"avx_vinsert", "vinsertf128 vinserti128"},
+	{"avx_vextract", "vextractf128 vextracti128"},
+	{"avx_vmaskmov32", "vmaskmovps vpmaskmovd"},
+	{"avx_vmaskmov64", "vmaskmovpd vpmaskmovq"},
+	{"avx_vgather_dd", "vgatherdps vpgatherdd"},
+	{"avx_vgather_dq", "vgatherdpd vpgatherdq"},
+	{"avx_vgather_qd", "vgatherqps vpgatherqd"},
+	{"avx_vgather_qq", "vgatherqpd vpgatherqq"},
 };
 
 static bool word_listed(const char *list, const char *word)
@@ -201,7 +230,7 @@ static bool word_begins(const char *name, const char *word)
 
 static const char *prefix_skip(const char *name)
 {
-	static const char *const prefixes[] = {"sse_", "mmx_",	"x87_", "fp_",
+	static const char *const prefixes[] = {"sse_", "avx_", "mmx_",	"x87_", "fp_",
 					       "op_",  "flag_", "soft_"};
 
 	for (unsigned n = 0; n < sizeof(prefixes) / sizeof(prefixes[0]); n++)

@@ -43,7 +43,7 @@ static const struct model_feature rows[] = {
 	{"POPCNT", 1, 0, C, 23, false, "POPCNT"},
 	{"AES", 1, 0, C, 25, false, "AES"},
 	{"XSAVE", 1, 0, C, 26, false, "XSAVE"},
-	{"AVX", 1, 0, C, 28, false, "AVX AVXAES AVX_GFNI"},
+	{"AVX", 1, 0, C, 28, false, "AVX AVXAES"},
 	{"F16C", 1, 0, C, 29, false, "F16C"},
 	{"RDRAND", 1, 0, C, 30, false, "RDRAND"},
 	{"FSGSBASE", 7, 0, B, 0, false, "RDWRFSGS"},
@@ -69,7 +69,7 @@ static const struct model_feature rows[] = {
 	{"PKU", 7, 0, C, 3, false, "PKU"},
 	{"WAITPKG", 7, 0, C, 5, false, "WAITPKG"},
 	{"CET", 7, 0, C, 7, false, "CET"},
-	{"GFNI", 7, 0, C, 8, false, "GFNI"},
+	{"GFNI", 7, 0, C, 8, false, "GFNI AVX_GFNI"},
 	{"VAES", 7, 0, C, 9, false, "VAES"},
 	{"VPCLMULQDQ", 7, 0, C, 10, false, "VPCLMULQDQ"},
 	{"RDPID", 7, 0, C, 22, false, "RDPID"},
@@ -180,6 +180,8 @@ bool model_has_feature(const struct model_feature *f, uint64_t features)
 {
 	if (f->has)
 		return true;
+	if (f->leaf == 0xd && f->subleaf == 1 && f->bit == 0) /* XSAVEOPT comes with XSAVE */
+		return features & CPU_BIT(CPU_XSAVE);
 	for (unsigned n = 0; n < CPU_FEATURES; n++) {
 		const struct cpu_feature_bit *bit = cpu_feature_bit(n);
 
@@ -197,7 +199,7 @@ static bool set_has(ZydisISASet set, uint64_t features)
 	return row->feature ? model_has_feature(row->feature, features) : row->base;
 }
 
-/* Of VEX there are BMI1 and BMI2, and none in 16-bit code. */
+/* There is no VEX in 16-bit code. */
 static bool encoding_known(const ZydisDecodedInstruction *z)
 {
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)

@@ -30,32 +30,6 @@ static bool base_mistaken(const ZydisDecodedInstruction *z, const ZydisDecodedOp
 	       z->raw.modrm.rm == 4 && z->raw.sib.base == 5;
 }
 
-/* The operand of modrm. RIP-relative displacements count from the block's start, here the
- * instruction's. */
-static const char *memory_differs(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op,
-				  const struct insn *ours)
-{
-	const int base = base_mistaken(z, op) ? REG_ZERO : address_register(op->mem.base);
-	const int index = address_register(op->mem.index);
-	const unsigned scale = op->mem.scale > 1 ? (unsigned)__builtin_ctz(op->mem.scale) : 0;
-	int64_t disp = base_mistaken(z, op) ? z->raw.disp.value : op->mem.disp.value;
-
-	if (!(ours->flags & INSN_MEM))
-		return "memory operand";
-	if (base == REG_RIP)
-		disp += z->length;
-	if (base != ours->base || (index != ours->index && ours->index != REG_FAR))
-		return "base or index";
-	if (index != REG_ZERO && scale != ours->scale)
-		return "scale";
-	if ((int32_t)disp != ours->disp)
-		return "displacement";
-	/* A sum beyond 31 bits is brought back by 2^32 as index. */
-	if ((disp != (int32_t)disp && base == REG_RIP) != (ours->index == REG_FAR))
-		return "far displacement";
-	return segment_matches(z, op, ours) ? NULL : "segment";
-}
-
 /* Byte registers are offsets in the register file: AH is byte 1. */
 static int register_number(ZydisRegister reg)
 {
@@ -68,6 +42,35 @@ static int register_number(ZydisRegister reg)
 	if (reg >= ZYDIS_REGISTER_SPL)
 		return (reg - ZYDIS_REGISTER_SPL + 4) * 8;
 	return (reg - ZYDIS_REGISTER_AL) * 8;
+}
+
+/* The operand of modrm. RIP-relative displacements count from the block's start, here the
+ * instruction's. */
+static const char *memory_differs(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op,
+				  const struct insn *ours)
+{
+	const int base = base_mistaken(z, op) ? REG_ZERO : address_register(op->mem.base);
+	const bool gather = op->mem.type == ZYDIS_MEMOP_TYPE_VSIB;
+	const int index = gather ? REG_ZERO : address_register(op->mem.index);
+	const unsigned scale = op->mem.scale > 1 ? (unsigned)__builtin_ctz(op->mem.scale) : 0;
+	int64_t disp = base_mistaken(z, op) ? z->raw.disp.value : op->mem.disp.value;
+
+	if (!(ours->flags & INSN_MEM))
+		return "memory operand";
+	if (base == REG_RIP)
+		disp += z->length;
+	if (base != ours->base || (index != ours->index && ours->index != REG_FAR))
+		return "base or index";
+	if (gather && register_number(op->mem.index) != ours->rm)
+		return "index of a gather";
+	if ((index != REG_ZERO || gather) && scale != ours->scale)
+		return "scale";
+	if ((int32_t)disp != ours->disp)
+		return "displacement";
+	/* A sum beyond 31 bits is brought back by 2^32 as index. */
+	if ((disp != (int32_t)disp && base == REG_RIP) != (ours->index == REG_FAR))
+		return "far displacement";
+	return segment_matches(z, op, ours) ? NULL : "segment";
 }
 
 /* Between registers "r, r/m" and "r/m, r" of arithmetic and MOV have one handler: the destination
@@ -218,6 +221,7 @@ static const char *size_differs(const ZydisDecodedInstruction *z, const struct i
 	static const char *const sets[] = {
 		"X87",	"FCMOV",     "FCOMI", "PENTIUMMMX", "SSE",    "SSE2",  "SSE2MMX",
 		"SSE3", "SSE3X87",   "SSSE3", "SSSE3MMX",   "SSE4",   "SSE42", "AES",
+		"AVX",	"AVXAES",   "AVX2",  "AVX2GATHER",  "FMA", "F16C", "XSAVE", "XSAVEOPT",
 		"SHA",	"PCLMULQDQ", "RDPID", "SMAP",	    "RDTSCP",
 	};
 	const char *set = ZydisISASetGetString(z->meta.isa_set);

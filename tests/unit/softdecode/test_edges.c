@@ -41,11 +41,11 @@ Test(softdecode, too_few_bytes)
 		bool end;
 
 		random_insn(&seed, 64, bytes);
-		cr_assert(soft_decode_insn(bytes, INSN_MAX, 64, CPU_FEATURES_SOFT, &whole, &end));
+		cr_assert(soft_decode_insn(bytes, INSN_MAX, 64, CPU_FEATURES_MASK, &whole, &end));
 		for (unsigned len = 0; len < whole.len; len++)
 			cr_assert_not(
-				soft_decode_insn(bytes, len, 64, CPU_FEATURES_SOFT, &part, &end));
-		cr_assert(soft_decode_insn(bytes, whole.len, 64, CPU_FEATURES_SOFT, &part, &end) ||
+				soft_decode_insn(bytes, len, 64, CPU_FEATURES_MASK, &part, &end));
+		cr_assert(soft_decode_insn(bytes, whole.len, 64, CPU_FEATURES_MASK, &part, &end) ||
 			  whole.len == 15);
 	}
 }
@@ -59,7 +59,7 @@ Test(softdecode, too_long)
 
 	memset(bytes, 0x66, sizeof(bytes));
 	bytes[15] = 0x90;
-	cr_assert(soft_decode_insn(bytes, sizeof(bytes), 64, CPU_FEATURES_SOFT, &out, &end));
+	cr_assert(soft_decode_insn(bytes, sizeof(bytes), 64, CPU_FEATURES_MASK, &out, &end));
 	cr_assert(end);
 	cr_assert_neq((void *)out.fn, (void *)soft_op_ud);
 }
@@ -90,7 +90,7 @@ Test(softdecode, lock)
 		struct insn out;
 		bool end;
 
-		cr_assert(soft_decode_insn(cases[n].bytes, INSN_MAX, 64, CPU_FEATURES_SOFT, &out,
+		cr_assert(soft_decode_insn(cases[n].bytes, INSN_MAX, 64, CPU_FEATURES_MASK, &out,
 					   &end));
 		cr_expect_eq(out.fn != soft_op_ud, cases[n].legal, "case %u", n);
 	}

@@ -48,7 +48,7 @@ Test(soft_zydis, kernel_text)
 	if (why)
 		cr_skip_test("%s", why);
 	cr_assert_not_null(handlers, "the program has no symbols");
-	comparison_init(&c, handlers, 64, CPU_FEATURES_SOFT);
+	comparison_init(&c, handlers, 64, CPU_FEATURES_MASK);
 	for (unsigned n = 0; n < kernel.sections; n++)
 		section_sweep(&c, &kernel.section[n]);
 	comparison_print(&c);

@@ -16,10 +16,10 @@ static void decode(struct decoded *d, const uint8_t bytes[INSN_MAX])
 	ZydisDecoder decoder;
 	bool end;
 
-	model_decoder_init(&decoder, 64, CPU_FEATURES_SOFT);
+	model_decoder_init(&decoder, 64, CPU_FEATURES_MASK);
 	cr_assert(ZYAN_SUCCESS(
 		ZydisDecoderDecodeFull(&decoder, bytes, INSN_MAX, &d->z, d->operands)));
-	cr_assert(soft_decode_insn(bytes, INSN_MAX, 64, CPU_FEATURES_SOFT, &d->ours, &end));
+	cr_assert(soft_decode_insn(bytes, INSN_MAX, 64, CPU_FEATURES_MASK, &d->ours, &end));
 }
 
 static const char *differ(const struct decoded *d, const struct insn *ours)

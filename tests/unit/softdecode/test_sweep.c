@@ -80,7 +80,7 @@ Test(softdecode, random_bytes)
 		uint64_t seed = first * UINT64_C(0x9e3779b97f4a7c15) + modes[m];
 		uint8_t bytes[INSN_MAX];
 
-		comparison_init(&c, handlers, modes[m], CPU_FEATURES_SOFT);
+		comparison_init(&c, handlers, modes[m], CPU_FEATURES_MASK);
 		for (uint64_t n = 0; n < cases; n++) {
 			if (n % 4 == 0)
 				random_insn(&seed, modes[m], bytes);
@@ -110,7 +110,7 @@ Test(softdecode, every_opcode)
 
 	cr_assert_not_null(handlers, "the program has no symbols");
 	for (unsigned m = 0; m < 3; m++) {
-		comparison_init(&c, handlers, modes[m], CPU_FEATURES_SOFT);
+		comparison_init(&c, handlers, modes[m], CPU_FEATURES_MASK);
 		forms_visit(modes[m], form_compare, &c);
 		comparison_print(&c);
 		wrong += comparison_wrong(&c);

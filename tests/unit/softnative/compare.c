@@ -114,6 +114,22 @@ static void fx_compare(struct report *r, const uint8_t *native, const uint8_t *s
 	}
 }
 
+/* Upper halves; of lanes that are NaNs in both as above. */
+static void ymm_compare(struct report *r, const struct outcome *native, const struct outcome *soft)
+{
+	char name[16];
+
+	for (unsigned n = 0; n < 32; n++) {
+		uint64_t a, b;
+
+		memcpy(&a, native->image.ymm[n / 2] + n % 2 * 8, 8);
+		memcpy(&b, soft->image.ymm[n / 2] + n % 2 * 8, 8);
+		snprintf(name, sizeof(name), "ymm%u.%u", n / 2, 2 + n % 2);
+		if (!(r->t->form->flags & F_NANS) || !nans_equal(r->t->form, a, b))
+			check(r, name, a, b);
+	}
+}
+
 static bool blanked(const struct test_case *t, unsigned offset)
 {
 	for (unsigned n = 0; n < t->blanks; n++)
@@ -170,6 +186,8 @@ bool outcome_equal(const struct test_case *t, const struct outcome *native,
 		registers_compare(&r, native, soft);
 		if (memcmp(native->image.fx, soft->image.fx, 512) != 0)
 			fx_compare(&r, native->image.fx, soft->image.fx);
+		if (memcmp(native->image.ymm, soft->image.ymm, sizeof(native->image.ymm)) != 0)
+			ymm_compare(&r, native, soft);
 		if (!order && (native->vector == 3 || !t->wide))
 			fault_compare(&r, native, soft);
 	} else if (print) {

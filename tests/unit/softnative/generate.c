@@ -253,7 +253,10 @@ static void emit_vex(struct generator *g)
 
 	emit(g, 0xc4, 1);
 	emit(g, (~g->rex_bits & 7) << 5 | g->form->map, 1);
-	emit(g, (g->rex_bits & 8) << 4 | (~g->vvvv & 15) << 3 | pp, 1);
+	emit(g,
+	     (g->rex_bits & 8 || g->form->flags & F_VEX_W1 ? 0x80 : 0) | (~g->vvvv & 15) << 3 |
+		     (g->long_vector ? 4 : 0) | pp,
+	     1);
 }
 
 static void emit_opcode(struct generator *g)
@@ -281,6 +284,7 @@ static void operands_choose(struct generator *g, struct address *a)
 	g->vvvv = f->flags & F_NOVVVV || !(f->flags & F_VEX) ? 0 : rng_below(&g->rng, registers(g));
 	g->memory = !g->registers_only && !(f->flags & F_REG) &&
 		    ((f->flags & F_MEM) || rng_below(&g->rng, 2));
+	g->long_vector = (f->flags & F_VEX_L) && rng_below(&g->rng, 2);
 	/* LOCK with a register is #UD: a few will do. */
 	if (g->lock && rng_below(&g->rng, 8) && !(f->flags & F_REG))
 		g->memory = true;

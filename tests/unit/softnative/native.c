@@ -23,7 +23,10 @@ struct native_frame {
 	uint16_t unused[3];
 	uint32_t far_offset; /* where native_far jumps to */
 	uint16_t far_selector;
+	uint16_t unused2;
+	_Alignas(16) uint8_t ymm[16][16];
 };
+static bool native_has_avx;
 struct native_frame native_frame;
 static sigjmp_buf native_escape;
 static struct outcome *native_outcome;
@@ -59,11 +62,38 @@ __asm__(".text\n"
 	"	jmp *128+native_frame(%rip)\n"
 	"native_far:\n"
 	"	ljmpl *664+native_frame(%rip)\n"
-	".size native_enter, . - native_enter\n");
+	".size native_enter, . - native_enter\n"
+	/* The upper halves; FXRSTOR, which comes after it, leaves them. */
+	".type native_avx_load, @function\n"
+	"native_avx_load:\n"
+	".set n, 0\n"
+	".irp r, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
+	"	vinsertf128 $1, 672+16*n+native_frame(%rip), %ymm\\r, %ymm\\r\n"
+	".set n, n + 1\n"
+	".endr\n"
+	"	ret\n"
+	".size native_avx_load, . - native_avx_load\n");
 static_assert(offsetof(struct native_frame, fx) == 144, "the offsets in native_enter");
 static_assert(offsetof(struct native_frame, data) == 656, "the same");
 static_assert(offsetof(struct native_frame, far_offset) == 664, "the same");
+static_assert(offsetof(struct native_frame, ymm) == 672, "the same");
+void native_avx_load(void);
 extern const char native_far[];
+
+/* The kernel's frame is an XSAVE image, if its words at 464 say so (struct _fpx_sw_bytes). */
+static void native_ymm_take(const mcontext_t *m, struct outcome *out)
+{
+	const uint8_t *image = (const uint8_t *)m->fpregs;
+	uint32_t magic;
+	uint64_t parts;
+
+	memcpy(&magic, image + 464, sizeof(magic));
+	memcpy(&parts, image + 512, sizeof(parts));
+	if (native_has_avx && magic == 0x46505853 && (parts & 4))
+		memcpy(out->image.ymm, image + 576, sizeof(out->image.ymm));
+	else
+		memset(out->image.ymm, 0, sizeof(out->image.ymm));
+}
 
 static void native_signal(int sig, siginfo_t *info, void *context)
 {
@@ -83,6 +113,7 @@ static void native_signal(int sig, siginfo_t *info, void *context)
 	out->error = (uint32_t)m->gregs[REG_ERR];
 	out->cr2 = (uint64_t)m->gregs[REG_CR2];
 	memcpy(out->image.fx, m->fpregs, 512);
+	native_ymm_take(m, out);
 	siglongjmp(native_escape, 1);
 }
 
@@ -104,6 +135,7 @@ static bool native_map(void)
 
 bool native_init(void)
 {
+	native_has_avx = __builtin_cpu_supports("avx");
 	static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 	/* High in the address space: were a case's random RSP within it, the kernel would take the
 	 * signal for a nested one. */
@@ -138,9 +170,13 @@ void native_run(const struct test_case *t, struct outcome *out)
 	native_frame.far_selector = USER_CS_32;
 	native_frame.rflags = t->in.rflags;
 	memcpy(native_frame.fx, t->in.fx, 512);
+	memcpy(native_frame.ymm, t->in.ymm, sizeof(t->in.ymm));
 	native_outcome = out;
-	if (!sigsetjmp(native_escape, 0))
+	if (!sigsetjmp(native_escape, 0)) {
+		if (native_has_avx)
+			native_avx_load();
 		native_enter();
+	}
 	__asm__ volatile("fninit\n\tldmxcsr %0" : : "m"(mxcsr));
 	memset((void *)t->in.rip, 0xcc, len);
 }

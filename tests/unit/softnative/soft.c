@@ -100,7 +100,8 @@ static void state_build(struct vcpu_state *s)
 	memset(s, 0, sizeof(*s));
 	s->cr0 = 0x80050033; /* PG AM WP NE ET MP PE */
 	s->cr3 = GPA_PML4;
-	s->cr4 = 0x6a0;	 /* PAE PGE OSFXSR OSXMMEXCPT */
+	s->cr4 = 0x406a0; /* PAE PGE OSFXSR OSXMMEXCPT OSXSAVE */
+	s->xcr0 = 7;
 	s->efer = 0xd01; /* NXE LMA LME SCE */
 	s->dr6 = 0xffff0ff0;
 	s->dr7 = 0x400;
@@ -143,7 +144,7 @@ static void bus_cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
 	uint32_t regs[4] = {0};
 
 	(void)ctx, (void)vcpu, (void)subleaf;
-	cpu_features_tell(CPU_FEATURES_SOFT, leaf, regs);
+	cpu_features_tell(cpu_features_soft(), leaf, regs);
 	*out = (struct vcpu_cpuid){regs[0], regs[1], regs[2], regs[3]};
 }
 
@@ -210,6 +211,7 @@ static void outcome_take(const struct vcpu_state *s, struct outcome *out)
 	out->image.rip = frame[0];
 	out->image.rflags = frame[2];
 	memcpy(out->image.fx, s->fxsave, 512);
+	memcpy(out->image.ymm, s->ymm_high, sizeof(out->image.ymm));
 	out->cr2 = s->cr2;
 }
 
@@ -236,6 +238,7 @@ void soft_run(const struct test_case *t, struct outcome *out)
 	state.rip = t->in.rip;
 	state.rflags = t->in.rflags;
 	memcpy(state.fxsave, t->in.fx, 512);
+	memcpy(state.ymm_high, t->in.ymm, sizeof(state.ymm_high));
 	memset(out, 0, sizeof(*out));
 	out->vector = -1;
 	if (vcpu_soft_ops.state_set(soft.vcpu, &state))

@@ -68,6 +68,9 @@ enum form_class {
 #define F_FAULT	 0x400u	 /* never completes */
 #define F_VEX	 0x1000u /* with a VEX prefix of three bytes */
 #define F_NOVVVV 0x2000u /* and no operand in vvvv */
+#define F_VEX_L	 0x8000u /* with a vector length of 256 bits, too */
+#define F_VEX_W0 0x10000u
+#define F_VEX_W1 0x20000u
 #define F_NANS	 0x4000u /* which of two NaNs a sum is, is up to the processor */
 #define F_NOSIB	 0x800u	 /* no address-size prefix and no memory through it */
 
@@ -150,6 +153,8 @@ unsigned forms_int(struct form *forms, unsigned count);
 unsigned forms_fp(struct form *forms, unsigned count);
 /* Those that this host's processor has; tells what it has not. */
 unsigned forms_newer(struct form *forms, unsigned count);
+/* AVX's, AVX2's, FMA's and F16C's; the same. */
+unsigned forms_avx(struct form *forms, unsigned count);
 /* The forms of compatibility mode: those of the others that exist there, and its own. */
 unsigned forms_compat(struct form *forms, unsigned count);
 
@@ -158,6 +163,7 @@ struct image {
 	uint64_t gpr[16]; /* enum vcpu_gpr */
 	uint64_t rip, rflags;
 	_Alignas(16) uint8_t fx[512];
+	uint8_t ymm[16][16]; /* upper halves */
 };
 
 /* Offsets in fx. */
@@ -217,7 +223,7 @@ struct generator {
 	struct test_case *t;
 	const struct form *form;
 	const uint8_t *pool; /* random data to begin with */
-	bool wide, half, lock, ad32, gs;
+	bool wide, half, lock, ad32, gs, long_vector;
 	uint8_t rep;
 	uint8_t rex_bits;
 	bool rex;

@@ -276,7 +276,7 @@ static void sequences_compare(unsigned count, unsigned mode, uint64_t cases)
 
 static unsigned forms_all(void)
 {
-	return forms_newer(forms, forms_fp(forms, forms_int(forms, 0)));
+	return forms_avx(forms, forms_newer(forms, forms_fp(forms, forms_int(forms, 0))));
 }
 
 Test(softnative, host_and_software_agree)

@@ -249,6 +249,12 @@ void image_random(struct rng *r, struct image *image)
 	if (!rng_below(r, 16))
 		image->rflags |= 0x4000;
 	fx_random(r, image->fx);
+	memset(image->ymm, 0, sizeof(image->ymm));
+	for (unsigned n = 0; n < 32 && __builtin_cpu_supports("avx"); n++) {
+		uint64_t lane = value_lane(r);
+
+		memcpy(image->ymm[n / 2] + n % 2 * 8, &lane, 8);
+	}
 }
 
 void data_random(struct rng *r, uint8_t *data, size_t bytes)

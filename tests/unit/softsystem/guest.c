@@ -227,7 +227,7 @@ void guest_open_amd(struct guest *g)
 
 void guest_open_newer(struct guest *g)
 {
-	open_as(g, false, CPU_FEATURES_SOFT);
+	open_as(g, false, CPU_FEATURES_MASK);
 }
 
 void guest_close(struct guest *g)

@@ -180,6 +180,9 @@ static bool leaf_add(struct kvm_cpu *c, struct model *m, uint32_t leaf, uint32_t
 	};
 	m->head.nent++;
 	lost = entry_limit(e, &c->vm->features);
+	if (subleaf == 0)
+		c->features |= cpu_features_take(leaf, (const uint32_t[]){e->eax, e->ebx, e->ecx,
+									  e->edx});
 	if (lost && !atomic_exchange(&c->vm->features_warned, true))
 		log_warn("this host's processor lacks features of the VM's CPU model (CPUID leaf "
 			 "0x%x, bits 0x%x): guests here do not see them",
@@ -192,6 +195,8 @@ static bool subleaf_last(uint32_t leaf, const struct vcpu_cpuid *regs)
 {
 	if (leaf == 0x4 || leaf == 0x8000001d)
 		return (regs->eax & 0x1f) == 0;
+	if (leaf == 0xd) /* subleaves 0 to 2; the next is empty */
+		return (regs->eax | regs->ebx) == 0;
 	if (leaf == 0xb)
 		return (regs->ecx >> 8 & 0xff) == 0;
 	return true;
@@ -207,7 +212,8 @@ static int range_add(struct kvm_cpu *c, struct model *m, uint32_t first)
 	if (last < first || last - first >= RANGE_MAX)
 		return last < first ? 0 : -E2BIG;
 	for (uint32_t leaf = first; leaf <= last; leaf++) {
-		bool indexed = leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0x8000001d;
+		bool indexed = leaf == 0x4 || leaf == 0x7 || leaf == 0xb || leaf == 0xd ||
+			       leaf == 0x8000001d;
 
 		for (uint32_t subleaf = 0; subleaf < SUBLEAVES_MAX; subleaf++) {
 			if (!leaf_add(c, m, leaf, subleaf, indexed, &regs))

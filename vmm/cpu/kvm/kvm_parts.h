@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "base/cpu_feature.h"
 #include "vmm/cpu/kvm/kvm.h"
 #include "vmm/cpu/msr.h"
 
@@ -73,7 +74,13 @@ struct kvm_cpu {
 	bool ready; /* interrupt_ready */
 	struct kvm_tsc tsc;
 	uint64_t tsc_offset, tsc_aux, misc_enable;
+	uint64_t features; /* of the CPU model as KVM has it: mask of enum cpu_feature; constant */
 };
+
+static inline bool kvm_model_has(const struct kvm_cpu *c, enum cpu_feature feature)
+{
+	return c->features & CPU_BIT(feature);
+}
 
 static inline struct kvm_cpu *kvm_cpu_of(const struct vcpu *v)
 {

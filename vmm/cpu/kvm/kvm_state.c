@@ -26,6 +26,8 @@
 /* The XSAVE header's first word: which parts are not in their initial state. */
 #define XSAVE_HEADER_AT 512u
 #define XSAVE_X87_SSE	3u
+#define XSAVE_AVX	4u
+#define XSAVE_AVX_AT	576u /* upper halves of YMM */
 
 /* ---- segments ---- */
 
@@ -213,27 +215,64 @@ union xsave_area {
 	uint8_t bytes[PANGEA_PAGE_SIZE];
 };
 
-static int fpu_set(struct kvm_cpu *c, const uint8_t image[512])
+/* XCR0 of a model that has XSAVE; of others KVM knows none, and it is 1. */
+static int xcr0_set(struct kvm_cpu *c, uint64_t xcr0)
+{
+	struct kvm_xcrs k = {.nr_xcrs = 1};
+
+	if (!kvm_model_has(c, CPU_XSAVE))
+		return 0;
+	k.xcrs[0].value = xcr0;
+	return ioctl(c->fd, KVM_SET_XCRS, &k) < 0 ? -errno : 0;
+}
+
+static int xcr0_get(struct kvm_cpu *c, uint64_t *xcr0)
+{
+	struct kvm_xcrs k;
+
+	*xcr0 = 1;
+	if (!kvm_model_has(c, CPU_XSAVE))
+		return 0;
+	if (ioctl(c->fd, KVM_GET_XCRS, &k) < 0)
+		return -errno;
+	for (uint32_t n = 0; n < k.nr_xcrs; n++)
+		if (k.xcrs[n].xcr == 0)
+			*xcr0 = k.xcrs[n].value;
+	return 0;
+}
+
+static int fpu_set(struct kvm_cpu *c, const struct vcpu_state *s)
 {
 	union xsave_area area;
-	const uint64_t parts = XSAVE_X87_SSE;
+	uint64_t parts = XSAVE_X87_SSE;
+	int err = xcr0_set(c, s->xcr0);
 
+	if (err)
+		return err;
 	memset(&area, 0, sizeof(area));
-	memcpy(area.bytes, image, FXSAVE_USED);
+	memcpy(area.bytes, s->fxsave, FXSAVE_USED);
+	if (kvm_model_has(c, CPU_AVX)) {
+		parts |= XSAVE_AVX;
+		memcpy(area.bytes + XSAVE_AVX_AT, s->ymm_high, sizeof(s->ymm_high));
+	}
 	memcpy(area.bytes + XSAVE_HEADER_AT, &parts, sizeof(parts));
 	return ioctl(c->fd, KVM_SET_XSAVE, &area.kvm) < 0 ? -errno : 0;
 }
 
-static int fpu_get(struct kvm_cpu *c, uint8_t image[512])
+static int fpu_get(struct kvm_cpu *c, struct vcpu_state *s)
 {
 	const uint32_t mask = MXCSR_MASK;
 	union xsave_area area;
+	uint64_t parts;
 
 	if (ioctl(c->fd, KVM_GET_XSAVE, &area.kvm) < 0)
 		return -errno;
-	memcpy(image, area.bytes, FXSAVE_USED);
-	memcpy(image + MXCSR_MASK_AT, &mask, sizeof(mask));
-	return 0;
+	memcpy(s->fxsave, area.bytes, FXSAVE_USED);
+	memcpy(s->fxsave + MXCSR_MASK_AT, &mask, sizeof(mask));
+	memcpy(&parts, area.bytes + XSAVE_HEADER_AT, sizeof(parts));
+	if (parts & XSAVE_AVX) /* else they are zero */
+		memcpy(s->ymm_high, area.bytes + XSAVE_AVX_AT, sizeof(s->ymm_high));
+	return xcr0_get(c, &s->xcr0);
 }
 
 /* ---- system registers ---- */
@@ -365,7 +404,7 @@ void kvm_state_get(const struct vcpu *v, struct vcpu_state *out)
 	if (!err)
 		err = msrs_get(c, out);
 	if (!err)
-		err = fpu_get(c, out->fxsave);
+		err = fpu_get(c, out);
 	if (!err)
 		err = events_get(c, out);
 	if (err) {
@@ -413,7 +452,7 @@ static int state_put(struct kvm_cpu *c, const struct vcpu_state *s)
 	if (!err)
 		err = msrs_set(c, s);
 	if (!err)
-		err = fpu_set(c, s->fxsave);
+		err = fpu_set(c, s);
 	return err ? err : events_set(c, s);
 }
 

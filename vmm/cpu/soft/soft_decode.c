@@ -110,7 +110,7 @@ static bool decode_legacy_prefix(struct decode_state *s, uint8_t byte)
 /* ---- VEX (SDM 2A, 2.3) ----------------------------------------------------------------------- */
 
 /* Features whose instructions have VEX prefixes; without any, C4 and C5 are what they were before. */
-#define VEX_FEATURES (CPU_BIT(CPU_BMI1) | CPU_BIT(CPU_BMI2))
+#define VEX_FEATURES (CPU_BIT(CPU_BMI1) | CPU_BIT(CPU_BMI2) | CPU_BIT(CPU_AVX))
 
 /*
  * Outside of 64-bit mode LES and LDS with a register operand, which would be invalid. The software CPU knows
@@ -145,10 +145,9 @@ static void decode_vex(struct decode_state *s, uint8_t byte)
 	d->vex_l = last >> 2 & 1;
 	d->prefix_66 = (last & 3) == 1;
 	d->prefix_rep = rep[last & 3];
-	if (d->mode != 64) {
-		d->rex = 0x40;
-		d->vex_v &= 7;
-	}
+	d->vex_w = byte == 0xc4 && (last & 0x80);
+	if (d->mode != 64)
+		d->rex = 0x40; /* eight registers; W chooses no wide general ones */
 	d->opcode = cursor_u8(&s->cur);
 }
 
@@ -195,7 +194,14 @@ static uint32_t decode_attr_0f38(const struct soft_decode *d)
 
 static uint32_t decode_attr_vex(const struct soft_decode *d)
 {
-	return d->map == 3 ? PART_VEX | ATTR_MODRM | ATTR_IMM_SET(IMM_8) : PART_VEX | ATTR_MODRM;
+	const uint8_t op = d->opcode;
+
+	if (d->map == 1 && op == 0x77) /* VZEROUPPER */
+		return PART_VEX;
+	if (d->map == 3 || (d->map == 1 && ((op >= 0x70 && op <= 0x73) || op == 0xc2 ||
+					    (op >= 0xc4 && op <= 0xc6))))
+		return PART_VEX | ATTR_MODRM | ATTR_IMM_SET(IMM_8);
+	return PART_VEX | ATTR_MODRM;
 }
 
 static uint32_t decode_attr(const struct soft_decode *d)
@@ -249,6 +255,11 @@ static void decode_sizes(struct decode_state *s)
 
 /* ---- ModRM ----------------------------------------------------------------------------------- */
 
+static bool decode_is_gather(const struct soft_decode *d)
+{
+	return d->vex && d->map == 2 && d->opcode >= 0x90 && d->opcode <= 0x93;
+}
+
 static void decode_sib(struct decode_state *s)
 {
 	struct insn *out = s->d.out;
@@ -257,6 +268,10 @@ static void decode_sib(struct decode_state *s)
 
 	out->scale = sib >> 6;
 	out->index = index == RSP ? REG_ZERO : index;
+	if (decode_is_gather(&s->d)) { /* the index is a vector register, any of them */
+		out->rm = index;
+		out->index = REG_ZERO;
+	}
 	if ((sib & 7) == 5 && s->d.mod == 0) {
 		out->base = REG_ZERO;
 		out->disp = (int32_t)cursor_uint(&s->cur, 4);
@@ -542,7 +557,7 @@ bool soft_decode_at(const uint8_t *bytes, unsigned len, uint8_t mode, uint64_t f
 	out->off = (uint8_t)off;
 	decode_opcode(&s);
 	s.attr = decode_attr(&s.d);
-	out->opcode = s.d.vex ? s.d.vex_v : s.d.opcode;
+	out->opcode = !s.d.vex ? s.d.opcode : s.d.mode == 64 ? s.d.vex_v : s.d.vex_v & 7;
 	decode_sizes(&s);
 	if (s.attr & ATTR_MODRM)
 		decode_modrm(&s);

@@ -19,6 +19,7 @@
 #define FP_CR0_NE	  0x20u
 #define FP_CR4_OSFXSR	  0x200u
 #define FP_CR4_OSXMMEXCPT 0x400u
+#define FP_CR4_OSXSAVE	  0x40000u
 
 /* MXCSR (SDM 1, 10.2.3). */
 #define MXCSR_FLAGS    0x3fu

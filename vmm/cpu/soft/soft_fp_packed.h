@@ -45,7 +45,10 @@
 	X(0xfb, psubq, _mm_sub_epi64(a, b))                                                        \
 	X(0xfc, paddb, _mm_add_epi8(a, b))                                                         \
 	X(0xfd, paddw, _mm_add_epi16(a, b))                                                        \
-	X(0xfe, paddd, _mm_add_epi32(a, b))                                                        \
+	X(0xfe, paddd, _mm_add_epi32(a, b))
+
+/* X(opcode, name, expression): shifts of all lanes by one count, the low quadword of b. */
+#define PACKED_COUNTED(X)                                                                          \
 	X(0xd1, psrlw, _mm_srl_epi16(a, b))                                                        \
 	X(0xd2, psrld, _mm_srl_epi32(a, b))                                                        \
 	X(0xd3, psrlq, _mm_srl_epi64(a, b))                                                        \

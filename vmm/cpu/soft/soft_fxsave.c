@@ -236,6 +236,8 @@ bool fp_select_state(struct soft_decode *d)
 
 	if (d->opcode != 0xae)
 		return false;
+	if (!fn && fp_prefix_of(d) == FP_NONE)
+		fn = soft_select_xsave(d);
 	if (fp_prefix_of(d) != FP_NONE || !fn)
 		return select_prefixed(d);
 	if (d->rex & 8 && fn == fp_fxsave)

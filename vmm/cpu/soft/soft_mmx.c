@@ -32,6 +32,7 @@ static inline __m128i mmx_src32(struct soft_cpu *c, const struct insn *i)
 
 #define X(opcode, name, expr) MMX_OP(name, mmx_src64, low64(expr))
 PACKED_LANES(X)
+PACKED_COUNTED(X)
 #undef X
 #define X(opcode, name, op) MMX_OP(name, mmx_src32, low64(op(a, b)))
 PACKED_UNPACK_LOW(X)
@@ -183,7 +184,7 @@ static fp_next mmx_maskmovq(struct soft_cpu *c, const struct insn *i)
 
 static const insn_fn mmx_table[256] = {
 #define X(opcode, name, ...) [opcode] = mmx_##name,
-	PACKED_LANES(X) PACKED_UNPACK_LOW(X) PACKED_PACK(X) PACKED_UNPACK_HIGH(X)
+	PACKED_LANES(X) PACKED_COUNTED(X) PACKED_UNPACK_LOW(X) PACKED_PACK(X) PACKED_UNPACK_HIGH(X)
 #undef X
 		[0x6f] = mmx_movq_load,
 	[0x70] = mmx_pshufw,

@@ -129,6 +129,14 @@ void soft_mode_update(struct soft_cpu *c);
 /* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE: F3 0F AE /0 to /3 of registers. */
 bool soft_select_fsgsbase(struct soft_decode *d);
 
+/* ---- soft_xsave.c (system) ------------------------------------------------------------------- */
+
+/* Of 0F 01 D0 and D1; of 0F AE /4 to /6 with memory. NULL: no such instruction. */
+insn_fn soft_select_xcr(const struct soft_decode *d);
+insn_fn soft_select_xsave(const struct soft_decode *d);
+/* Can XCR0 be this in the CPU model? */
+bool soft_xcr0_valid(const struct soft_cpu *c, uint64_t value);
+
 /* ---- soft_x87.c, soft_sse.c (fp) ------------------------------------------------------------ */
 
 /* Reset state of x87 and SSE. */

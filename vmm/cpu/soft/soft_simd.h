@@ -10,8 +10,9 @@
  * as well; else it is the handler for hosts that have the feature themselves. */
 struct simd_row {
 	insn_fn plain, host;
-	uint8_t feature;
-	bool reg_only, mem_only;
+	insn_fn host_reg; /* as host, for register operands alone: the shortest; may be NULL */
+	enum cpu_feature feature;
+	bool mem_only;
 };
 
 /* Gives d the row's handler; false: no such instruction in the model. */
@@ -34,6 +35,17 @@ bool simd_row_pick(struct soft_decode *d, const struct simd_row *row);
 	{                                                                                          \
 		fp_check_sse(c, i);                                                                \
 		__m128i b = sse_src128(c, i), a = xmm_get(c, i->reg);                              \
+		__asm__(op " %[b], %[a]" : [a] "+x"(a) : [b] "x"(b));                              \
+		xmm_set(c, i->reg, a);                                                             \
+		return SOFT_NEXT(c, i);                                                            \
+	}
+
+/* The same of registers alone, which builds no stack frame. */
+#define SIMD_HOST_REG(name, op)                                                                    \
+	static fp_next sse_##name##_reg(struct soft_cpu *c, const struct insn *i)                  \
+	{                                                                                          \
+		fp_check_sse(c, i);                                                                \
+		__m128i b = xmm_get(c, i->rm), a = xmm_get(c, i->reg);                             \
 		__asm__(op " %[b], %[a]" : [a] "+x"(a) : [b] "x"(b));                              \
 		xmm_set(c, i->reg, a);                                                             \
 		return SOFT_NEXT(c, i);                                                            \

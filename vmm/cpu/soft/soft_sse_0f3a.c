@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SSSE3 and SSE4.1 of the opcodes behind 0F 3A, which have an immediate: by SSE2, rounding by the host. */
 #include "vmm/cpu/soft/soft_simd.h"
+#include "vmm/cpu/soft/soft_sse4.h"
 #include "vmm/cpu/soft/soft_sse_round.h"
 #include "vmm/cpu/soft/soft_sse_string.h"
 #include "vmm/cpu/soft/soft_ssse3.h"
@@ -127,40 +128,20 @@ static fp_next sse_dppd(struct soft_cpu *c, const struct insn *i)
 	return SOFT_NEXT(c, i);
 }
 
-/* Sums of the differences of four bytes of b and those of a at eight places. */
-static __attribute__((noinline)) __m128i sad_run(__m128i a, __m128i b, unsigned imm)
-{
-	const __m128i zero = _mm_setzero_si128();
-	uint8_t bytes[32] = {0};
-	union soft_xmm four;
-	__m128i sum = zero;
-
-	_mm_storeu_si128((__m128i *)bytes, a);
-	_mm_store_si128((__m128i *)&four, b);
-	for (unsigned n = 0; n < 4; n++) {
-		const uint8_t *at = bytes + (imm & 4) + n;
-		__m128i x = _mm_unpacklo_epi8(_mm_loadl_epi64((const __m128i *)at), zero);
-		__m128i y = _mm_set1_epi16(four.u8[4 * (imm & 3) + n]);
-		__m128i d = _mm_sub_epi16(x, y);
-
-		sum = _mm_add_epi16(sum, _mm_max_epi16(d, _mm_sub_epi16(zero, d)));
-	}
-	return sum;
-}
-SIMD_PLAIN(mpsadbw, sse_src128, sad_run(a, b, (unsigned)i->imm))
+SIMD_PLAIN(mpsadbw, sse_src128, sse_sad(a, b, (unsigned)i->imm))
 
 /* ---- Selection ------------------------------------------------------------------------------- */
 
-#define SSE41(name)  {sse_##name, NULL, CPU_SSE41, false, false}
-#define STRING(name) {sse_##name, sse_##name##_host, CPU_SSE42, false, false}
-#define ROUND(name)  {sse_##name, sse_##name##_host, CPU_SSE41, false, false}
+#define SSE41(name)  {.plain = sse_##name, .feature = CPU_SSE41}
+#define STRING(name) {.plain = sse_##name, .host = sse_##name##_host, .feature = CPU_SSE42}
+#define ROUND(name)  {.plain = sse_##name, .host = sse_##name##_host, .feature = CPU_SSE41}
 
 /* With the prefix 66. */
 static const struct simd_row rows[256] = {
 	[0x08] = ROUND(roundps),    [0x09] = ROUND(roundpd),
 	[0x0a] = ROUND(roundss),    [0x0b] = ROUND(roundsd),
 	[0x0c] = SSE41(blendps),    [0x0d] = SSE41(blendpd),
-	[0x0e] = SSE41(pblendw),    [0x0f] = {sse_palignr, NULL, CPU_SSSE3, false, false},
+	[0x0e] = SSE41(pblendw),    [0x0f] = {.plain = sse_palignr, .feature = CPU_SSSE3},
 	[0x14] = SSE41(pextrb),	    [0x15] = SSE41(pextrw_store),
 	[0x16] = SSE41(pextrd),	    [0x17] = SSE41(extractps),
 	[0x20] = SSE41(pinsrb),	    [0x21] = SSE41(insertps),

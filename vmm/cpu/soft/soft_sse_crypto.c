@@ -5,7 +5,8 @@
 
 #define BOTH(name, ...)                                                                            \
 	SIMD_PLAIN(name, sse_src128, crypto_##name(__VA_ARGS__))                                   \
-	SIMD_HOST(name, #name)
+	SIMD_HOST(name, #name)                                                                     \
+	SIMD_HOST_REG(name, #name)
 BOTH(aesenc, a, b)
 BOTH(aesenclast, a, b)
 BOTH(aesdec, a, b)
@@ -28,10 +29,20 @@ static fp_next sse_sha256rnds2_host(struct soft_cpu *c, const struct insn *i)
 	return SOFT_NEXT(c, i);
 }
 
+static fp_next sse_sha256rnds2_reg(struct soft_cpu *c, const struct insn *i)
+{
+	fp_check_sse(c, i);
+	__m128i b = xmm_get(c, i->rm), a = xmm_get(c, i->reg), message = xmm_get(c, 0);
+	__asm__("sha256rnds2 %[b], %[a]" : [a] "+x"(a) : [b] "x"(b), "Yz"(message));
+	xmm_set(c, i->reg, a);
+	return SOFT_NEXT(c, i);
+}
+
 /* The immediate of the host's is a constant: a handler each. */
 #define SHA1RNDS4(kind)                                                                            \
 	SIMD_PLAIN(sha1rnds4_##kind, sse_src128, crypto_sha1rnds4(a, b, kind))                     \
-	SIMD_HOST(sha1rnds4_##kind, "sha1rnds4 $" #kind ",")
+	SIMD_HOST(sha1rnds4_##kind, "sha1rnds4 $" #kind ",")                                       \
+	SIMD_HOST_REG(sha1rnds4_##kind, "sha1rnds4 $" #kind ",")
 SHA1RNDS4(0)
 SHA1RNDS4(1)
 SHA1RNDS4(2)
@@ -72,7 +83,8 @@ static fp_next sse_aeskeygenassist_host(struct soft_cpu *c, const struct insn *i
 	return SOFT_NEXT(c, i);
 }
 
-#define ROW(name, feature) {sse_##name, sse_##name##_host, feature, false, false}
+#define HOSTED(name, needs) .plain = sse_##name, .host = sse_##name##_host, .feature = needs
+#define ROW(name, needs)    {HOSTED(name, needs), .host_reg = sse_##name##_reg}
 
 /* [opcode - C8] of 0F 38, without a prefix. */
 static const struct simd_row sha_rows[6] = {
@@ -91,8 +103,8 @@ static const struct simd_row aes_rows[5] = {
 	ROW(aesimc, CPU_AES), ROW(aesenc, CPU_AES),	ROW(aesenclast, CPU_AES),
 	ROW(aesdec, CPU_AES), ROW(aesdeclast, CPU_AES),
 };
-static const struct simd_row keygen_row = ROW(aeskeygenassist, CPU_AES);
-static const struct simd_row clmul_row = ROW(pclmulqdq, CPU_PCLMULQDQ);
+static const struct simd_row keygen_row = {HOSTED(aeskeygenassist, CPU_AES)};
+static const struct simd_row clmul_row = {HOSTED(pclmulqdq, CPU_PCLMULQDQ)};
 
 static const struct simd_row *crypto_row(const struct soft_decode *d)
 {

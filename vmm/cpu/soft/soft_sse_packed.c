@@ -14,6 +14,7 @@
 
 #define X(opcode, name, expr) SSE_PACKED(name, expr)
 PACKED_LANES(X)
+PACKED_COUNTED(X)
 #undef X
 #define X(opcode, name, op) SSE_PACKED(name, op(a, b))
 PACKED_UNPACK_LOW(X)
@@ -64,7 +65,7 @@ static fp_next sse_pslldq(struct soft_cpu *c, const struct insn *i)
 
 static const insn_fn packed_table[256] = {
 #define X(opcode, name, ...) [opcode] = sse_##name,
-	PACKED_LANES(X) PACKED_UNPACK_LOW(X) PACKED_PACK(X) PACKED_UNPACK_HIGH(X)
+	PACKED_LANES(X) PACKED_COUNTED(X) PACKED_UNPACK_LOW(X) PACKED_PACK(X) PACKED_UNPACK_HIGH(X)
 #undef X
 		[0x6c] = sse_punpcklqdq,
 	[0x6d] = sse_punpckhqdq,

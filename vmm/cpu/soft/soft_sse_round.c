@@ -3,26 +3,11 @@
 #include "vmm/cpu/soft/soft_simd.h"
 #include "vmm/cpu/soft/soft_sse_round.h"
 
-/* The immediate (SDM 2B, ROUNDPD): bits 1:0 a rounding mode, unless bit 2 takes MXCSR's; bit 3: inexact
- * results raise nothing. */
-#define ROUND_MXCSR  4u
-#define ROUND_SILENT 8u
-
-#define MXCSR_RC_SHIFT 13
-#define MXCSR_RC       (3u << MXCSR_RC_SHIFT)
 #define MXCSR_DAZ      0x40u
 #define MXCSR_IE       0x01u
 #define MXCSR_PE       0x20u
 
-/* ---- By the host: the immediate's mode goes into the MXCSR that the instruction runs with ---- */
-
-static inline void round_enter(struct soft_cpu *c, const struct insn *i)
-{
-	mxcsr_enter(c);
-	if (!(i->imm & ROUND_MXCSR))
-		c->mxcsr_run = (c->mxcsr_run & ~MXCSR_RC) | (uint32_t)(i->imm & 3)
-								    << MXCSR_RC_SHIFT;
-}
+/* ---- By the host ----------------------------------------------------------------------------- */
 
 #define ROUND_HOST(name, source)                                                                   \
 	fp_next sse_##name##_host(struct soft_cpu *c, const struct insn *i)                        \
@@ -147,9 +132,8 @@ static uint32_t round_single(uint32_t v, unsigned mode, bool daz, uint32_t *flag
 	return v;
 }
 
-/* The lanes of b; the others are left. */
-static __attribute__((noinline)) void round_run(struct soft_cpu *c, const struct insn *i, __m128i b,
-						unsigned singles, unsigned doubles)
+__m128i sse_round_lanes(const struct soft_cpu *c, const struct insn *i, __m128i b, unsigned singles,
+			unsigned doubles, uint32_t *raised)
 {
 	const unsigned mode = i->imm & ROUND_MXCSR ? c->mxcsr >> MXCSR_RC_SHIFT & 3 : i->imm & 3;
 	const bool daz = c->mxcsr & MXCSR_DAZ;
@@ -163,6 +147,17 @@ static __attribute__((noinline)) void round_run(struct soft_cpu *c, const struct
 		v.u64[n] = round_number(v.u64[n], mode, daz, &flags);
 	if (i->imm & ROUND_SILENT)
 		flags &= ~MXCSR_PE;
+	*raised |= flags;
+	return _mm_load_si128((const __m128i *)&v);
+}
+
+/* The lanes of b; the others are left. */
+static __attribute__((noinline)) void round_run(struct soft_cpu *c, const struct insn *i, __m128i b,
+						unsigned singles, unsigned doubles)
+{
+	uint32_t flags = 0;
+	__m128i v = sse_round_lanes(c, i, b, singles, doubles, &flags);
+
 	if (flags & ~(c->mxcsr >> 7))
 		mxcsr_raise(c, i, flags);
 	c->mxcsr |= flags;

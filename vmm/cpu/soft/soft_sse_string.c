@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM (SDM 1, 4.1; SDM 2B). */
-#include "vmm/cpu/soft/soft_simd.h"
+#include "vmm/cpu/soft/soft_avx.h"
 #include "vmm/cpu/soft/soft_sse_string.h"
 
 /*
@@ -263,3 +263,37 @@ STRING_HANDLER(pcmpestrm_host, false, false, true)
 STRING_HANDLER(pcmpestri_host, false, true, true)
 STRING_HANDLER(pcmpistrm_host, true, false, true)
 STRING_HANDLER(pcmpistri_host, true, true, true)
+
+/* AVX's: XMM0 as a result has zeroes above. */
+#define AVX_STRING(name, mask)                                                                     \
+	AVX_HANDLER(v##name##_128)                                                                 \
+	{                                                                                          \
+		avx_check(c, i);                                                                   \
+		name##_run(c, i);                                                                  \
+		if (mask)                                                                          \
+			memset(&c->ymm_high[0], 0, sizeof(c->ymm_high[0]));                        \
+		return SOFT_NEXT(c, i);                                                            \
+	}
+AVX_STRING(pcmpestrm, true)
+AVX_STRING(pcmpestri, false)
+AVX_STRING(pcmpistrm, true)
+AVX_STRING(pcmpistri, false)
+AVX_STRING(pcmpestrm_host, true)
+AVX_STRING(pcmpestri_host, false)
+AVX_STRING(pcmpistrm_host, true)
+AVX_STRING(pcmpistri_host, false)
+
+const struct avx_row *avx_string_row(const struct soft_decode *d, enum fp_prefix prefix)
+{
+	static const struct avx_row rows[2][4] = {
+		{AVX_128_ROW(vpcmpestrm, AVX_NO_V), AVX_128_ROW(vpcmpestri, AVX_NO_V),
+		 AVX_128_ROW(vpcmpistrm, AVX_NO_V), AVX_128_ROW(vpcmpistri, AVX_NO_V)},
+		{AVX_128_ROW(vpcmpestrm_host, AVX_NO_V), AVX_128_ROW(vpcmpestri_host, AVX_NO_V),
+		 AVX_128_ROW(vpcmpistrm_host, AVX_NO_V), AVX_128_ROW(vpcmpistri_host, AVX_NO_V)},
+	};
+	const bool host = soft_host_features() & CPU_BIT(CPU_SSE42);
+
+	if (d->map != 3 || prefix != FP_66 || d->opcode < 0x60 || d->opcode > 0x63)
+		return NULL;
+	return &rows[host][d->opcode - 0x60];
+}

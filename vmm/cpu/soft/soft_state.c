@@ -68,6 +68,8 @@ void soft_state_get(const struct vcpu *v, struct vcpu_state *out)
 	out->tsc_aux = c->tsc_aux;
 	out->misc_enable = c->misc_enable;
 	soft_fp_save(c, out->fxsave);
+	out->xcr0 = c->xcr0;
+	memcpy(out->ymm_high, c->ymm_high, sizeof(out->ymm_high));
 	out->irq_shadow = c->irq_shadow != 0;
 	out->nmi_blocked = c->nmi_blocked;
 	out->halted = c->halted;
@@ -78,7 +80,7 @@ void soft_state_get(const struct vcpu *v, struct vcpu_state *out)
 static bool state_valid(const struct soft_cpu *c, const struct vcpu_state *s)
 {
 	return vcpu_state_possible(s) && event_valid(s) && !(s->cr4 & ~soft_cr4_valid(c)) &&
-	       !(s->cr3 & ~SOFT_PHYS_MASK);
+	       !(s->cr3 & ~SOFT_PHYS_MASK) && soft_xcr0_valid(c, s->xcr0);
 }
 
 static void state_take_system(struct soft_cpu *c, const struct vcpu_state *s)
@@ -111,6 +113,8 @@ int soft_state_set(struct vcpu *v, const struct vcpu_state *s)
 
 	if (!state_valid(c, s) || soft_fp_restore(c, s->fxsave))
 		return -EINVAL;
+	c->xcr0 = s->xcr0;
+	memcpy(c->ymm_high, s->ymm_high, sizeof(c->ymm_high));
 	memcpy(c->reg, s->gpr, sizeof(s->gpr));
 	c->rip = s->rip;
 	soft_flags_set(c, s->rflags);

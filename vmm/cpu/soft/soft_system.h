@@ -28,6 +28,7 @@
 #define CR4_PGE	     0x00080u
 #define CR4_UMIP     0x00800u
 #define CR4_FSGSBASE 0x10000u
+#define CR4_OSXSAVE  0x40000u
 #define CR4_SMEP     0x100000u
 #define CR4_SMAP     0x200000u
 /* VME and PVI are accepted and have no effect, like virtual-8086 mode itself. */

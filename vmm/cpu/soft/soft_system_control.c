@@ -62,7 +62,7 @@ uint64_t soft_cr4_valid(const struct soft_cpu *c)
 {
 	return CR4_VALID | (has(c, CPU_FSGSBASE) ? CR4_FSGSBASE : 0) |
 	       (has(c, CPU_UMIP) ? CR4_UMIP : 0) | (has(c, CPU_SMEP) ? CR4_SMEP : 0) |
-	       (has(c, CPU_SMAP) ? CR4_SMAP : 0);
+	       (has(c, CPU_SMAP) ? CR4_SMAP : 0) | (has(c, CPU_XSAVE) ? CR4_OSXSAVE : 0);
 }
 
 int soft_cr4_write(struct soft_cpu *c, uint64_t value)
@@ -307,12 +307,23 @@ static const struct insn *op_rdpmc(struct soft_cpu *c, const struct insn *i)
 	soft_raise_error(c, i, VEC_GP, 0);
 }
 
+/* Two answers follow the CPU's state: OSXSAVE, and the size of an XSAVE image with what XCR0 enables. */
+static void cpuid_state(const struct soft_cpu *c, uint32_t leaf, uint32_t subleaf,
+			struct vcpu_cpuid *r)
+{
+	if (leaf == 1 && (c->cr4 & CR4_OSXSAVE))
+		r->ecx |= 1u << 27;
+	if (leaf == 0xd && subleaf == 0 && r->ebx)
+		r->ebx = c->xcr0 & 4 ? 832 : 576;
+}
+
 static const struct insn *op_cpuid(struct soft_cpu *c, const struct insn *i)
 {
+	const uint32_t leaf = (uint32_t)c->reg[RAX], subleaf = (uint32_t)c->reg[RCX];
 	struct vcpu_cpuid r = {0};
 
-	c->config.cpuid(c->config.cpuid_ctx, c->vcpu.id, (uint32_t)c->reg[RAX],
-			(uint32_t)c->reg[RCX], &r);
+	c->config.cpuid(c->config.cpuid_ctx, c->vcpu.id, leaf, subleaf, &r);
+	cpuid_state(c, leaf, subleaf, &r);
 	c->reg[RAX] = r.eax;
 	c->reg[RBX] = r.ebx;
 	c->reg[RCX] = r.ecx;
@@ -342,6 +353,9 @@ static insn_fn select_group7(struct soft_decode *d)
 	switch (d->reg3) {
 	case 1:
 		return select_smap(d);
+	case 2:
+		d->end_block = false;
+		return soft_select_xcr(d);
 	case 4:
 		return op_smsw;
 	case 6:

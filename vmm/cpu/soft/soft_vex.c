@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* VEX-coded instructions on general registers: BMI1 and BMI2. */
+/* VEX-coded instructions: BMI1 and BMI2, and which handler AVX's have. */
+#include "vmm/cpu/soft/soft_avx.h"
 #include "vmm/cpu/soft/soft_host.h"
 #include "vmm/cpu/soft/soft_int.h"
 
@@ -170,12 +171,53 @@ static struct vex_row vex_row(const struct soft_decode *d)
 	return (struct vex_row){{NULL, NULL}, CPU_BMI1};
 }
 
+/* Does the encoding have what the row asks for? */
+static bool avx_fits(const struct soft_decode *d, const struct avx_row *row)
+{
+	const bool memory = d->mod != 3, wide = d->vex_w;
+
+	if ((row->flags & AVX_NO_V) && d->vex_v)
+		return false;
+	if ((row->flags & AVX_MEM_NO_V) && memory && d->vex_v)
+		return false;
+	if (d->has_modrm && ((row->flags & AVX_MEM && !memory) || (row->flags & AVX_REG && memory)))
+		return false;
+	return !(row->flags & AVX_W0 && wide) && !(row->flags & AVX_W1 && !wide);
+}
+
+static bool avx_select(struct soft_decode *d)
+{
+	const enum fp_prefix prefix = fp_prefix_of(d);
+	const struct avx_row *row = avx_move_row(d, prefix);
+
+	if (!row)
+		row = avx_int_row(d, prefix);
+	if (!row)
+		row = avx_fp_row(d, prefix);
+	if (!row)
+		row = avx_lane_row(d, prefix);
+	if (!row)
+		row = avx_fma_row(d, prefix);
+	if (!row)
+		row = avx_string_row(d, prefix);
+	if (!row || !row->fn[d->vex_l] || !avx_fits(d, row))
+		return false;
+	if (!soft_decode_has(d, CPU_AVX) || !soft_decode_has(d, row->feature[d->vex_l]))
+		return false;
+	if (d->map == 1 && d->opcode == 0xf7)
+		fp_maskmov_operand(d);
+	d->out->fn = row->fn[d->vex_l];
+	return true;
+}
+
 bool soft_select_vex(struct soft_decode *d)
 {
 	const struct vex_row row = vex_row(d);
 	insn_fn fn = row.fn[d->out->opsize == 8];
 
-	if (!fn || d->vex_l || !soft_decode_has(d, row.feature))
+	if (!fn)
+		return avx_select(d);
+	if (d->vex_l || !soft_decode_has(d, row.feature))
 		return false;
 	if (fn == pext32 || fn == pext64)
 		fn = soft_host_pick(CPU_BMI2, fn == pext32 ? pext_host32 : pext_host64, fn);
