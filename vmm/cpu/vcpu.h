@@ -67,10 +67,10 @@ struct vcpu_state {
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, tsc_offset, tsc_aux, misc_enable;
-	uint8_t fxsave[512]; /* FXSAVE64 image: x87, MMX, XMM, MXCSR */
-	uint64_t xcr0;	     /* 1 at reset, also of a CPU model without XSAVE */
+	uint8_t fxsave[512];	  /* FXSAVE64 image: x87, MMX, XMM, MXCSR */
+	uint64_t xcr0;		  /* 1 at reset, also of a CPU model without XSAVE */
 	uint8_t ymm_high[16][16]; /* bits 255:128 of YMM */
-	uint8_t irq_shadow;  /* 1: STI or MOV SS was the last instruction */
+	uint8_t irq_shadow;	  /* 1: STI or MOV SS was the last instruction */
 	uint8_t nmi_blocked;
 	uint8_t halted;
 	uint8_t nmi_pending; /* latched: delivered once NMIs are not blocked */

@@ -230,8 +230,8 @@ static bool word_begins(const char *name, const char *word)
 
 static const char *prefix_skip(const char *name)
 {
-	static const char *const prefixes[] = {"sse_", "avx_", "mmx_",	"x87_", "fp_",
-					       "op_",  "flag_", "soft_"};
+	static const char *const prefixes[] = {"sse_", "avx_", "mmx_",	"x87_",
+					       "fp_",  "op_",  "flag_", "soft_"};
 
 	for (unsigned n = 0; n < sizeof(prefixes) / sizeof(prefixes[0]); n++)
 		if (strncmp(name, prefixes[n], strlen(prefixes[n])) == 0)

@@ -219,10 +219,10 @@ static const char *size_differs(const ZydisDecodedInstruction *z, const struct i
 {
 	/* By name: FCOMI is a set of its own in some versions of Zydis. */
 	static const char *const sets[] = {
-		"X87",	"FCMOV",     "FCOMI", "PENTIUMMMX", "SSE",    "SSE2",  "SSE2MMX",
-		"SSE3", "SSE3X87",   "SSSE3", "SSSE3MMX",   "SSE4",   "SSE42", "AES",
-		"AVX",	"AVXAES",   "AVX2",  "AVX2GATHER",  "FMA", "F16C", "XSAVE", "XSAVEOPT",
-		"SHA",	"PCLMULQDQ", "RDPID", "SMAP",	    "RDTSCP",
+		"X87",	    "FCMOV",   "FCOMI",	    "PENTIUMMMX", "SSE",  "SSE2",   "SSE2MMX",
+		"SSE3",	    "SSE3X87", "SSSE3",	    "SSSE3MMX",	  "SSE4", "SSE42",  "AES",
+		"AVX",	    "AVXAES",  "AVX2",	    "AVX2GATHER", "FMA",  "F16C",   "XSAVE",
+		"XSAVEOPT", "SHA",     "PCLMULQDQ", "RDPID",	  "SMAP", "RDTSCP",
 	};
 	const char *set = ZydisISASetGetString(z->meta.isa_set);
 

@@ -44,7 +44,7 @@ static void cpu_prepare(unsigned mode)
 		c->cr4 |= 0x40000; /* OSXSAVE */
 		c->xcr0 = 7;
 	}
-	c->efer |= 0x1;	 /* SCE */
+	c->efer |= 0x1; /* SCE */
 }
 
 /* Executes one instruction; the exception it raises, or -1. */

@@ -18,8 +18,8 @@ static const struct range map_0f[] = {
 /* VEX has VNNI, IFMA and conversions of newer processors at 50 to 53, B0, B1, B4 and B5; 90 to 93 are gathers, whose
  * index is a vector. */
 static const struct range map_0f38[] = {
-	{0x00, 0x4f}, {0x58, 0x5a}, {0x78, 0x79}, {0x8c, 0x8e}, {0x96, 0xaf},
-	{0xb6, 0xbf}, {0xdb, 0xdf},
+	{0x00, 0x4f}, {0x58, 0x5a}, {0x78, 0x79}, {0x8c, 0x8e},
+	{0x96, 0xaf}, {0xb6, 0xbf}, {0xdb, 0xdf},
 };
 static const struct range map_0f3a[] = {
 	{0x00, 0x0f}, {0x14, 0x1d}, {0x20, 0x22}, {0x38, 0x39},
@@ -76,7 +76,8 @@ static unsigned ranges_add(struct form *forms, unsigned count, unsigned map,
 
 				count = form_add(forms, count, map, op, prefixes[p], ext, F_NOVVVV);
 				if (ext == EXT_R)
-					count = form_add(forms, count, map, op, prefixes[p], ext, 0);
+					count = form_add(forms, count, map, op, prefixes[p], ext,
+							 0);
 			}
 	return count;
 }

@@ -62,9 +62,7 @@ static bool form_shared(const struct form *f)
 
 unsigned forms_compat(struct form *forms, unsigned count)
 {
-	unsigned end = forms_fp(forms, forms_int(forms, count));
-
-	end = forms_avx(forms, forms_newer(forms, end));
+	unsigned end = forms_newer(forms, forms_fp(forms, forms_int(forms, count)));
 
 	for (unsigned n = count; n < end; n++) {
 		if (!form_shared(&forms[n]))

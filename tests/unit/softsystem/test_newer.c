@@ -319,3 +319,238 @@ Test(softsystem_newer, older_models_refuse_the_bits)
 	guest_expect(&g, CODE_AT, 6, 0);
 	guest_close(&g);
 }
+
+/* ---- XSAVE ------------------------------------------------------------------------------------ */
+
+#define CR4_OSXSAVE UINT64_C(0x40000)
+#define IMAGE	    DATA /* 64-byte aligned */
+#define HEADER	    (IMAGE + 512)
+#define AVX	    (IMAGE + 576)
+
+static void xmm_put(struct guest *g, uint8_t seed)
+{
+	for (unsigned n = 0; n < 256; n++) {
+		g->s.fxsave[160 + n] = (uint8_t)(n * 3 + seed);
+		g->s.ymm_high[n / 16][n % 16] = (uint8_t)(n * 5 + seed);
+	}
+}
+
+static void xsave_open(struct guest *g)
+{
+	guest_open_newer(g);
+	g->s.cr4 |= CR4_OSXSAVE;
+	g->s.xcr0 = 7;
+}
+
+Test(softsystem_newer, xcr0)
+{
+	static const struct {
+		uint64_t value;
+		bool valid;
+	} cases[] = {{1, true},	 {3, true},  {7, true},	  {0, false},
+		     {2, false}, {5, false}, {15, false}, {UINT64_C(1) << 62 | 1, false}};
+	struct guest g;
+
+	xsave_open(&g);
+	CODE_PUT(&g, 0x0f, 0x01, 0xd1, 0x0f, 0x01, 0xd0); /* xsetbv; xgetbv */
+	for (unsigned n = 0; n < sizeof(cases) / sizeof(cases[0]); n++) {
+		g.s.gpr[RSP] = STACK;
+		g.s.gpr[RCX] = 0;
+		g.s.gpr[RAX] = (uint32_t)cases[n].value;
+		g.s.gpr[RDX] = cases[n].value >> 32;
+		if (!cases[n].valid) {
+			guest_expect(&g, CODE_AT, 13, 0);
+			continue;
+		}
+		cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+		cr_expect_eq(g.s.xcr0, cases[n].value);
+		cr_expect_eq(g.s.gpr[RAX], cases[n].value);
+		cr_expect_eq(g.s.gpr[RDX], 0);
+	}
+	/* Another register of its kind; without the system's leave; at CPL 3. */
+	g.s.gpr[RSP] = STACK;
+	g.s.gpr[RAX] = g.s.gpr[RCX] = 1;
+	guest_expect(&g, CODE_AT, 13, 0);
+	guest_user(&g);
+	g.s.gpr[RCX] = 0;
+	g.s.gpr[RAX] = 7;
+	guest_expect(&g, CODE_AT, 13, 0);
+	g.s.cr4 &= ~CR4_OSXSAVE;
+	g.s.gpr[RSP] = STACK;
+	guest_expect(&g, CODE_AT, 6, 0);
+	guest_close(&g);
+}
+
+/* OSXSAVE and the image's size follow the state. */
+Test(softsystem_newer, cpuid_of_xsave)
+{
+	struct guest g;
+
+	xsave_open(&g);
+	CODE_PUT(&g, 0x0f, 0xa2);
+	for (unsigned n = 0; n < 2; n++) {
+		g.s.cr4 = 0x6a0 | (n ? CR4_OSXSAVE : 0);
+		g.s.gpr[RAX] = 1;
+		cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+		cr_expect_eq(g.s.gpr[RCX] >> 27 & 1, n);
+	}
+	guest_close(&g);
+}
+
+Test(softsystem_newer, xsave_and_back)
+{
+	struct guest g;
+	struct vcpu_state before;
+
+	xsave_open(&g);
+	CODE_PUT(&g, 0x48, 0x0f, 0xae, 0x23); /* xsave64 [rbx] */
+	xmm_put(&g, 7);
+	g.s.fxsave[24] = 0xa0; /* MXCSR 1fa0 */
+	g.s.fxsave[0] = 0x7a;
+	g.s.gpr[RBX] = IMAGE;
+	g.s.gpr[RAX] = g.s.gpr[RDX] = UINT32_MAX;
+	*guest_u64(&g, HEADER) = UINT64_C(0xf0);
+	cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	before = g.s;
+	cr_expect_eq(*guest_u64(&g, HEADER), 0xf7); /* bits of others stay */
+	cr_expect_eq(memcmp(g.ram + IMAGE, g.s.fxsave, 416), 0);
+	cr_expect_eq(memcmp(g.ram + AVX, g.s.ymm_high, 256), 0);
+	*guest_u64(&g, HEADER) = 7;
+	/* All of it comes back; and with bits clear, the initial state, but for MXCSR. */
+	CODE_PUT(&g, 0x48, 0x0f, 0xae, 0x2b); /* xrstor64 [rbx] */
+	xmm_put(&g, 99);
+	cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	cr_expect_eq(memcmp(g.s.fxsave, before.fxsave, 416), 0);
+	cr_expect_eq(memcmp(g.s.ymm_high, before.ymm_high, 256), 0);
+	*guest_u64(&g, HEADER) = 2;
+	cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	cr_expect_eq(g.s.fxsave[0] | g.s.fxsave[1] << 8, 0x37f);
+	cr_expect_eq(g.s.fxsave[24] | g.s.fxsave[25] << 8, 0x1fa0);
+	cr_expect_eq(memcmp(g.s.fxsave + 160, before.fxsave + 160, 256), 0);
+	for (unsigned n = 0; n < 256; n++)
+		cr_expect_eq(g.s.ymm_high[n / 16][n % 16], 0);
+	/* Only what is asked for. */
+	xmm_put(&g, 55);
+	*guest_u64(&g, HEADER) = 7;
+	g.s.gpr[RAX] = 4;
+	g.s.gpr[RDX] = 0;
+	cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	cr_expect_eq(memcmp(g.s.ymm_high, before.ymm_high, 256), 0);
+	cr_expect_eq(g.s.fxsave[160], 55);
+	guest_close(&g);
+}
+
+/* Without upper halves in use XSAVEOPT leaves theirs in memory alone. */
+Test(softsystem_newer, xsaveopt)
+{
+	struct guest g;
+
+	xsave_open(&g);
+	CODE_PUT(&g, 0x48, 0x0f, 0xae, 0x33); /* xsaveopt64 [rbx] */
+	memset(g.ram + AVX, 0x5a, 256);
+	g.s.gpr[RBX] = IMAGE;
+	g.s.gpr[RAX] = 7;
+	*guest_u64(&g, HEADER) = 7;
+	cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	cr_expect_eq(*guest_u64(&g, HEADER), 3);
+	cr_expect_eq(g.ram[AVX], 0x5a);
+	xmm_put(&g, 1);
+	g.s.gpr[RAX] = 7;
+	cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	cr_expect_eq(*guest_u64(&g, HEADER), 7);
+	cr_expect_eq(memcmp(g.ram + AVX, g.s.ymm_high, 256), 0);
+	guest_close(&g);
+}
+
+Test(softsystem_newer, xrstor_refuses)
+{
+	static const struct {
+		uint64_t header[3];
+		uint32_t mxcsr;
+		unsigned skew;
+	} cases[] = {{{8, 0, 0}, 0x1f80, 0},
+		     {{7, UINT64_C(1) << 63, 0}, 0x1f80, 0},
+		     {{7, 0, 1}, 0x1f80, 0},
+		     {{7, 0, 0}, 0x10000, 0},
+		     {{7, 0, 0}, 0x1f80, 16}};
+	struct guest g;
+
+	xsave_open(&g);
+	CODE_PUT(&g, 0x48, 0x0f, 0xae, 0x2b);
+	for (unsigned n = 0; n < sizeof(cases) / sizeof(cases[0]); n++) {
+		memcpy(g.ram + HEADER, cases[n].header, sizeof(cases[n].header));
+		*guest_u32(&g, IMAGE + 24) = cases[n].mxcsr;
+		g.s.gpr[RSP] = STACK;
+		g.s.gpr[RBX] = IMAGE + cases[n].skew;
+		g.s.gpr[RAX] = 7;
+		guest_expect(&g, CODE_AT, 13, 0);
+	}
+	g.s.cr0 |= 8; /* TS */
+	g.s.gpr[RSP] = STACK;
+	g.s.gpr[RBX] = IMAGE;
+	guest_expect(&g, CODE_AT, 7, 0);
+	guest_close(&g);
+}
+
+/* ---- AVX -------------------------------------------------------------------------------------- */
+
+Test(softsystem_newer, avx_needs_the_systems_leave)
+{
+	struct guest g;
+
+	xsave_open(&g);
+	CODE_PUT(&g, 0xc5, 0xfc, 0x58, 0xc1); /* vaddps ymm0, ymm0, ymm1 */
+	cr_expect_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	g.s.cr0 |= 8; /* TS; and EM, which means nothing to it */
+	g.s.gpr[RSP] = STACK;
+	guest_expect(&g, CODE_AT, 7, 0);
+	g.s.cr0 = (g.s.cr0 & ~UINT64_C(8)) | 4;
+	cr_expect_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	g.s.xcr0 = 3;
+	g.s.gpr[RSP] = STACK;
+	guest_expect(&g, CODE_AT, 6, 0);
+	g.s.xcr0 = 7;
+	g.s.cr4 &= ~CR4_OSXSAVE;
+	g.s.gpr[RSP] = STACK;
+	guest_expect(&g, CODE_AT, 6, 0);
+	guest_close(&g);
+}
+
+/* A gather that faults leaves what it has read, and clears its mask so far; going on it gives the rest. */
+Test(softsystem_newer, gather_goes_on)
+{
+	struct guest g;
+
+	xsave_open(&g);
+	CODE_PUT(&g, 0xc4, 0xe2, 0x69, 0x90, 0x04,
+		 0x8b); /* vpgatherdd xmm0, [rbx + xmm1 * 4], xmm2 */
+	for (unsigned n = 0; n < 4; n++) {
+		*guest_u32(&g, DATA + 0xff8 + n * 4) = 0x100 + n;
+		*(uint32_t *)(g.s.fxsave + 160 + 16 + n * 4) = n - 2; /* indexes -2 to 1 */
+		*(uint32_t *)(g.s.fxsave + 160 + 32 + n * 4) = n == 1 ? 0 : 0x80000000u;
+		*(uint32_t *)(g.s.fxsave + 160 + n * 4) = 0xaaaa;
+	}
+	memset(g.s.ymm_high, 0xff, sizeof(g.s.ymm_high));
+	g.s.gpr[RBX] = DATA + 0x1000;
+	*guest_pte(&g, DATA + 0x1000) &= ~(uint64_t)P;
+	expect_pf(&g, 0, DATA + 0x1000, CODE_AT);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 160), 0x100);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 164), 0xaaaa);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 168), 0xaaaa);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 192), 0);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 200), 0x80000000u);
+	*guest_pte(&g, DATA + 0x1000) |= P;
+	g.s.gpr[RSP] = STACK;
+	g.s.gpr[RBX] = DATA + 0x1000;
+	cr_assert_eq(guest_run_at(&g, CODE_AT), VCPU_EXIT_HLT);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 160), 0x100);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 164), 0xaaaa); /* not asked for */
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 168), 0x102);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 172), 0x103);
+	for (unsigned n = 0; n < 16; n++) {
+		cr_expect_eq(g.s.fxsave[192 + n], 0);
+		cr_expect_eq(g.s.ymm_high[0][n], 0);
+		cr_expect_eq(g.s.ymm_high[2][n], 0);
+	}
+	guest_close(&g);
+}

@@ -181,8 +181,8 @@ static bool leaf_add(struct kvm_cpu *c, struct model *m, uint32_t leaf, uint32_t
 	m->head.nent++;
 	lost = entry_limit(e, &c->vm->features);
 	if (subleaf == 0)
-		c->features |= cpu_features_take(leaf, (const uint32_t[]){e->eax, e->ebx, e->ecx,
-									  e->edx});
+		c->features |=
+			cpu_features_take(leaf, (const uint32_t[]){e->eax, e->ebx, e->ecx, e->edx});
 	if (lost && !atomic_exchange(&c->vm->features_warned, true))
 		log_warn("this host's processor lacks features of the VM's CPU model (CPUID leaf "
 			 "0x%x, bits 0x%x): guests here do not see them",

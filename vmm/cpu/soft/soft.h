@@ -81,7 +81,7 @@ struct soft_decode {
 	bool prefix_66, prefix_lock;
 	uint8_t prefix_rep;   /* 0, 0xf2 or 0xf3: the last; of VEX its pp, too */
 	bool vex;	      /* map, rex (W, R, X, B) and prefixes are those of a VEX prefix */
-	bool vex_w;	    /* its W also outside of 64-bit mode */
+	bool vex_w;	      /* its W also outside of 64-bit mode */
 	uint8_t vex_l, vex_v; /* its vector length (0: 128 bits) and its register vvvv, if vex */
 	bool end_block;	      /* set by a select function: nothing may follow in this block */
 };

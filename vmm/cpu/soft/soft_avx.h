@@ -14,8 +14,7 @@ _Noreturn void avx_unavailable(struct soft_cpu *c, const struct insn *i);
 /* VEX-coded SIMD needs CR4.OSXSAVE, XCR0's SSE and AVX, and CR0.TS = 0 (SDM 2A, 2.4); not CR0.EM nor OSFXSR. */
 static inline void avx_check(struct soft_cpu *c, const struct insn *i)
 {
-	if (unlikely((~c->cr4 & FP_CR4_OSXSAVE) | (~c->xcr0 & XCR0_SSE_AVX) |
-		     (c->cr0 & FP_CR0_TS)))
+	if (unlikely((~c->cr4 & FP_CR4_OSXSAVE) | (~c->xcr0 & XCR0_SSE_AVX) | (c->cr0 & FP_CR0_TS)))
 		avx_unavailable(c, i);
 }
 
@@ -96,8 +95,7 @@ static inline struct simd_ymm avx_src256(struct soft_cpu *c, const struct insn *
 
 /* ---- Moulds ---------------------------------------------------------------------------------- */
 
-#define AVX_HANDLER(name)                                                                          \
-	static fp_next avx_##name(struct soft_cpu *c, const struct insn *i)
+#define AVX_HANDLER(name) static fp_next avx_##name(struct soft_cpu *c, const struct insn *i)
 
 /* 128 bits: expr of a (vvvv) and b (r/m, by source). */
 #define AVX_128(name, source, expr)                                                                \
@@ -151,7 +149,8 @@ struct avx_row {
 };
 
 /* The same handler names with _128 and _256; floating point, and integers, whose wide forms are AVX2's. */
-#define AVX_FP_ROW(name, ...) {{avx_##name##_128, avx_##name##_256}, {CPU_AVX, CPU_AVX}, __VA_ARGS__}
+#define AVX_FP_ROW(name, ...)                                                                      \
+	{{avx_##name##_128, avx_##name##_256}, {CPU_AVX, CPU_AVX}, __VA_ARGS__}
 #define AVX_INT_ROW(name, ...)                                                                     \
 	{{avx_##name##_128, avx_##name##_256}, {CPU_AVX, CPU_AVX2}, __VA_ARGS__}
 #define AVX_128_ROW(name, ...) {{avx_##name##_128, NULL}, {CPU_AVX, CPU_AVX}, __VA_ARGS__}

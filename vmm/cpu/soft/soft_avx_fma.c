@@ -16,7 +16,7 @@
 		__asm__ volatile(MXCSR_BEGIN #name " %[b], %[v], %[a]" MXCSR_END                   \
 				 : [a] "+x"(a), MXCSR_OUTPUTS(c)                                   \
 				 : [b] "x"(b), [v] "x"(v), MXCSR_OPERANDS(c));                     \
-		mxcsr_leave(c, i, c->mxcsr & MXCSR_MASK_UE ? 0 : mxcsr_tiny(lanes, a));            \
+		mxcsr_leave(c, i, c->mxcsr &MXCSR_MASK_UE ? 0 : mxcsr_tiny(lanes, a));             \
 		avx_set(c, i->reg, a);                                                             \
 		return SOFT_NEXT(c, i);                                                            \
 	}                                                                                          \
@@ -27,11 +27,12 @@
 		struct simd_ymm b = avx_src256(c, i), v = ymm_get(c, avx_v(i));                    \
 		struct simd_ymm a = ymm_get(c, i->reg);                                            \
 		mxcsr_enter(c);                                                                    \
-		__asm__ volatile(MXCSR_BEGIN #name " %[b], %[v], %[a]\n\t" #name                   \
-						   " %[d], %[w], %[e]" MXCSR_END                   \
-				 : [a] "+&x"(a.low), [e] "+&x"(a.high), MXCSR_OUTPUTS(c)           \
-				 : [b] "x"(b.low), [v] "x"(v.low), [d] "x"(b.high),                \
-				   [w] "x"(v.high), MXCSR_OPERANDS(c));                            \
+		__asm__ volatile(                                                                  \
+			MXCSR_BEGIN #name " %[b], %[v], %[a]\n\t" #name                            \
+					  " %[d], %[w], %[e]" MXCSR_END                            \
+			: [a] "+&x"(a.low), [e] "+&x"(a.high), MXCSR_OUTPUTS(c)                    \
+			: [b] "x"(b.low), [v] "x"(v.low), [d] "x"(b.high), [w] "x"(v.high),        \
+			  MXCSR_OPERANDS(c));                                                      \
 		if (!(c->mxcsr & MXCSR_MASK_UE))                                                   \
 			tiny = mxcsr_tiny(lanes, a.low) | mxcsr_tiny(lanes, a.high);               \
 		mxcsr_leave(c, i, tiny);                                                           \
@@ -47,7 +48,7 @@
 		__asm__ volatile(MXCSR_BEGIN #name " %[b], %[v], %[a]" MXCSR_END                   \
 				 : [a] "+x"(a), MXCSR_OUTPUTS(c)                                   \
 				 : [b] "x"(b), [v] "x"(v), MXCSR_OPERANDS(c));                     \
-		mxcsr_leave(c, i, c->mxcsr & MXCSR_MASK_UE ? 0 : mxcsr_tiny(lanes, a));            \
+		mxcsr_leave(c, i, c->mxcsr &MXCSR_MASK_UE ? 0 : mxcsr_tiny(lanes, a));             \
 		avx_set(c, i->reg, a);                                                             \
 		return SOFT_NEXT(c, i);                                                            \
 	}
@@ -69,10 +70,9 @@ FMA_ORDERS(132)
 FMA_ORDERS(213)
 FMA_ORDERS(231)
 
-#define PAIR(name) AVX_FMA_ROW(name##ps), AVX_FMA_ROW(name##pd)
-#define ONES(name) AVX_FMA_SCALAR(name##ss), AVX_FMA_SCALAR(name##sd)
-#define AVX_FMA_ROW(name)                                                                          \
-	{{avx_##name##_128, avx_##name##_256}, {CPU_FMA, CPU_FMA}, 0}
+#define PAIR(name)	     AVX_FMA_ROW(name##ps), AVX_FMA_ROW(name##pd)
+#define ONES(name)	     AVX_FMA_SCALAR(name##ss), AVX_FMA_SCALAR(name##sd)
+#define AVX_FMA_ROW(name)    {{avx_##name##_128, avx_##name##_256}, {CPU_FMA, CPU_FMA}, 0}
 #define AVX_FMA_SCALAR(name) {{avx_##name, avx_##name}, {CPU_FMA, CPU_FMA}, AVX_ANY_L}
 
 /* [opcode - 96, A6, B6][W]. */
@@ -81,7 +81,9 @@ FMA_ORDERS(231)
 		{PAIR(vfmaddsub##order)}, {PAIR(vfmsubadd##order)}, {PAIR(vfmadd##order)},         \
 			{ONES(vfmadd##order)}, {PAIR(vfmsub##order)}, {ONES(vfmsub##order)},       \
 			{PAIR(vfnmadd##order)}, {ONES(vfnmadd##order)}, {PAIR(vfnmsub##order)},    \
-			{ONES(vfnmsub##order)}                                                     \
+		{                                                                                  \
+			ONES(vfnmsub##order)                                                       \
+		}                                                                                  \
 	}
 static const struct avx_row fma_rows[3][10][2] = {ORDER(132), ORDER(213), ORDER(231)};
 
@@ -135,12 +137,14 @@ static uint32_t half_tiny(const struct soft_cpu *c, __m128i v, unsigned count)
 	return 0;
 }
 
-static __attribute__((noinline)) void half_store(struct soft_cpu *c, const struct insn *i, bool wide)
+static __attribute__((noinline)) void half_store(struct soft_cpu *c, const struct insn *i,
+						 bool wide)
 {
 	__m128i low = xmm_get(c, i->reg), top = wide ? ymm_high(c, i->reg) : _mm_setzero_si128();
 
 	half_enter(c, i);
-	__asm__ volatile(MXCSR_BEGIN "vcvtps2ph $4, %[a], %[a]\n\tvcvtps2ph $4, %[b], %[b]" MXCSR_END
+	__asm__ volatile(MXCSR_BEGIN
+			 "vcvtps2ph $4, %[a], %[a]\n\tvcvtps2ph $4, %[b], %[b]" MXCSR_END
 			 : [a] "+&x"(low), [b] "+&x"(top), MXCSR_OUTPUTS(c)
 			 : MXCSR_OPERANDS(c));
 	mxcsr_leave(c, i, half_tiny(c, low, 4) | half_tiny(c, top, 4));
@@ -169,8 +173,7 @@ AVX_HANDLER(vcvtps2ph_256)
 
 /* ---- Selection ------------------------------------------------------------------------------- */
 
-#define HALF(name, flags)                                                                          \
-	{{avx_##name##_128, avx_##name##_256}, {CPU_F16C, CPU_F16C}, flags}
+#define HALF(name, flags) {{avx_##name##_128, avx_##name##_256}, {CPU_F16C, CPU_F16C}, flags}
 
 const struct avx_row *avx_fma_row(const struct soft_decode *d, enum fp_prefix prefix)
 {

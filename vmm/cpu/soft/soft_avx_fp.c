@@ -106,8 +106,7 @@ AVX_PACKED(vcvttps2dq, "cvttps2dq", LANES_NONE)
 		struct simd_ymm b = avx_src256(c, i), a = ymm_get(c, avx_v(i));                    \
 		__m128i x = EVEN_##type(a.low, b.low), z = EVEN_##type(a.high, b.high);            \
 		AVX_RUN2(c, op, x, z, ODD_##type(a.low, b.low), ODD_##type(a.high, b.high));       \
-		mxcsr_leave(c, i,                                                                  \
-			    tiny_of(c, LANES_##type, x) | tiny_of(c, LANES_##type, z));            \
+		mxcsr_leave(c, i, tiny_of(c, LANES_##type, x) | tiny_of(c, LANES_##type, z));      \
 		ymm_set(c, i->reg, x, z);                                                          \
 		return SOFT_NEXT(c, i);                                                            \
 	}
@@ -135,11 +134,12 @@ static inline __m128i odd_lanes_pd(void)
 		__m128i x = _mm_and_si128(mask, a), y = _mm_andnot_si128(mask, a);                 \
                                                                                                    \
 		mxcsr_enter(c);                                                                    \
-		__asm__ volatile(MXCSR_BEGIN "add" #type " %[bx], %[x]\n\t"                        \
-					     "sub" #type " %[by], %[y]" MXCSR_END                  \
-				 : [x] "+&x"(x), [y] "+&x"(y), MXCSR_OUTPUTS(c)                    \
-				 : [bx] "x"(_mm_and_si128(mask, b)),                               \
-				   [by] "x"(_mm_andnot_si128(mask, b)), MXCSR_OPERANDS(c));        \
+		__asm__ volatile(                                                                  \
+			MXCSR_BEGIN "add" #type " %[bx], %[x]\n\t"                                 \
+				    "sub" #type " %[by], %[y]" MXCSR_END                           \
+			: [x] "+&x"(x), [y] "+&x"(y), MXCSR_OUTPUTS(c)                             \
+			: [bx] "x"(_mm_and_si128(mask, b)), [by] "x"(_mm_andnot_si128(mask, b)),   \
+			  MXCSR_OPERANDS(c));                                                      \
 		return simd_select(mask, y, x);                                                    \
 	}
 ADDSUB_HALF(addsub_ps, ps)
@@ -363,26 +363,29 @@ static inline __m128i predicate_mask(uint64_t imm, unsigned bit)
                                                                                                    \
 		mxcsr_enter(c);                                                                    \
 		if (predicate_signals(imm))                                                        \
-			__asm__ volatile(MXCSR_BEGIN "cmplt" #type " %[b], %[l]" MXCSR_END "\n\t"  \
-						     "cmpeq" #type " %[b], %[e]\n\t"               \
-						     "cmpunord" #type " %[b], %[u]"                \
-					 : [l] "+&x"(less), [e] "+&x"(equal), [u] "+&x"(unordered), \
-					   MXCSR_OUTPUTS(c)                                        \
-					 : [b] "x"(b), MXCSR_OPERANDS(c));                         \
+			__asm__ volatile(                                                          \
+				MXCSR_BEGIN "cmplt" #type " %[b], %[l]" MXCSR_END "\n\t"           \
+					    "cmpeq" #type " %[b], %[e]\n\t"                        \
+					    "cmpunord" #type " %[b], %[u]"                         \
+				: [l] "+&x"(less), [e] "+&x"(equal), [u] "+&x"(unordered),         \
+				  MXCSR_OUTPUTS(c)                                                 \
+				: [b] "x"(b), MXCSR_OPERANDS(c));                                  \
 		else                                                                               \
-			__asm__ volatile(MXCSR_BEGIN "cmpeq" #type " %[b], %[e]\n\t"               \
-						     "cmpunord" #type " %[b], %[u]" MXCSR_END      \
-						     "\n\tcmplt" #type " %[b], %[l]"               \
-					 : [l] "+&x"(less), [e] "+&x"(equal), [u] "+&x"(unordered), \
-					   MXCSR_OUTPUTS(c)                                        \
-					 : [b] "x"(b), MXCSR_OPERANDS(c));                         \
+			__asm__ volatile(                                                          \
+				MXCSR_BEGIN "cmpeq" #type " %[b], %[e]\n\t"                        \
+					    "cmpunord" #type " %[b], %[u]" MXCSR_END               \
+					    "\n\tcmplt" #type " %[b], %[l]"                        \
+				: [l] "+&x"(less), [e] "+&x"(equal), [u] "+&x"(unordered),         \
+				  MXCSR_OUTPUTS(c)                                                 \
+				: [b] "x"(b), MXCSR_OPERANDS(c));                                  \
 		__m128i greater = _mm_andnot_si128(                                                \
 			_mm_or_si128(_mm_or_si128(less, equal), unordered), _mm_set1_epi32(-1));   \
 		return _mm_or_si128(                                                               \
 			_mm_or_si128(_mm_and_si128(less, predicate_mask(imm, IS_LESS)),            \
 				     _mm_and_si128(equal, predicate_mask(imm, IS_EQUAL))),         \
-			_mm_or_si128(_mm_and_si128(greater, predicate_mask(imm, IS_GREATER)),      \
-				     _mm_and_si128(unordered, predicate_mask(imm, IS_UNORDERED)))); \
+			_mm_or_si128(                                                              \
+				_mm_and_si128(greater, predicate_mask(imm, IS_GREATER)),           \
+				_mm_and_si128(unordered, predicate_mask(imm, IS_UNORDERED))));     \
 	}
 COMPARE_HALF(ps)
 COMPARE_HALF(pd)
@@ -466,8 +469,11 @@ static inline struct simd_ymm ymm_and(struct simd_ymm v, __m128i mask)
 }
 
 #define SHUFFLED(v, ...)                                                                           \
-	(struct simd_ymm){_mm_shuffle_epi32((v).low, _MM_SHUFFLE(__VA_ARGS__)),                    \
-			  _mm_shuffle_epi32((v).high, _MM_SHUFFLE(__VA_ARGS__))}
+	(struct simd_ymm)                                                                          \
+	{                                                                                          \
+		_mm_shuffle_epi32((v).low, _MM_SHUFFLE(__VA_ARGS__)),                              \
+			_mm_shuffle_epi32((v).high, _MM_SHUFFLE(__VA_ARGS__))                      \
+	}
 
 static inline struct simd_ymm dot_ps(struct soft_cpu *c, const struct insn *i, struct simd_ymm a,
 				     struct simd_ymm b)

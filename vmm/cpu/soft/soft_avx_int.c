@@ -142,10 +142,10 @@ static __attribute__((noinline)) __m128i dwords_chosen(__m128i v, unsigned imm)
 	return _mm_load_si128((const __m128i *)&out);
 }
 AVX_BOTH(vpshufd, dwords_chosen(b, (unsigned)i->imm))
-AVX_BOTH(vpshufhw, _mm_set_epi64x((long long)words_chosen(simd_high64(b), i->imm),
-				  (long long)simd_low64(b)))
-AVX_BOTH(vpshuflw, _mm_set_epi64x((long long)simd_high64(b),
-				  (long long)words_chosen(simd_low64(b), i->imm)))
+AVX_BOTH(vpshufhw,
+	 _mm_set_epi64x((long long)words_chosen(simd_high64(b), i->imm), (long long)simd_low64(b)))
+AVX_BOTH(vpshuflw,
+	 _mm_set_epi64x((long long)simd_high64(b), (long long)words_chosen(simd_low64(b), i->imm)))
 AVX_BOTH(vpalignr, ssse3_palignr(a, b, (uint8_t)i->imm))
 
 /* ---- Wider lanes: 256 bits take a source of 128 or fewer ------------------------------------- */
@@ -181,7 +181,8 @@ AVX_EXTEND(vpmovzxbd, sse_src32, sse_src64, 4, _mm_unpacklo_epi16(_mm_unpacklo_e
 AVX_EXTEND(vpmovzxbq, sse_src16, sse_src32, 2,
 	   _mm_unpacklo_epi32(_mm_unpacklo_epi16(_mm_unpacklo_epi8(b, ZERO), ZERO), ZERO))
 AVX_EXTEND(vpmovzxwd, sse_src64, avx_src128, 8, _mm_unpacklo_epi16(b, ZERO))
-AVX_EXTEND(vpmovzxwq, sse_src32, sse_src64, 4, _mm_unpacklo_epi32(_mm_unpacklo_epi16(b, ZERO), ZERO))
+AVX_EXTEND(vpmovzxwq, sse_src32, sse_src64, 4,
+	   _mm_unpacklo_epi32(_mm_unpacklo_epi16(b, ZERO), ZERO))
 AVX_EXTEND(vpmovzxdq, sse_src64, avx_src128, 8, _mm_unpacklo_epi32(b, ZERO))
 
 /* ---- MPSADBW: the upper half has immediate bits of its own ----------------------------------- */
@@ -225,8 +226,8 @@ AVX_128(vpclmulqdq_host, avx_src128,
 
 /* ---- Selection ------------------------------------------------------------------------------- */
 
-#define INT(name) AVX_INT_ROW(name, 0)
-#define ONE(name) AVX_INT_ROW(name, AVX_NO_V) /* with one source */
+#define INT(name)  AVX_INT_ROW(name, 0)
+#define ONE(name)  AVX_INT_ROW(name, AVX_NO_V) /* with one source */
 #define EACH(name) {{avx_##name##_128, avx_##name##_256}, {CPU_AVX2, CPU_AVX2}, 0}
 
 static const struct avx_row rows_0f[256] = {

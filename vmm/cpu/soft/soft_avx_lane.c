@@ -16,7 +16,7 @@ union lanes {
 
 static inline __m128i blend_mask(uint64_t imm, unsigned lanes)
 {
-	__m128i bit = lanes == 8 ? _mm_set_epi16(128, 64, 32, 16, 8, 4, 2, 1)
+	__m128i bit = lanes == 8   ? _mm_set_epi16(128, 64, 32, 16, 8, 4, 2, 1)
 		      : lanes == 4 ? _mm_set_epi32(8, 4, 2, 1)
 				   : _mm_set_epi32(2, 2, 1, 1);
 
@@ -109,11 +109,11 @@ static inline __m128i bits_apart(uint64_t imm)
 AVX_BOTH(vpermilps, permute32(a, b))
 AVX_BOTH(vpermilpd, permute64(a, b))
 AVX_BOTH(vpermilps_imm, permute32(b, bits_apart(i->imm)))
-AVX_128(vpermilpd_imm, avx_src128, permute64(b, _mm_set_epi64x((long long)i->imm & 2, (long long)i->imm << 1 & 2)))
-AVX_256(vpermilpd_imm, permute64(b, high ? _mm_set_epi64x((long long)i->imm >> 2 & 2,
-							  (long long)i->imm >> 1 & 2)
-					 : _mm_set_epi64x((long long)i->imm & 2,
-							  (long long)i->imm << 1 & 2)))
+AVX_128(vpermilpd_imm, avx_src128,
+	permute64(b, _mm_set_epi64x((long long)i->imm & 2, (long long)i->imm << 1 & 2)))
+AVX_256(vpermilpd_imm,
+	permute64(b, high ? _mm_set_epi64x((long long)i->imm >> 2 & 2, (long long)i->imm >> 1 & 2)
+			  : _mm_set_epi64x((long long)i->imm & 2, (long long)i->imm << 1 & 2)))
 
 /* Across both halves. */
 static __attribute__((noinline)) void permute_run(struct soft_cpu *c, const struct insn *i,
@@ -237,8 +237,8 @@ AVX_HANDLER(vbroadcast128_256)
 /* ---- Masked memory --------------------------------------------------------------------------- */
 
 /* Lanes of a mask's sign are read, or all probed and then written; the others are not touched. */
-static inline __attribute__((always_inline)) void mask_load(struct soft_cpu *c, const struct insn *i,
-							    unsigned bytes, bool quads)
+static inline __attribute__((always_inline)) void
+mask_load(struct soft_cpu *c, const struct insn *i, unsigned bytes, bool quads)
 {
 	const uint64_t linear = soft_ea(c, i);
 	union lanes mask, out = {.u64 = {0}};
@@ -253,8 +253,8 @@ static inline __attribute__((always_inline)) void mask_load(struct soft_cpu *c, 
 	ymm_set(c, i->reg, out.ymm.low, out.ymm.high);
 }
 
-static inline __attribute__((always_inline)) void mask_store(struct soft_cpu *c, const struct insn *i,
-							     unsigned bytes, bool quads)
+static inline __attribute__((always_inline)) void
+mask_store(struct soft_cpu *c, const struct insn *i, unsigned bytes, bool quads)
 {
 	const uint64_t linear = soft_ea(c, i);
 	union lanes mask, v;
@@ -337,8 +337,8 @@ gather_run(struct soft_cpu *c, const struct insn *i, unsigned count, bool wide, 
 	}
 	ymm_set(c, avx_v(i), _mm_setzero_si128(), _mm_setzero_si128());
 	if (count * (wide ? 8 : 4) <= 16)
-		avx_set(c, i->reg, count * (wide ? 8 : 4) < 16 ? _mm_move_epi64(out.ymm.low)
-							       : out.ymm.low);
+		avx_set(c, i->reg,
+			count * (wide ? 8 : 4) < 16 ? _mm_move_epi64(out.ymm.low) : out.ymm.low);
 }
 
 #define AVX_GATHER(name, bits, count, wide, wide_index)                                            \
@@ -364,8 +364,8 @@ AVX_GATHER(vgather_qq, 256, 4, true, true)
 
 /* ---- Selection ------------------------------------------------------------------------------- */
 
-#define W0	      AVX_W0
-#define NV	      AVX_NO_V
+#define W0			 AVX_W0
+#define NV			 AVX_NO_V
 #define WIDE(name, flags, needs) {{NULL, avx_##name##_256}, {needs, needs}, flags}
 #define AVX2_ROW(name, flags)	 {{avx_##name##_128, avx_##name##_256}, {CPU_AVX2, CPU_AVX2}, flags}
 

@@ -46,16 +46,18 @@ static inline fp_next load128(struct soft_cpu *c, const struct insn *i, bool ali
 	if (!(i->flags & INSN_MEM))
 		avx_set(c, i->reg, xmm_get(c, i->rm));
 	else
-		avx_set(c, i->reg, sse_load128(c, i, aligned ? ea_aligned(c, i, 16) : soft_ea(c, i)));
+		avx_set(c, i->reg,
+			sse_load128(c, i, aligned ? ea_aligned(c, i, 16) : soft_ea(c, i)));
 	return SOFT_NEXT(c, i);
 }
 
 static inline fp_next load256(struct soft_cpu *c, const struct insn *i, bool aligned)
 {
 	avx_check(c, i);
-	struct simd_ymm v = i->flags & INSN_MEM
-				    ? avx_load256(c, i, aligned ? ea_aligned(c, i, 32) : soft_ea(c, i))
-				    : ymm_get(c, i->rm);
+	struct simd_ymm v =
+		i->flags & INSN_MEM
+			? avx_load256(c, i, aligned ? ea_aligned(c, i, 32) : soft_ea(c, i))
+			: ymm_get(c, i->rm);
 	ymm_set(c, i->reg, v.low, v.high);
 	return SOFT_NEXT(c, i);
 }
@@ -329,11 +331,12 @@ AVX_HANDLER(vmaskmovdqu_128)
 /* ---- Selection ------------------------------------------------------------------------------- */
 
 #define MOVED(name, flags) AVX_FP_ROW(name, flags)
-#define NV	   AVX_NO_V
+#define NV		   AVX_NO_V
 
 static const struct avx_row rows[256][FP_PREFIXES] = {
 	[0x10] = {MOVED(vmovu_load, NV), MOVED(vmovu_load, NV),
-		  AVX_SCALAR_ROW(vmovss_load, AVX_MEM_NO_V), AVX_SCALAR_ROW(vmovsd_load, AVX_MEM_NO_V)},
+		  AVX_SCALAR_ROW(vmovss_load, AVX_MEM_NO_V),
+		  AVX_SCALAR_ROW(vmovsd_load, AVX_MEM_NO_V)},
 	[0x11] = {MOVED(vmovu_store, NV), MOVED(vmovu_store, NV),
 		  AVX_SCALAR_ROW(vmovss_store, AVX_MEM_NO_V),
 		  AVX_SCALAR_ROW(vmovsd_store, AVX_MEM_NO_V)},

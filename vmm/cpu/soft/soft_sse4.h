@@ -97,7 +97,6 @@ static inline __m128i pack_unsigned16(__m128i a, __m128i b)
 			     _mm_set1_epi16((short)0x8000));
 }
 
-
 /* The least word, and where it is. */
 static inline __m128i least_word(__m128i b)
 {

@@ -87,10 +87,10 @@ static const struct simd_row rows[256] = {
 #define X(opcode, name, needs, expr) [opcode] = {.plain = sse_##name, .feature = needs},
 		SSE4_LANES(X)
 #undef X
-		[0x00] = {.plain = sse_pshufb,
-			  .host = sse_pshufb_host,
-			  .host_reg = sse_pshufb_reg,
-			  .feature = CPU_SSSE3},
+			[0x00] = {.plain = sse_pshufb,
+				  .host = sse_pshufb_host,
+				  .host_reg = sse_pshufb_reg,
+				  .feature = CPU_SSSE3},
 	[0x10] = SSE41(pblendvb),
 	[0x14] = SSE41(blendvps),
 	[0x15] = SSE41(blendvpd),

@@ -3,9 +3,9 @@
 #include "vmm/cpu/soft/soft_simd.h"
 #include "vmm/cpu/soft/soft_sse_round.h"
 
-#define MXCSR_DAZ      0x40u
-#define MXCSR_IE       0x01u
-#define MXCSR_PE       0x20u
+#define MXCSR_DAZ 0x40u
+#define MXCSR_IE  0x01u
+#define MXCSR_PE  0x20u
 
 /* ---- By the host ----------------------------------------------------------------------------- */
 

@@ -18,8 +18,8 @@ static inline void round_enter(struct soft_cpu *c, const struct insn *i)
 {
 	mxcsr_enter(c);
 	if (!(i->imm & ROUND_MXCSR))
-		c->mxcsr_run = (c->mxcsr_run & ~MXCSR_RC) |
-			       (uint32_t)(i->imm & 3) << MXCSR_RC_SHIFT;
+		c->mxcsr_run = (c->mxcsr_run & ~MXCSR_RC) | (uint32_t)(i->imm & 3)
+								    << MXCSR_RC_SHIFT;
 }
 
 /* In C: so many lanes of b rounded, MXCSR's flags added to *raised. */

@@ -103,7 +103,8 @@ static void pointers_narrow(uint8_t *image)
 	memset(image + FX_POINTERS_AT + 12, 0, 4);
 }
 
-static __attribute__((noinline)) void xsave_run(struct soft_cpu *c, const struct insn *i, bool optimise)
+static __attribute__((noinline)) void xsave_run(struct soft_cpu *c, const struct insn *i,
+						bool optimise)
 {
 	const uint64_t asked = parts_asked(c), in_use = parts_in_use(c);
 	const uint64_t written = optimise ? asked & in_use : asked;
