@@ -328,7 +328,7 @@ Test(softnative, avx_sequences_agree)
 {
 	unsigned count = avx_require();
 
-	sequences_compare(forms_fp(forms, count), 64,
+	sequences_compare(forms_fp(forms, forms_int(forms, count)), 64,
 			  env_number("SOFTNATIVE_CASES", CASES_DEFAULT, 0) / 5);
 }
 
