@@ -16,7 +16,7 @@ static const struct range map_0f[] = {
 	{0x7c, 0x7f}, {0xc2, 0xc2}, {0xc4, 0xc6}, {0xd0, 0xfe},
 };
 /* VEX has VNNI, IFMA and conversions of newer processors at 50 to 53, B0, B1, B4 and B5; 90 to 93 are gathers, whose
- * index is a vector. */
+ * index is a vector: below. */
 static const struct range map_0f38[] = {
 	{0x00, 0x4f}, {0x58, 0x5a}, {0x78, 0x79}, {0x8c, 0x8e},
 	{0x96, 0xaf}, {0xb6, 0xbf}, {0xdb, 0xdf},
@@ -100,5 +100,9 @@ unsigned forms_avx(struct form *forms, unsigned count)
 		for (int digit = 0; digit < 8; digit++)
 			count = form_add(forms, count, 1, op, 0x66, digit, 0);
 	count = form_add(forms, count, 1, 0xae, 0, 3, F_NOVVVV | F_MEM);
+	for (unsigned op = 0x90; op <= 0x93; op++) {
+		count = form_add(forms, count, 2, op, 0x66, EXT_R, F_MEM);
+		forms[count - 1].special = SP_GATHER;
+	}
 	return count;
 }

@@ -96,12 +96,30 @@ struct address {
 	bool has_sib;
 };
 
+/* [base + vector * scale + disp8]; the base alone leads to the target. */
+static void address_gather(struct generator *g, struct address *a)
+{
+	g->vector_index = rng_below(&g->rng, registers(g));
+	a->base = (int)register_free(g, 16);
+	a->has_sib = true;
+	a->disp_bytes = 1;
+	a->disp = disp_random(g, 1);
+	a->modrm = 0x44;
+	a->sib = (uint8_t)(rng_below(&g->rng, 4) << 6 | (g->vector_index & 7) << 3 | (a->base & 7));
+	if (g->vector_index & 8)
+		g->rex_bits |= 2;
+}
+
 static void address_choose(struct generator *g, struct address *a)
 {
 	unsigned kind = rng_below(&g->rng, g->absolute ? 2 : 16);
 
 	memset(a, 0, sizeof(*a));
 	a->base = a->index = -1;
+	if (g->form->special == SP_GATHER) {
+		address_gather(g, a);
+		return;
+	}
 	if (kind == 0 && g->t->target < REGION_VA + REGION_BYTES) { /* [rip + disp32] */
 		g->rip_relative = g->t->mode == 64;
 		a->modrm = 0x05;
@@ -133,6 +151,8 @@ static void address_encode(struct generator *g, struct address *a)
 {
 	unsigned mod = 0;
 
+	if (g->form->special == SP_GATHER)
+		return;
 	if (a->base < 0 && a->disp_bytes == 0) { /* [index * scale + disp32] */
 		a->disp_bytes = 4;
 		a->disp = disp_random(g, 4);
@@ -181,6 +201,11 @@ static void target_choose(struct generator *g)
 	/* Where a jump's target is read it must be what special_after wrote. */
 	if (g->form->special == SP_JUMP_IND || g->form->special == SP_JUMP_FAR)
 		g->t->target = DATA_VA + 0x80 + rng_below(&g->rng, DATA_BYTES - 0x400);
+	/* What a gather that faults has read and left of its mask is the processor's choice: none does. */
+	if (g->form->special == SP_GATHER) {
+		g->t->target = DATA_VA + 0x400 + rng_below(&g->rng, DATA_BYTES - 0x600);
+		return;
+	}
 	/* Nothing lies there natively either, so any instruction may try it. */
 	if (g->t->mode == 64 && !g->ad32 && !g->absolute && !rng_below(&g->rng, 64))
 		g->t->target = NONCANONICAL + rng_below(&g->rng, 4096);

@@ -123,9 +123,10 @@ enum form_special {
 	SP_POPA,
 	SP_PUSH_SREG,
 	SP_POP_SREG,
-	SP_LOAD_FAR, /* LES, LDS */
-	SP_COMPARE,  /* PCMPxSTRx: short strings of few characters */
-	SP_VEX_COUNT /* a count or a field in vvvv */
+	SP_LOAD_FAR,  /* LES, LDS */
+	SP_COMPARE,   /* PCMPxSTRx: short strings of few characters */
+	SP_VEX_COUNT, /* a count or a field in vvvv */
+	SP_GATHER     /* the index of the address is a vector */
 };
 
 #define EXT_R	 (-1) /* modrm.reg is a register */
@@ -231,8 +232,9 @@ struct generator {
 	bool absolute; /* addresses take no register: a sequence may have changed it */
 	bool memory, rip_relative;
 	unsigned reg, rm, vvvv;
-	uint16_t reserved; /* registers that no address may use */
-	unsigned disp_at;  /* of a RIP-relative displacement in code; 0: none */
+	unsigned vector_index; /* of SP_GATHER */
+	uint16_t reserved;     /* registers that no address may use */
+	unsigned disp_at;      /* of a RIP-relative displacement in code; 0: none */
 	uint64_t imm;
 };
 void case_generate(struct test_case *t, const struct form *form, uint64_t seed,

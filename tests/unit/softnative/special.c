@@ -462,6 +462,19 @@ static void vex_count_after(struct generator *g)
 				   rng_next(&g->rng) << 16;
 }
 
+/* Small indexes, so that all elements lie in the data: which others are read before a fault is the processor's choice. */
+static void gather_after(struct generator *g)
+{
+	const unsigned bytes = g->form->opcode & 1 ? 8 : 4;
+
+	for (unsigned n = 0; n < 32; n += bytes) {
+		int64_t index = (int64_t)rng_below(&g->rng, 32) - 8;
+		uint8_t *low = g->t->in.fx + FX_XMM + (size_t)16 * g->vector_index;
+
+		memcpy(n < 16 ? low + n : g->t->in.ymm[g->vector_index] + n - 16, &index, bytes);
+	}
+}
+
 void special_after(struct generator *g)
 {
 	static void (*const after[])(struct generator *) = {
@@ -500,6 +513,7 @@ void special_after(struct generator *g)
 		[SP_LOAD_FAR] = load_far_after,
 		[SP_COMPARE] = compare_after,
 		[SP_VEX_COUNT] = vex_count_after,
+		[SP_GATHER] = gather_after,
 	};
 
 	if (g->form->special == SP_FRAME)

@@ -538,7 +538,7 @@ Test(softsystem_newer, gather_goes_on)
 	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 164), 0xaaaa);
 	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 168), 0xaaaa);
 	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 192), 0);
-	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 200), 0x80000000u);
+	cr_expect_eq(*(uint32_t *)(g.s.fxsave + 200), UINT32_MAX);
 	*guest_pte(&g, DATA + 0x1000) |= P;
 	g.s.gpr[RSP] = STACK;
 	g.s.gpr[RBX] = DATA + 0x1000;

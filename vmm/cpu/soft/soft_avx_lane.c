@@ -308,6 +308,16 @@ static uint64_t gather_linear(struct soft_cpu *c, const struct insn *i, int64_t 
 	return soft_linear(c, i->seg, i->adsize == 8 ? offset : (uint32_t)offset);
 }
 
+/* The mask is all ones or zeroes in each element of the vector, and zero behind it, before anything is read. */
+static inline __attribute__((always_inline)) void gather_mask(union lanes *mask, unsigned bytes,
+							      bool wide)
+{
+	for (unsigned n = 0; n < 4 && wide; n++)
+		mask->u64[n] = n < bytes / 8 && mask->u64[n] >> 63 ? UINT64_MAX : 0;
+	for (unsigned n = 0; n < 8 && !wide; n++)
+		mask->u32[n] = n < bytes / 4 && mask->u32[n] >> 31 ? UINT32_MAX : 0;
+}
+
 /* Element by element: what is there when one faults stays, and its mask is cleared. */
 static inline __attribute__((always_inline)) void
 gather_run(struct soft_cpu *c, const struct insn *i, unsigned count, bool wide, bool wide_index)
@@ -317,6 +327,8 @@ gather_run(struct soft_cpu *c, const struct insn *i, unsigned count, bool wide, 
 	index.ymm = ymm_get(c, i->rm);
 	mask.ymm = ymm_get(c, avx_v(i));
 	out.ymm = ymm_get(c, i->reg);
+	gather_mask(&mask, count * (wide || wide_index ? 8 : 4), wide);
+	ymm_set(c, avx_v(i), mask.ymm.low, mask.ymm.high);
 	for (unsigned n = 0; n < count; n++) {
 		int64_t at = wide_index ? (int64_t)index.u64[n] : (int32_t)index.u32[n];
 
