@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Building tiny guests: tables, descriptors, and the recording bus; the skip where there is no KVM.
  */
+#include "base/cpu_feature.h"
 #include "tests/unit/kvm/kvm_guest.h"
 
 #include <errno.h>
@@ -180,9 +181,26 @@ static uint64_t host_tsc_hz(void)
 	return hz;
 }
 
+uint64_t guest_features(void)
+{
+	static uint64_t features;
+	struct kvm_features f;
+
+	if (features)
+		return features;
+	cr_assert_eq(kvm_supported_features(&f), 0);
+	features = cpu_features_take(1, (const uint32_t[]){0, 0, f.leaf1_ecx, f.leaf1_edx});
+	features |=
+		cpu_features_take(7, (const uint32_t[]){0, f.leaf7_ebx, f.leaf7_ecx, f.leaf7_edx});
+	features |= cpu_features_take(0x80000001, (const uint32_t[]){0, 0, f.ext1_ecx, f.ext1_edx});
+	features &= cpu_features_soft();
+	return features;
+}
+
 void guest_cpuid(void *ctx, unsigned vcpu, uint32_t leaf, uint32_t subleaf, struct vcpu_cpuid *out)
 {
 	struct cpuid_model model = {.tsc_hz = host_tsc_hz(),
+				    .features = guest_features(),
 				    .vendor = kvm_vendor_can(CPU_VENDOR_INTEL) ? CPU_VENDOR_INTEL
 									       : CPU_VENDOR_AMD};
 

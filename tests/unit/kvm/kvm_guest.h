@@ -58,6 +58,9 @@ struct guest {
 	struct bus_record bus;
 };
 
+/* The features of the guests' CPU model: all that KVM here and the software CPU have; mask of enum cpu_feature. */
+uint64_t guest_features(void);
+
 /* A guest on GUEST_RAM bytes of its own if ram is NULL, or on ram with what it holds. */
 void guest_open(struct guest *g, const struct vcpu_ops *ops, uint8_t *ram, uint64_t ram_end);
 void guest_close(struct guest *g);

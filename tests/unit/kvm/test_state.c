@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "base/cpu_feature.h"
 #include "tests/unit/kvm/kvm_guest.h"
 
 /* ---- round trips ---- */
@@ -75,6 +76,10 @@ static void states_compare(const struct vcpu_state *a, const struct vcpu_state *
 		cr_expect_eq(field_get(a, n), field_get(b, n), "%s: 0x%lx, 0x%lx", fields[n].name,
 			     (unsigned long)field_get(a, n), (unsigned long)field_get(b, n));
 	tables_compare(a, b);
+	cr_expect_eq(a->xcr0, b->xcr0, "XCR0: %lx, %lx", a->xcr0, b->xcr0);
+	for (unsigned n = 0; n < 256; n++)
+		cr_expect_eq(a->ymm_high[n / 16][n % 16], b->ymm_high[n / 16][n % 16],
+			     "byte %u of YMM%u", 16 + n % 16, n / 16);
 	for (unsigned n = 0; n < sizeof(a->fxsave); n++)
 		cr_expect_eq(a->fxsave[n], b->fxsave[n], "fxsave[%u]: %x, %x", n, a->fxsave[n],
 			     b->fxsave[n]);
@@ -121,6 +126,11 @@ static void state_colour(struct vcpu_state *s)
 	for (unsigned n = 160; n < 416; n++)
 		s->fxsave[n] = (uint8_t)(n * 7);
 	s->fxsave[24] = 0xa0; /* MXCSR 1fa0 */
+	if (!(guest_features() & CPU_BIT(CPU_AVX)))
+		return;
+	s->xcr0 = 7;
+	for (unsigned n = 0; n < 256; n++)
+		s->ymm_high[n / 16][n % 16] = (uint8_t)(n * 11 + 1);
 }
 
 Test(kvm_state, round_trip)

@@ -109,11 +109,14 @@ static inline __m128i bits_apart(uint64_t imm)
 AVX_BOTH(vpermilps, permute32(a, b))
 AVX_BOTH(vpermilpd, permute64(a, b))
 AVX_BOTH(vpermilps_imm, permute32(b, bits_apart(i->imm)))
-AVX_128(vpermilpd_imm, avx_src128,
-	permute64(b, _mm_set_epi64x((long long)i->imm & 2, (long long)i->imm << 1 & 2)))
-AVX_256(vpermilpd_imm,
-	permute64(b, high ? _mm_set_epi64x((long long)i->imm >> 2 & 2, (long long)i->imm >> 1 & 2)
-			  : _mm_set_epi64x((long long)i->imm & 2, (long long)i->imm << 1 & 2)))
+
+/* Two bits of the immediate, as permute64 has them. */
+static inline __m128i quad_bits(uint64_t imm)
+{
+	return _mm_set_epi64x((long long)(imm & 2), (long long)(imm << 1 & 2));
+}
+AVX_128(vpermilpd_imm, avx_src128, permute64(b, quad_bits(i->imm)))
+AVX_256(vpermilpd_imm, permute64(b, quad_bits(high ? i->imm >> 2 : i->imm)))
 
 /* Across both halves. */
 static __attribute__((noinline)) void permute_run(struct soft_cpu *c, const struct insn *i,
