@@ -427,11 +427,20 @@ static uint64_t rip_random(struct rng *r, bool single)
 	}
 }
 
+/* VMASKMOVPS and its kin: which byte of an element CR2 tells is the processor's choice. */
+static bool form_masked(const struct form *f)
+{
+	if (!(f->flags & F_VEX) || f->map != 2)
+		return false;
+	return (f->opcode >= 0x2c && f->opcode <= 0x2f) || f->opcode == 0x8c || f->opcode == 0x8e;
+}
+
 static void encode(struct generator *g)
 {
 	const struct form *f = g->form;
 	struct address a = {0};
 
+	g->t->wide |= form_masked(f);
 	prefixes_choose(g);
 	g->imm = value_int(&g->rng);
 	g->rex = g->t->mode == 64 && rng_below(&g->rng, 4) == 0;
