@@ -114,9 +114,29 @@ static void host_read(void *ctx, uint32_t leaf, uint32_t regs[4])
 #endif
 }
 
+/* What needs the upper halves of YMM: a processor may have it and its kernel not (XCR0 bits 1 and 2). */
+#define YMM_FEATURES (CPU_BIT(CPU_AVX) | CPU_BIT(CPU_AVX2) | CPU_BIT(CPU_FMA) | CPU_BIT(CPU_F16C))
+
+static bool ymm_enabled(void)
+{
+#ifdef __x86_64__
+	uint32_t regs[4] = {0}, low, high;
+
+	host_read(NULL, 1, regs);
+	if (!(regs[ECX] >> 27 & 1)) /* OSXSAVE */
+		return false;
+	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return (low & 6) == 6;
+#else
+	return false;
+#endif
+}
+
 uint64_t cpu_features_host(void)
 {
-	return cpu_features_read(host_read, NULL);
+	uint64_t features = cpu_features_read(host_read, NULL);
+
+	return ymm_enabled() ? features : features & ~YMM_FEATURES;
 }
 
 uint64_t cpu_features_soft(void)

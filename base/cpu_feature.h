@@ -78,7 +78,7 @@ uint64_t cpu_features_take(uint32_t leaf, const uint32_t regs[4]);
 /* All leaves by a callback, which gives zeroes for what it does not know. */
 uint64_t cpu_features_read(void (*read)(void *ctx, uint32_t leaf, uint32_t regs[4]), void *ctx);
 
-/* The set that this host's processor tells of, to user programs. Any thread. */
+/* The set that user programs can use here: the processor tells of it, and its kernel keeps the registers. Any thread. */
 uint64_t cpu_features_host(void);
 
 /* The names of a set with ", " between, as many as there is room for. */
