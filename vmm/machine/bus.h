@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The machine has seven port ranges and one MMIO range; virtio will add a handful. */
+/* The machine has eleven port ranges and three MMIO ranges: PCI devices share one window. */
 #define BUS_RANGES_MAX 32u
 
 /* Reads give the value zero-extended. addr is absolute; the access begins within the range. */
