@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "driver.h"
+#include "tests/unit/pci/pci_driver.h"
 #include "vmm/virtio/virtio_rng.h"
 
 #define FEATURE_OWN 1u
@@ -100,25 +100,25 @@ static struct virtio_device echo_device(void)
 				      .config_size = CONFIG_SIZE};
 }
 
-static struct driver *echo_new(void)
+static struct pci_driver *echo_new(void)
 {
 	const struct virtio_device device = echo_device();
 
-	return driver_new(&device);
+	return pci_driver_new(&device);
 }
 
-#define BUFFER(n) ((uint64_t)(0x100000 + (n) * 0x1000))
+#define BUFFER(n) (DRIVER_DATA + (uint64_t)(n) * 0x1000)
 
-static void echo_round(struct driver *d, unsigned queue, uint16_t head, const char *text)
+static void echo_round(struct pci_driver *d, unsigned queue, uint16_t head, const char *text)
 {
 	uint32_t len = (uint32_t)strlen(text) + 1, written;
-	struct driver_buffer b = {BUFFER(0), BUFFER(1), len, 64};
+	struct pci_buffer b = {BUFFER(0), BUFFER(1), len, 64};
 	uint16_t used;
 
 	memset(d->ram + BUFFER(1), 0, 64);
 	memcpy(d->ram + BUFFER(0), text, len);
-	driver_add(d, queue, head, &b, true);
-	driver_used(d, queue, &used, &written);
+	pci_driver_put(d, queue, head, &b, true);
+	pci_driver_await(d, queue, &used, &written);
 	cr_assert_eq(used, head);
 	cr_assert_eq(written, len);
 	cr_assert_str_eq((char *)d->ram + BUFFER(1), text);
@@ -128,19 +128,20 @@ static void echo_round(struct driver *d, unsigned queue, uint16_t head, const ch
 
 Test(virtio, a_buffer_goes_there_and_back)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 
-	cr_assert_eq(driver_features_offered(d), FEATURE_OWN | VIRTIO_F_VERSION_1 |
-							 VIRTIO_F_EVENT_IDX |
-							 VIRTIO_F_INDIRECT_DESC);
-	cr_assert(driver_up(d, FEATURE_OWN | VIRTIO_F_VERSION_1));
+	cr_assert_eq(pci_driver_features_offered(d), FEATURE_OWN | VIRTIO_F_VERSION_1 |
+							     VIRTIO_F_EVENT_IDX |
+							     VIRTIO_F_INDIRECT_DESC);
+	cr_assert(pci_driver_up(d, FEATURE_OWN | VIRTIO_F_VERSION_1));
 	echo_round(d, 0, 0, "first");
 	echo_round(d, 1, 2, "second");
-	driver_until(atomic_load(&d->interrupts[0]) == 1 && atomic_load(&d->interrupts[1]) == 1);
+	pci_driver_until(atomic_load(&d->interrupts[0]) == 1 &&
+			 atomic_load(&d->interrupts[1]) == 1);
 	cr_assert_eq(atomic_load(&echo.features), FEATURE_OWN | VIRTIO_F_VERSION_1);
-	cr_assert_eq(driver_read(d, d->isr, 1), 1);
-	cr_assert_eq(driver_read(d, d->isr, 1), 0, "reading it acknowledges");
-	driver_free(d);
+	cr_assert_eq(pci_driver_read(d, d->isr, 1), 1);
+	cr_assert_eq(pci_driver_read(d, d->isr, 1), 0, "reading it acknowledges");
+	pci_driver_free(d);
 	cr_assert_eq(atomic_load(&echo.starts), 1);
 	cr_assert_eq(atomic_load(&echo.stops), 1);
 	cr_assert_eq(atomic_load(&echo.destroys), 1);
@@ -148,78 +149,78 @@ Test(virtio, a_buffer_goes_there_and_back)
 
 Test(virtio, buffers_that_are_there_at_the_start_need_no_notification)
 {
-	struct driver *d = echo_new();
-	struct driver_buffer b = {BUFFER(0), BUFFER(1), 4, 4};
+	struct pci_driver *d = echo_new();
+	struct pci_buffer b = {BUFFER(0), BUFFER(1), 4, 4};
 	uint32_t written;
 	uint16_t head;
 
 	atomic_store(&echo.blocks, true);
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
-	driver_add(d, 0, 4, &b, false);
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
+	pci_driver_put(d, 0, 4, &b, false);
 	atomic_store(&echo.blocks, false);
-	driver_used(d, 0, &head, &written);
+	pci_driver_await(d, 0, &head, &written);
 	cr_assert_eq(head, 4);
-	driver_free(d);
+	pci_driver_free(d);
 }
 
 Test(virtio, a_reset_makes_a_device_as_new)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 
 	for (unsigned round = 1; round <= 3; round++) {
-		cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
+		cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
 		echo_round(d, 0, 0, "again");
-		driver_reset(d);
+		pci_driver_reset(d);
 		cr_assert_eq(atomic_load(&echo.stops), round);
-		driver_write(d, d->common + 0x16, 2, 0);
-		cr_assert_eq(driver_read(d, d->common + 0x1c, 2), 0, "no queue is enabled");
-		cr_assert_eq(driver_read(d, d->common + 0x18, 2), 64,
+		pci_driver_write(d, d->common + 0x16, 2, 0);
+		cr_assert_eq(pci_driver_read(d, d->common + 0x1c, 2), 0, "no queue is enabled");
+		cr_assert_eq(pci_driver_read(d, d->common + 0x18, 2), 64,
 			     "its size is the largest again");
-		cr_assert_eq(driver_read(d, d->common + 0x1a, 2), 0xffff, "no vector");
+		cr_assert_eq(pci_driver_read(d, d->common + 0x1a, 2), 0xffff, "no vector");
 	}
-	driver_free(d);
+	pci_driver_free(d);
 }
 
 /* The status register reads 0 only when nothing of guest memory is touched any more. */
 Test(virtio, a_reset_is_seen_when_it_is_over)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 
 	atomic_store(&echo.blocks, true);
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
-	driver_until(atomic_load(&echo.starts) == 1);
-	driver_write(d, d->common + 0x14, 1, 0);
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
+	pci_driver_until(atomic_load(&echo.starts) == 1);
+	pci_driver_write(d, d->common + 0x14, 1, 0);
 	usleep(20000);
-	cr_assert_neq(driver_status(d), 0);
+	cr_assert_neq(pci_driver_status(d), 0);
 	cr_assert_eq(atomic_load(&echo.stops), 0);
 	atomic_store(&echo.blocks, false);
-	driver_until(driver_status(d) == 0);
+	pci_driver_until(pci_driver_status(d) == 0);
 	cr_assert_eq(atomic_load(&echo.stops), 1);
-	driver_free(d);
+	pci_driver_free(d);
 }
 
 Test(virtio, the_configuration_is_read_and_changes)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 	uint32_t generation;
 
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
-	cr_assert_eq(driver_read(d, d->config, 4), 0xa3a2a1a0);
-	cr_assert_eq(driver_read(d, d->config + CONFIG_SIZE - 1, 1), 0xa0 + CONFIG_SIZE - 1);
-	cr_assert_eq(driver_read(d, d->config + CONFIG_SIZE - 1, 2), 0,
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
+	cr_assert_eq(pci_driver_read(d, d->config, 4), 0xa3a2a1a0);
+	cr_assert_eq(pci_driver_read(d, d->config + CONFIG_SIZE - 1, 1), 0xa0 + CONFIG_SIZE - 1);
+	cr_assert_eq(pci_driver_read(d, d->config + CONFIG_SIZE - 1, 2), 0,
 		     "half of it is behind the end");
-	generation = driver_read(d, d->common + 0x15, 1);
+	generation = pci_driver_read(d, d->common + 0x15, 1);
 	virtio_config_changed(d->device);
 	cr_assert_eq(atomic_load(&d->interrupts[VIRTIO_QUEUES_MAX]), 1);
-	cr_assert_neq(driver_read(d, d->common + 0x15, 1), generation);
-	cr_assert_eq(driver_read(d, d->isr, 1), 2);
-	driver_free(d);
+	cr_assert_neq(pci_driver_read(d, d->common + 0x15, 1), generation);
+	cr_assert_eq(pci_driver_read(d, d->isr, 1), 2);
+	pci_driver_free(d);
 }
 
 /* Section 4.1.4.9: everything in the BAR can be reached through configuration space. */
 Test(virtio, the_window_in_configuration_space)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 	unsigned at = pci_ecam_read(&d->bus, (1u << 15) + PCI_CAPS, 1);
 
 	while (pci_ecam_read(&d->bus, (1u << 15) + at + 3, 1) != 5)
@@ -232,7 +233,7 @@ Test(virtio, the_window_in_configuration_space)
 	pci_ecam_write(&d->bus, at + 8, 4, d->common + 0x14);
 	pci_ecam_write(&d->bus, at + 12, 4, 1);
 	pci_ecam_write(&d->bus, at + 16, 1, VIRTIO_STATUS_ACKNOWLEDGE);
-	cr_assert_eq(driver_status(d), VIRTIO_STATUS_ACKNOWLEDGE);
+	cr_assert_eq(pci_driver_status(d), VIRTIO_STATUS_ACKNOWLEDGE);
 	/* What leads nowhere does nothing. */
 	pci_ecam_write(&d->bus, at + 8, 4, UINT32_MAX);
 	pci_ecam_read(&d->bus, at + 16, 4);
@@ -240,111 +241,111 @@ Test(virtio, the_window_in_configuration_space)
 	pci_ecam_write(&d->bus, at + 16, 4, 0);
 	pci_ecam_write(&d->bus, at + 12, 4, 0);
 	pci_ecam_read(&d->bus, at + 16, 4);
-	cr_assert_eq(driver_status(d), VIRTIO_STATUS_ACKNOWLEDGE);
-	driver_free(d);
+	cr_assert_eq(pci_driver_status(d), VIRTIO_STATUS_ACKNOWLEDGE);
+	pci_driver_free(d);
 }
 
 /* ---- drivers that break rules ---- */
 
 Test(virtio, features_that_are_not_offered_are_refused)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 
-	cr_assert_not(driver_up(d, VIRTIO_F_VERSION_1 | 2));
-	cr_assert_not(driver_up(d, FEATURE_OWN), "without VERSION_1");
-	driver_write(d, d->common + 0x14, 1, driver_status(d) | VIRTIO_STATUS_DRIVER_OK);
-	cr_assert_not(driver_status(d) & VIRTIO_STATUS_DRIVER_OK, "not without FEATURES_OK");
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
-	driver_free(d);
+	cr_assert_not(pci_driver_up(d, VIRTIO_F_VERSION_1 | 2));
+	cr_assert_not(pci_driver_up(d, FEATURE_OWN), "without VERSION_1");
+	pci_driver_write(d, d->common + 0x14, 1, pci_driver_status(d) | VIRTIO_STATUS_DRIVER_OK);
+	cr_assert_not(pci_driver_status(d) & VIRTIO_STATUS_DRIVER_OK, "not without FEATURES_OK");
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
+	pci_driver_free(d);
 }
 
 Test(virtio, a_queue_outside_of_memory_needs_a_reset)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 
-	driver_reset(d);
-	driver_write(d, d->common + 0x08, 4, 1);
-	driver_write(d, d->common + 0x0c, 4, 1);
-	driver_write(d, d->common + 0x14, 1, 0xb);
-	driver_write(d, d->common + 0x16, 2, 0);
-	driver_write(d, d->common + 0x24, 4, 0xffff);
-	driver_write(d, d->common + 0x1c, 2, 1);
-	driver_write(d, d->common + 0x14, 1, 0xf);
-	driver_until(driver_status(d) & VIRTIO_STATUS_NEEDS_RESET);
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
+	pci_driver_reset(d);
+	pci_driver_write(d, d->common + 0x08, 4, 1);
+	pci_driver_write(d, d->common + 0x0c, 4, 1);
+	pci_driver_write(d, d->common + 0x14, 1, 0xb);
+	pci_driver_write(d, d->common + 0x16, 2, 0);
+	pci_driver_write(d, d->common + 0x24, 4, 0xffff);
+	pci_driver_write(d, d->common + 0x1c, 2, 1);
+	pci_driver_write(d, d->common + 0x14, 1, 0xf);
+	pci_driver_until(pci_driver_status(d) & VIRTIO_STATUS_NEEDS_RESET);
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
 	echo_round(d, 0, 0, "alive");
-	driver_free(d);
+	pci_driver_free(d);
 }
 
 Test(virtio, nonsense_in_a_ring_needs_a_reset)
 {
-	struct driver *d = echo_new();
-	struct driver_buffer b = {DRIVER_RAM_SIZE - 2, BUFFER(1), 4, 4};
+	struct pci_driver *d = echo_new();
+	struct pci_buffer b = {DRIVER_RAM_BYTES - 2, BUFFER(1), 4, 4};
 
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
 	echo_round(d, 0, 0, "before");
-	driver_add(d, 0, 2, &b, true);
-	driver_until(driver_status(d) & VIRTIO_STATUS_NEEDS_RESET);
-	driver_until(atomic_load(&d->interrupts[VIRTIO_QUEUES_MAX]) == 1);
+	pci_driver_put(d, 0, 2, &b, true);
+	pci_driver_until(pci_driver_status(d) & VIRTIO_STATUS_NEEDS_RESET);
+	pci_driver_until(atomic_load(&d->interrupts[VIRTIO_QUEUES_MAX]) == 1);
 	cr_assert_eq(atomic_load(&echo.stops), 1);
-	driver_write(d, d->notify, 2, 0); /* no harm */
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
+	pci_driver_write(d, d->notify, 2, 0); /* no harm */
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
 	echo_round(d, 0, 0, "after");
-	driver_free(d);
+	pci_driver_free(d);
 }
 
 Test(virtio, a_device_that_cannot_start)
 {
-	struct driver *d;
+	struct pci_driver *d;
 
 	echo.start_error = -EIO;
 	d = echo_new();
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
-	driver_until(driver_status(d) & VIRTIO_STATUS_NEEDS_RESET);
-	driver_free(d);
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
+	pci_driver_until(pci_driver_status(d) & VIRTIO_STATUS_NEEDS_RESET);
+	pci_driver_free(d);
 }
 
 Test(virtio, registers_of_what_is_not_there)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 
-	driver_reset(d);
-	driver_write(d, d->common + 0x16, 2, 2);
-	cr_assert_eq(driver_read(d, d->common + 0x18, 2), 0, "no third queue");
-	driver_write(d, d->common + 0x1c, 2, 1);
-	driver_write(d, d->common + 0x16, 2, 0xffff);
-	driver_write(d, d->common + 0x20, 4, 1);
-	driver_write(d, d->common + 0x16, 2, 0);
-	cr_assert_eq(driver_read(d, d->common + 0x20, 4), 0);
-	driver_write(d, d->common + 0x18, 2, 65);
-	cr_assert_eq(driver_read(d, d->common + 0x18, 2), 64,
+	pci_driver_reset(d);
+	pci_driver_write(d, d->common + 0x16, 2, 2);
+	cr_assert_eq(pci_driver_read(d, d->common + 0x18, 2), 0, "no third queue");
+	pci_driver_write(d, d->common + 0x1c, 2, 1);
+	pci_driver_write(d, d->common + 0x16, 2, 0xffff);
+	pci_driver_write(d, d->common + 0x20, 4, 1);
+	pci_driver_write(d, d->common + 0x16, 2, 0);
+	cr_assert_eq(pci_driver_read(d, d->common + 0x20, 4), 0);
+	pci_driver_write(d, d->common + 0x18, 2, 65);
+	cr_assert_eq(pci_driver_read(d, d->common + 0x18, 2), 64,
 		     "a size that is too large or no power of two");
-	driver_write(d, d->common + 0x1a, 2, 3);
-	cr_assert_eq(driver_read(d, d->common + 0x1a, 2), 0xffff, "there are three vectors");
-	driver_write(d, d->common + 0x10, 2, 9);
-	cr_assert_eq(driver_read(d, d->common + 0x10, 2), 0xffff);
-	driver_write(d, d->notify + 2 * d->notify_stride, 2, 2);
+	pci_driver_write(d, d->common + 0x1a, 2, 3);
+	cr_assert_eq(pci_driver_read(d, d->common + 0x1a, 2), 0xffff, "there are three vectors");
+	pci_driver_write(d, d->common + 0x10, 2, 9);
+	cr_assert_eq(pci_driver_read(d, d->common + 0x10, 2), 0xffff);
+	pci_driver_write(d, d->notify + 2 * d->notify_stride, 2, 2);
 	for (uint32_t at = 0; at + 4 <= VIRTIO_PCI_BAR_SIZE; at += 4)
-		driver_read(d, at, 4);
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
+		pci_driver_read(d, at, 4);
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
 	echo_round(d, 1, 0, "alive");
-	driver_free(d);
+	pci_driver_free(d);
 }
 
 Test(virtio, queues_that_are_in_use_do_not_change)
 {
-	struct driver *d = echo_new();
+	struct pci_driver *d = echo_new();
 
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
-	driver_write(d, d->common + 0x16, 2, 0);
-	driver_write(d, d->common + 0x20, 4, 0x1000);
-	driver_write(d, d->common + 0x18, 2, 2);
-	driver_write(d, d->common + 0x1c, 2, 0);
-	cr_assert_eq(driver_read(d, d->common + 0x20, 4), d->queue[0].descriptors);
-	cr_assert_eq(driver_read(d, d->common + 0x18, 2), DRIVER_QUEUE_SIZE);
-	cr_assert_eq(driver_read(d, d->common + 0x1c, 2), 1);
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
+	pci_driver_write(d, d->common + 0x16, 2, 0);
+	pci_driver_write(d, d->common + 0x20, 4, 0x1000);
+	pci_driver_write(d, d->common + 0x18, 2, 2);
+	pci_driver_write(d, d->common + 0x1c, 2, 0);
+	cr_assert_eq(pci_driver_read(d, d->common + 0x20, 4), d->queue[0].config.descriptors);
+	cr_assert_eq(pci_driver_read(d, d->common + 0x18, 2), PCI_DRIVER_QUEUE_SIZE);
+	cr_assert_eq(pci_driver_read(d, d->common + 0x1c, 2), 1);
 	echo_round(d, 0, 0, "alive");
-	driver_free(d);
+	pci_driver_free(d);
 }
 
 Test(virtio, devices_that_cannot_be)
@@ -369,24 +370,24 @@ Test(virtio, devices_that_cannot_be)
 Test(virtio, random_numbers)
 {
 	struct virtio_device device;
-	struct driver_buffer b = {.in_gpa = BUFFER(0), .in_len = 64};
+	struct pci_buffer b = {.in_gpa = BUFFER(0), .in_len = 64};
 	unsigned zeroes = 0;
 	uint32_t written;
-	struct driver *d;
+	struct pci_driver *d;
 	uint16_t head;
 
 	virtio_rng_device(&device);
-	d = driver_new(&device);
-	cr_assert(driver_up(d, VIRTIO_F_VERSION_1));
-	driver_add(d, 0, 0, &b, true);
-	driver_used(d, 0, &head, &written);
+	d = pci_driver_new(&device);
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1));
+	pci_driver_put(d, 0, 0, &b, true);
+	pci_driver_await(d, 0, &head, &written);
 	cr_assert_eq(written, 64);
 	for (unsigned i = 0; i < 64; i++)
 		zeroes += d->ram[BUFFER(0) + i] == 0;
 	cr_assert_lt(zeroes, 16, "64 random bytes have 16 zeroes once in 10^24 times");
 	b.in_len = 4096;
-	driver_add(d, 0, 0, &b, true);
-	driver_used(d, 0, &head, &written);
+	pci_driver_put(d, 0, 0, &b, true);
+	pci_driver_await(d, 0, &head, &written);
 	cr_assert(written > 0 && written <= 4096);
-	driver_free(d);
+	pci_driver_free(d);
 }
