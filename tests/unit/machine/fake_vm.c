@@ -327,6 +327,8 @@ static void *slice_thread(void *arg)
 		pthread_mutex_unlock(&s->lock);
 		err = machine_msg(s->machine, q.from, &q.msg, q.payload);
 		atomic_fetch_add(&s->handled, 1);
+		if (q.msg.type == MSG_MACHINE_IO_REPLY)
+			atomic_fetch_add(&s->answered, 1);
 		pthread_mutex_lock(&s->lock);
 		if (err)
 			s->msg_error = err;

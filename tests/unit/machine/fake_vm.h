@@ -63,7 +63,8 @@ struct fake_slice {
 	bool rung;	     /* machine_next_post has something */
 	bool silent;	     /* the bell is not heard: as if the engine thread never ran */
 	_Atomic unsigned handled, pulled; /* messages taken in; taken from machine_next_post */
-	int post_error;			  /* what posting to this slice gives */
+	_Atomic unsigned answered; /* of those handled: answers to accesses of devices elsewhere */
+	int post_error;		   /* what posting to this slice gives */
 	pthread_t thread;
 	int msg_error; /* of machine_msg, the last that failed */
 	/* lock: callbacks */

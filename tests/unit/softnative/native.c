@@ -32,9 +32,20 @@ static sigjmp_buf native_escape;
 static struct outcome *native_outcome;
 
 _Noreturn void native_enter(void);
+_Noreturn void native_enter_avx(void); /* with the upper halves of YMM */
 
-/* Offsets: gpr 0 (RSP 32), rip 128, rflags 136, fx 144. RSP is the last but the jump. */
+/* Offsets: gpr 0 (RSP 32), rip 128, rflags 136, fx 144, ymm 672. RSP is the last but the jump. No C comes between the upper
+ * halves, which FXRSTOR leaves, and the case: a library's function may clear them. */
 __asm__(".text\n"
+	".type native_enter_avx, @function\n"
+	"native_enter_avx:\n"
+	".set n, 0\n"
+	".irp r, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
+	"	vinsertf128 $1, 672+16*n+native_frame(%rip), %ymm\\r, %ymm\\r\n"
+	".set n, n + 1\n"
+	".endr\n"
+	"	jmp native_enter\n"
+	".size native_enter_avx, . - native_enter_avx\n"
 	".type native_enter, @function\n"
 	"native_enter:\n"
 	"	fxrstor64 144+native_frame(%rip)\n"
@@ -62,22 +73,11 @@ __asm__(".text\n"
 	"	jmp *128+native_frame(%rip)\n"
 	"native_far:\n"
 	"	ljmpl *664+native_frame(%rip)\n"
-	".size native_enter, . - native_enter\n"
-	/* The upper halves; FXRSTOR, which comes after it, leaves them. */
-	".type native_avx_load, @function\n"
-	"native_avx_load:\n"
-	".set n, 0\n"
-	".irp r, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n"
-	"	vinsertf128 $1, 672+16*n+native_frame(%rip), %ymm\\r, %ymm\\r\n"
-	".set n, n + 1\n"
-	".endr\n"
-	"	ret\n"
-	".size native_avx_load, . - native_avx_load\n");
+	".size native_enter, . - native_enter\n");
 static_assert(offsetof(struct native_frame, fx) == 144, "the offsets in native_enter");
 static_assert(offsetof(struct native_frame, data) == 656, "the same");
 static_assert(offsetof(struct native_frame, far_offset) == 664, "the same");
 static_assert(offsetof(struct native_frame, ymm) == 672, "the same");
-void native_avx_load(void);
 extern const char native_far[];
 
 /* The kernel's frame is an XSAVE image, if its words at 464 say so (struct _fpx_sw_bytes). */
@@ -174,7 +174,7 @@ void native_run(const struct test_case *t, struct outcome *out)
 	native_outcome = out;
 	if (!sigsetjmp(native_escape, 0)) {
 		if (native_has_avx)
-			native_avx_load();
+			native_enter_avx();
 		native_enter();
 	}
 	__asm__ volatile("fninit\n\tldmxcsr %0" : : "m"(mxcsr));
