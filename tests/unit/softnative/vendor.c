@@ -11,8 +11,10 @@
 #define FAULT_BR	 5
 #define FAULT_UD	 6
 #define FAULT_SS	 12
+#define FAULT_GP	 13
 #define FAULT_PF	 14
 #define FAULT_AC	 17
+#define FAULT_XM	 19
 #define ERROR_FETCH	 0x10u
 
 /* An instruction of the case, taken apart as far as is needed here. */
@@ -122,11 +124,73 @@ static bool undefined_at_page_end(const struct outcome *native, const struct out
 	       native->cr2 - native->image.rip < 15;
 }
 
+/* The SHA instructions want their operand in memory aligned (Intel's manual, volume 2B), or do not (AMD's processors). */
+static bool sha_unaligned(const struct test_case *t, const struct outcome *native,
+			  const struct outcome *soft)
+{
+	struct insn i;
+
+	if (soft->vector != FAULT_GP || !insn_at(t, soft->image.rip, &i) || i.left < 4 ||
+	    i.opcode[0] != 0x0f || i.operand_16 || i.repeat || i.opcode[3] >= 0xc0)
+		return false;
+	if (native->image.rip == soft->image.rip && native->vector != FAULT_PF)
+		return false;
+	return (i.opcode[1] == 0x38 && i.opcode[2] >= 0xc8 && i.opcode[2] <= 0xcd) ||
+	       (i.opcode[1] == 0x3a && i.opcode[2] == 0xcc);
+}
+
+/* The opcode behind a VEX prefix of three bytes with opcode map 3 and 66, or -1. */
+static int vex3_66_opcode(const struct insn *i)
+{
+	if (i->left < 5 || i->opcode[0] != 0xc4 || (i->opcode[1] & 0x1f) != 3 ||
+	    (i->opcode[2] & 3) != 1)
+		return -1;
+	return i->opcode[3];
+}
+
+/* VPERMQ and VPERMPD are of VEX.W1 (Intel's manual, volume 2C); some processors do not look at W. */
+static bool permutation_without_w(const struct test_case *t, const struct outcome *native,
+				  const struct outcome *soft)
+{
+	struct insn i;
+	int opcode;
+
+	if (soft->vector != FAULT_UD || !insn_at(t, soft->image.rip, &i))
+		return false;
+	opcode = vex3_66_opcode(&i);
+	return (opcode == 0 || opcode == 1) && !(i.opcode[2] & 0x80) &&
+	       (native->image.rip > soft->image.rip || data_fault(native->vector));
+}
+
+/* VCVTPS2PH to memory that cannot be written: its exception, or the page's; and MXCSR tells of what it met, or not. */
+static bool half_store_faults(const struct insn *i, const struct outcome *native)
+{
+	return vex3_66_opcode(i) == 0x1d && i->opcode[4] < 0xc0 && data_fault(native->vector);
+}
+
+static bool half_store_order(const struct test_case *t, const struct outcome *native,
+			     const struct outcome *soft)
+{
+	struct insn i;
+
+	return soft->vector == FAULT_XM && insn_at(t, soft->image.rip, &i) &&
+	       half_store_faults(&i, native) && native->image.rip == soft->image.rip;
+}
+
+static void half_store_flags(const struct insn *i, const struct outcome *native,
+			     struct outcome *soft)
+{
+	if (half_store_faults(i, native) && native->image.rip == soft->image.rip)
+		memcpy(soft->image.fx + FX_MXCSR, native->image.fx + FX_MXCSR, 4);
+}
+
 bool vendor_vector_free(const struct test_case *t, const struct outcome *native,
 			const struct outcome *soft)
 {
 	return store_not_made(t, native, soft) || bound_short(t, native, soft) ||
-	       movsxd_16(t, native, soft) || undefined_at_page_end(native, soft);
+	       movsxd_16(t, native, soft) || undefined_at_page_end(native, soft) ||
+	       sha_unaligned(t, native, soft) || permutation_without_w(t, native, soft) ||
+	       half_store_order(t, native, soft);
 }
 
 /* ---- what else differs: made equal in soft ---- */
@@ -193,6 +257,7 @@ void vendor_settle(const struct test_case *t, const struct outcome *native, stru
 		return;
 	compare_flags(t, &i, native, soft);
 	mmx_top(&i, native, soft);
+	half_store_flags(&i, native, soft);
 }
 
 /* A CALL whose target is not canonical is #GP before its return address is stored, or after; RSP stays. */
