@@ -44,6 +44,8 @@ static const struct cpu_feature_bit bits[CPU_FEATURES] = {
 	[CPU_AVX] = {"avx", 1, ECX, 28},
 	[CPU_F16C] = {"f16c", 1, ECX, 29},
 	[CPU_AVX2] = {"avx2", 7, EBX, 5},
+	[CPU_PCID] = {"pcid", 1, ECX, 17},
+	[CPU_INVPCID] = {"invpcid", 7, EBX, 10},
 };
 
 int cpu_model_parse(const char *name, uint64_t *features)

@@ -35,6 +35,8 @@ enum cpu_feature {
 	CPU_AVX,
 	CPU_F16C,
 	CPU_AVX2,
+	CPU_PCID,
+	CPU_INVPCID,
 	CPU_FEATURES
 };
 #define CPU_BIT(feature)  (UINT64_C(1) << (feature))

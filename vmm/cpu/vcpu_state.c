@@ -20,6 +20,7 @@
 /* PE MP EM TS ET NE WP AM NW CD PG. */
 #define CR0_VALID 0xe005003fu
 #define CR4_PAE	  (1u << 5)
+#define CR4_PCIDE (1u << 17)
 #define EFER_LME  (1u << 8)
 #define EFER_LMA  (1u << 10)
 /* SCE, LME, LMA, NXE. */
@@ -81,7 +82,7 @@ bool vcpu_state_possible(const struct vcpu_state *s)
 	    ((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD)))
 		return false;
 	if ((s->efer & ~(uint64_t)EFER_VALID) || lma != (paging && lme) ||
-	    (lma && !(s->cr4 & CR4_PAE)))
+	    (lma && !(s->cr4 & CR4_PAE)) || (!lma && (s->cr4 & CR4_PCIDE)))
 		return false;
 	if ((s->rflags & FLAG_VM) || s->dr6 >> 32 || s->dr7 >> 32)
 		return false;

@@ -37,6 +37,7 @@ static const struct model_feature rows[] = {
 	{"SMX", 1, 0, C, 6, false, "SMX"},
 	{"SSSE3", 1, 0, C, 9, false, "SSSE3 SSSE3MMX"},
 	{"FMA", 1, 0, C, 12, false, "FMA"},
+	{"PCID", 1, 0, C, 17, false, ""},
 	{"SSE4.1", 1, 0, C, 19, false, "SSE4"},
 	{"SSE4.2", 1, 0, C, 20, false, "SSE42"},
 	{"MOVBE", 1, 0, C, 22, false, "MOVBE"},

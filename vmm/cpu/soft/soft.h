@@ -122,14 +122,32 @@ struct soft_tlb {
 	struct soft_tlb_entry exec[SOFT_TLB_SIZE]; /* addend: linear -> guest physical */
 };
 
-/* Banks of the TLB: supervisor, user, supervisor while EFLAGS.AC lifts SMAP, and one that stays empty, so that
- * every data access takes the slow path, where it is checked. */
+/* Banks of a TLB context: supervisor, user, supervisor while EFLAGS.AC lifts SMAP. */
 #define TLB_BANK_SUPERVISOR 0
 #define TLB_BANK_USER	    1
 #define TLB_BANK_LIFTED	    2
-#define TLB_BANKS_FILLED    3
-#define TLB_BANK_EMPTY	    3
-#define TLB_BANKS	    4
+#define TLB_BANKS	    3
+
+/* As many process-context identifiers keep their entries: Linux gives out six. */
+#define SOFT_TLB_CONTEXTS 6
+#define SOFT_PCID_MASK	  0xfffu
+
+/* The entries of one process-context identifier (SDM 3A, 4.10.1); without CR4.PCIDE that of 0 (soft_tlb.c). */
+struct soft_tlb_context {
+	struct soft_tlb bank[TLB_BANKS];
+	/* By bank and array: which slots hold something, and which of them a global page; so that
+	 * a flush touches filled slots alone. */
+	uint64_t filled[TLB_BANKS][3][SOFT_TLB_SIZE / 64];
+	uint64_t global[TLB_BANKS][3][SOFT_TLB_SIZE / 64];
+	/* Hash of the 2 MiB regions entered from large pages; a page of 1 GiB was entered. */
+	uint64_t large[16];
+	bool huge;
+	bool used;	     /* its tags are initialised */
+	uint16_t pcid;	     /* of the entries that are not global */
+	uint64_t salt;	     /* of its short cuts in the block cache, without SALT_USER */
+	uint64_t code_acked; /* up to which ticket its entries were given up (soft_code.c) */
+	uint64_t entered;    /* when, by the CPU's count of entries */
+};
 
 /* soft_cpu.attention: bits set by any thread, cleared by the vCPU. */
 #define ATTENTION_KICK	     0x1u
@@ -238,7 +256,8 @@ struct soft_cpu {
 	uint64_t reg[19];     /* enum vcpu_gpr, REG_ZERO, REG_RIP (the block's start), REG_FAR */
 	uint64_t flag_result; /* lazy flags, soft_flags.h */
 	uint64_t flag_aux;
-	struct soft_tlb *tlb;	  /* soft_tlb_select: the bank of the privilege, or the empty one */
+	struct soft_tlb
+		*tlb; /* soft_tlb_select: the context's bank of the privilege, or the empty one */
 	struct soft_block *block; /* being executed */
 	uint64_t insn_count;	  /* at block granularity */
 	_Atomic uint32_t attention;
@@ -298,17 +317,14 @@ struct soft_cpu {
 	_Atomic uint64_t code_seen;
 	uint64_t code_acked, code_trusted;
 	struct vcpu_config config;
-	bool amd;		  /* the CPU model is AMD's: SYSCALL and SYSENTER differ */
-	uint64_t features;	  /* of the CPU model: mask of enum cpu_feature */
-	struct soft_cache *cache; /* block cache (soft_block.c) */
-	struct soft_tlb tlb_bank[TLB_BANKS];
-	/* By bank and array: which slots hold something, and which of them a global page; so that
-	 * a flush touches filled slots alone. */
-	uint64_t tlb_filled[TLB_BANKS_FILLED][3][SOFT_TLB_SIZE / 64];
-	uint64_t tlb_global[TLB_BANKS_FILLED][3][SOFT_TLB_SIZE / 64];
-	/* Hash of the 2 MiB regions entered from large pages; a page of 1 GiB was entered. */
-	uint64_t tlb_large[16];
-	bool tlb_huge;
+	bool amd;			  /* the CPU model is AMD's: SYSCALL and SYSENTER differ */
+	uint64_t features;		  /* of the CPU model: mask of enum cpu_feature */
+	struct soft_cache *cache;	  /* block cache (soft_block.c) */
+	struct soft_tlb_context *context; /* CR3's */
+	uint64_t tlb_entered;		  /* counts what made another context CR3's */
+	struct soft_tlb
+		tlb_empty; /* stays empty, so that every data access takes the slow path, where it is checked */
+	struct soft_tlb_context tlb_context[SOFT_TLB_CONTEXTS];
 };
 
 /* Linear addresses have 48 bits, sign-extended. */

@@ -91,16 +91,40 @@ void soft_cache_destroy(struct soft_cpu *c)
 	c->block = NULL;
 }
 
-void soft_cache_flush_lookup(struct soft_cpu *c)
+/* Salts have 15 bits of count: when they have run out the short cuts go, and counting begins anew. */
+static uint64_t cache_salt(struct soft_cpu *c)
 {
 	struct soft_cache *cache = c->cache;
 
-	if (!cache)
+	cache->salts += SALT_STEP;
+	if (cache->salts >= SALT_STEP)
+		return cache->salts;
+	for (unsigned k = 0; k < JUMP_COUNT; k++)
+		cache->jump[k] = (struct soft_jump){0, cache->none};
+	for (unsigned n = 0; n < SOFT_TLB_CONTEXTS; n++)
+		c->tlb_context[n].salt = n * SALT_STEP;
+	cache->salts = SOFT_TLB_CONTEXTS * SALT_STEP;
+	return cache->salts;
+}
+
+void soft_cache_enter_context(struct soft_cpu *c)
+{
+	c->cache->salt = (c->cache->salt & SALT_USER) | c->context->salt;
+}
+
+void soft_cache_flush_context(struct soft_cpu *c, struct soft_tlb_context *t)
+{
+	if (!c->cache)
 		return;
-	cache->salt += SALT_STEP;
-	if (cache->salt < SALT_STEP)
-		for (unsigned k = 0; k < JUMP_COUNT; k++)
-			cache->jump[k] = (struct soft_jump){0, cache->none};
+	t->salt = cache_salt(c);
+	soft_cache_enter_context(c);
+}
+
+void soft_cache_flush_lookup(struct soft_cpu *c)
+{
+	for (unsigned n = 0; n < SOFT_TLB_CONTEXTS; n++)
+		if (c->tlb_context[n].used)
+			soft_cache_flush_context(c, &c->tlb_context[n]);
 }
 
 void soft_cache_select(struct soft_cpu *c, bool user)

@@ -39,8 +39,8 @@ struct soft_block {
 #define JUMP_BITS  12
 #define JUMP_COUNT (1u << JUMP_BITS)
 
-/* The salt: the privilege, so that a change of it and back keeps the short cuts of each, and a
- * count of flushes. */
+/* The salt: the privilege, so that a change of it and back keeps the short cuts of each, and that of the TLB's
+ * context, a count of flushes. */
 #define SALT_USER (UINT64_C(1) << 48)
 #define SALT_STEP (UINT64_C(1) << 49)
 
@@ -54,6 +54,7 @@ struct soft_jump {
 struct soft_cache {
 	struct soft_jump jump[JUMP_COUNT];
 	uint64_t salt;		 /* in bits 63:48: what a canonical rip cannot differ in */
+	uint64_t salts;		 /* the last one that was given to a context */
 	struct soft_block *none; /* dead: the target of links that are not there yet */
 	uint8_t *pool;
 	size_t pool_used;

@@ -21,7 +21,7 @@ void soft_tlb_select(struct soft_cpu *c)
 {
 	bool checked = c->align_check || (c->seg_check & SEG_ARMED);
 
-	c->tlb = &c->tlb_bank[checked ? TLB_BANK_EMPTY : soft_data_bank(c)];
+	c->tlb = checked ? &c->tlb_empty : &c->context->bank[soft_data_bank(c)];
 }
 
 void soft_check_alignment(struct soft_cpu *c)

@@ -182,9 +182,11 @@ static void decode_opcode(struct decode_state *s)
 
 /* ---- Attributes and sizes -------------------------------------------------------------------- */
 
-/* 0F 38 F0 and F1 are of general registers: MOVBE, and CRC32 with F2, of which F0 takes a byte. */
+/* 0F 38 F0 and F1 are of general registers: MOVBE, and CRC32 with F2, of which F0 takes a byte; 82 is INVPCID. */
 static uint32_t decode_attr_0f38(const struct soft_decode *d)
 {
+	if (d->opcode == 0x82)
+		return PART_SYSTEM | ATTR_MODRM;
 	if ((d->opcode & 0xfe) != 0xf0)
 		return PART_FP | ATTR_MODRM;
 	if (d->opcode == 0xf0 && d->prefix_rep == 0xf2)

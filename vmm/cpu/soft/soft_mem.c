@@ -19,7 +19,7 @@ struct span {
 /* The bank of the privilege is empty: see soft_check.c. */
 static bool access_checked(const struct soft_cpu *c)
 {
-	return c->tlb == &c->tlb_bank[TLB_BANK_EMPTY];
+	return c->tlb == &c->tlb_empty;
 }
 
 /* What comes before the translation of an access by an instruction's operand. */
@@ -179,7 +179,7 @@ uint64_t soft_load_as(struct soft_cpu *c, const struct insn *i, uint64_t linear,
 
 	if (!soft_long_mode(c))
 		linear = (uint32_t)linear;
-	host = soft_tlb_host(c->tlb_bank[bank].read, linear, size);
+	host = soft_tlb_host(c->context->bank[bank].read, linear, size);
 	if (host)
 		return host_load(host, size);
 	span_translate(c, i, linear, size, false, bank, &s);
@@ -198,7 +198,7 @@ void soft_store_as(struct soft_cpu *c, const struct insn *i, uint64_t linear, un
 
 	if (!soft_long_mode(c))
 		linear = (uint32_t)linear;
-	host = soft_tlb_host(c->tlb_bank[bank].write, linear, size);
+	host = soft_tlb_host(c->context->bank[bank].write, linear, size);
 	if (host) {
 		host_store(host, size, value);
 		return;

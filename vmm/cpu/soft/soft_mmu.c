@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The page walk (SDM 3A, chapter 4), the TLB arrays, and the code fetch's translation. */
+/* The page walk (SDM 3A, chapter 4), and what it enters into the TLB. */
 #include "vmm/cpu/soft/soft_code.h"
 #include "vmm/cpu/soft/soft_system.h"
+#include "vmm/cpu/soft/soft_tlb.h"
 
 /* Page table entry bits. */
 #define PTE_P  0x001u
@@ -21,12 +22,6 @@
 #define PF_I 0x10u
 
 #define LEVELS_MAX 4
-
-enum tlb_kind {
-	TLB_READ,
-	TLB_WRITE,
-	TLB_EXEC
-};
 
 /* How the current paging mode cuts an address and what its entries look like. */
 struct paging {
@@ -266,35 +261,24 @@ static bool walk_linear(struct soft_cpu *c, struct walk *w)
 
 /* ---- TLB ------------------------------------------------------------------------------------- */
 
-static struct soft_tlb_entry *tlb_array(struct soft_cpu *c, unsigned bank, enum tlb_kind kind)
-{
-	struct soft_tlb *t = &c->tlb_bank[bank];
-
-	return kind == TLB_READ ? t->read : kind == TLB_WRITE ? t->write : t->exec;
-}
-
-static unsigned tlb_slot(uint64_t linear)
-{
-	return (linear >> PAGE_SHIFT) & (SOFT_TLB_SIZE - 1);
-}
-
 static void tlb_enter(struct soft_cpu *c, unsigned bank, enum tlb_kind kind, const struct walk *w,
 		      const struct soft_tlb_entry *entry)
 {
+	struct soft_tlb_context *t = c->context;
 	unsigned slot = tlb_slot(w->linear);
 	uint64_t bit = UINT64_C(1) << (slot % 64);
 
-	tlb_array(c, bank, kind)[slot] = *entry;
-	c->tlb_filled[bank][kind][slot / 64] |= bit;
+	tlb_array(&t->bank[bank], kind)[slot] = *entry;
+	t->filled[bank][kind][slot / 64] |= bit;
 	if (w->global)
-		c->tlb_global[bank][kind][slot / 64] |= bit;
+		t->global[bank][kind][slot / 64] |= bit;
 	else
-		c->tlb_global[bank][kind][slot / 64] &= ~bit;
+		t->global[bank][kind][slot / 64] &= ~bit;
 	if (w->large) {
 		uint64_t region = w->linear >> 21;
 
-		c->tlb_large[region / 64 % 16] |= UINT64_C(1) << (region % 64);
-		c->tlb_huge |= w->page_shift >= 30;
+		t->large[region / 64 % 16] |= UINT64_C(1) << (region % 64);
+		t->huge |= w->page_shift >= 30;
 	}
 }
 
@@ -339,7 +323,7 @@ uint64_t soft_translate(struct soft_cpu *c, const struct insn *i, uint64_t linea
 			unsigned bank, uint8_t **host)
 {
 	struct soft_tlb_entry *e =
-		&tlb_array(c, bank, write ? TLB_WRITE : TLB_READ)[tlb_slot(linear)];
+		&tlb_array(&c->context->bank[bank], write ? TLB_WRITE : TLB_READ)[tlb_slot(linear)];
 	uint64_t page = linear & LINEAR_PAGE_MASK;
 
 	if ((e->tag & ~(uint64_t)SOFT_TLB_SLOW) != page) {
@@ -363,7 +347,7 @@ uint64_t soft_translate(struct soft_cpu *c, const struct insn *i, uint64_t linea
 uint64_t soft_fetch_translate(struct soft_cpu *c, uint64_t linear)
 {
 	bool user = c->cpl == 3;
-	struct soft_tlb_entry *e = &c->tlb_bank[user].exec[tlb_slot(linear)];
+	struct soft_tlb_entry *e = &c->context->bank[user].exec[tlb_slot(linear)];
 	struct walk w = {.linear = linear};
 
 	if (e->tag == (linear & LINEAR_PAGE_MASK))
@@ -376,113 +360,4 @@ uint64_t soft_fetch_translate(struct soft_cpu *c, uint64_t linear)
 	tlb_enter(c, user, TLB_EXEC, &w,
 		  &(struct soft_tlb_entry){linear & LINEAR_PAGE_MASK, w.gpa - linear});
 	return w.gpa;
-}
-
-/* ---- Flushes --------------------------------------------------------------------------------- */
-
-static void tlb_flush_word(struct soft_tlb_entry *entries, uint64_t bits)
-{
-	for (; bits; bits &= bits - 1)
-		entries[__builtin_ctzll(bits)].tag = SOFT_TLB_INVALID;
-}
-
-static void tlb_flush_array(struct soft_cpu *c, unsigned bank, enum tlb_kind kind, bool globals)
-{
-	struct soft_tlb_entry *array = tlb_array(c, bank, kind);
-
-	for (unsigned word = 0; word < SOFT_TLB_SIZE / 64; word++) {
-		uint64_t *filled = &c->tlb_filled[bank][kind][word];
-		uint64_t bits = *filled;
-
-		if (!globals)
-			bits &= ~c->tlb_global[bank][kind][word];
-		tlb_flush_word(array + word * 64, bits);
-		*filled &= ~bits;
-	}
-}
-
-void soft_tlb_flush(struct soft_cpu *c, bool globals)
-{
-	for (unsigned bank = 0; bank < TLB_BANKS_FILLED; bank++)
-		for (unsigned kind = TLB_READ; kind <= TLB_EXEC; kind++)
-			tlb_flush_array(c, bank, kind, globals);
-	if (globals) {
-		memset(c->tlb_large, 0, sizeof(c->tlb_large));
-		c->tlb_huge = false;
-	}
-	soft_cache_flush_lookup(c);
-}
-
-/* The 512 slots that may hold parts of a 2 MiB region, which is linear >> 21. */
-static void tlb_flush_region(struct soft_cpu *c, uint64_t region)
-{
-	for (unsigned bank = 0; bank < TLB_BANKS_FILLED; bank++)
-		for (unsigned kind = TLB_READ; kind <= TLB_EXEC; kind++) {
-			struct soft_tlb_entry *array =
-				tlb_array(c, bank, kind) + tlb_slot(region << 21);
-
-			for (unsigned n = 0; n < 512; n++)
-				if (array[n].tag >> 21 == region)
-					array[n].tag = SOFT_TLB_INVALID;
-		}
-}
-
-static bool tlb_region_large(const struct soft_cpu *c, uint64_t region)
-{
-	return c->tlb_large[region / 64 % 16] >> (region % 64) & 1;
-}
-
-/* The large page that linear may lie in: one region, or two where large pages have 4 MiB. */
-static void tlb_flush_large(struct soft_cpu *c, uint64_t linear)
-{
-	uint64_t region = linear >> 21, other = paging_pae(c) ? region : region ^ 1;
-
-	if (!tlb_region_large(c, region) && !tlb_region_large(c, other))
-		return;
-	tlb_flush_region(c, region);
-	if (other != region)
-		tlb_flush_region(c, other);
-}
-
-void soft_tlb_flush_page(struct soft_cpu *c, uint64_t linear)
-{
-	uint64_t page = linear & LINEAR_PAGE_MASK;
-
-	if (c->tlb_huge) {
-		soft_tlb_flush(c, true);
-		return;
-	}
-	tlb_flush_large(c, linear);
-	for (unsigned bank = 0; bank < TLB_BANKS_FILLED; bank++)
-		for (unsigned kind = TLB_READ; kind <= TLB_EXEC; kind++) {
-			struct soft_tlb_entry *e = &tlb_array(c, bank, kind)[tlb_slot(linear)];
-
-			if ((e->tag & LINEAR_PAGE_MASK) == page)
-				e->tag = SOFT_TLB_INVALID;
-		}
-	soft_cache_flush_lookup(c);
-}
-
-static void tlb_protect_word(struct soft_cpu *c, struct soft_tlb_entry *entries, uint64_t bits)
-{
-	for (; bits; bits &= bits - 1) {
-		struct soft_tlb_entry *e = &entries[__builtin_ctzll(bits)];
-		uint64_t gpa;
-
-		if (e->tag & ~LINEAR_PAGE_MASK)
-			continue;
-		gpa = e->tag + e->addend - (uint64_t)(uintptr_t)c->vm->ram;
-		if (!soft_code_marked(c, gpa >> PAGE_SHIFT))
-			continue;
-		e->addend = gpa - e->tag;
-		e->tag |= SOFT_TLB_SLOW;
-	}
-}
-
-void soft_tlb_protect_code(struct soft_cpu *c)
-{
-	for (unsigned bank = 0; bank < TLB_BANKS_FILLED; bank++)
-		for (unsigned word = 0; word < SOFT_TLB_SIZE / 64; word++)
-			tlb_protect_word(c, c->tlb_bank[bank].write + word * 64,
-					 c->tlb_filled[bank][TLB_WRITE][word]);
 }

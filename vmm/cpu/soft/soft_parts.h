@@ -20,6 +20,9 @@ int soft_cache_create(struct soft_cpu *c);
 void soft_cache_destroy(struct soft_cpu *c);
 /* Linear-to-block shortcuts are dropped: the exec TLB or the mode changed. */
 void soft_cache_flush_lookup(struct soft_cpu *c);
+/* The same of one context; and after another one became CR3's. */
+void soft_cache_flush_context(struct soft_cpu *c, struct soft_tlb_context *t);
+void soft_cache_enter_context(struct soft_cpu *c);
 /* The privilege changed: short cuts are looked up and entered for it; those of the other stay. */
 void soft_cache_select(struct soft_cpu *c, bool user);
 /* After a store of this vCPU to [gpa, gpa+len) where soft_code_heard: tells of it, and ends the
@@ -109,11 +112,27 @@ bool soft_debug_fetch(struct soft_cpu *c, uint64_t linear);
 /* Guest physical address of the code byte at linear, with this CPU's privilege; raises #PF (fetch)
  * with the exception rip = c->rip. Fills the exec TLB. */
 uint64_t soft_fetch_translate(struct soft_cpu *c, uint64_t linear);
-/* Flushes: all entries but global ones / all / one page. */
+
+/* ---- soft_tlb.c (system) --------------------------------------------------------------------- */
+
+/* Before anything else of the TLB: the context of PCID 0 is CR3's. */
+void soft_tlb_init(struct soft_cpu *c);
+/* After CR3 or CR4.PCIDE changed: the context of its PCID becomes the one that is looked up and filled. keep: with what it
+ * had of this PCID; else only with global entries. */
+void soft_tlb_enter(struct soft_cpu *c, unsigned pcid, bool keep);
+/* All entries of all contexts; globals: those of global pages, too. */
 void soft_tlb_flush(struct soft_cpu *c, bool globals);
+/* INVLPG: one page, in all contexts. */
 void soft_tlb_flush_page(struct soft_cpu *c, uint64_t linear);
-/* Write-TLB entries of this vCPU for pages that are marked as code become slow ones. */
+/* INVPCID: what is not global of one PCID; and of that one page. */
+void soft_tlb_flush_pcid(struct soft_cpu *c, unsigned pcid);
+void soft_tlb_flush_pcid_page(struct soft_cpu *c, unsigned pcid, uint64_t linear);
+/* Write-TLB entries of this vCPU for pages that are marked as code become slow ones: at once in CR3's context, and before
+ * they are used in the others. */
 void soft_tlb_protect_code(struct soft_cpu *c);
+
+/* ---- soft_mmu.c (system) ------------------------------------------------------------------- */
+
 /* Is gpa RAM? Then ram + gpa is its host address. */
 static inline bool soft_is_ram(const struct soft_vm *vm, uint64_t gpa)
 {

@@ -13,17 +13,6 @@ static struct soft_cpu *soft_of(struct vcpu *v)
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-static void tlb_init(struct soft_cpu *c)
-{
-	for (unsigned bank = 0; bank < TLB_BANKS; bank++)
-		for (unsigned n = 0; n < SOFT_TLB_SIZE; n++) {
-			c->tlb_bank[bank].read[n].tag = SOFT_TLB_INVALID;
-			c->tlb_bank[bank].write[n].tag = SOFT_TLB_INVALID;
-			c->tlb_bank[bank].exec[n].tag = SOFT_TLB_INVALID;
-		}
-	c->tlb = &c->tlb_bank[0];
-}
-
 static void soft_destroy(struct vcpu *v)
 {
 	struct soft_cpu *c = soft_of(v);
@@ -65,7 +54,7 @@ static int soft_create(const struct vcpu_config *config, struct vcpu **out)
 	config->cpuid(config->cpuid_ctx, config->id, 0, 0, &leaf0);
 	c->amd = vcpu_vendor(&leaf0) == CPU_VENDOR_AMD;
 	c->features = cpu_features_read(model_read, c);
-	tlb_init(c);
+	soft_tlb_init(c);
 	err = soft_cache_create(c);
 	if (err) {
 		free(c);

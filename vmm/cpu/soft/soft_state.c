@@ -133,6 +133,7 @@ int soft_state_set(struct vcpu *v, const struct vcpu_state *s)
 	c->cpl = soft_protected(c) ? c->seg[SEG_SS].attr >> ATTR_DPL_SHIFT & 3 : 0;
 	c->debug_pending = 0;
 	soft_tlb_flush(c, true);
+	soft_tlb_enter(c, c->cr4 & CR4_PCIDE ? c->cr3 & SOFT_PCID_MASK : 0, true);
 	soft_mode_update(c);
 	soft_debug_update(c);
 	return 0;

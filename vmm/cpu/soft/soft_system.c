@@ -255,6 +255,8 @@ bool soft_select_system(struct soft_decode *d)
 		fn = select_one_byte(d);
 	else if (d->map == 1)
 		fn = select_two_byte(d);
+	else
+		fn = soft_select_invpcid(d);
 	if (!fn)
 		return false;
 	d->out->fn = fn;

@@ -28,11 +28,15 @@
 #define CR4_PGE	     0x00080u
 #define CR4_UMIP     0x00800u
 #define CR4_FSGSBASE 0x10000u
+#define CR4_PCIDE    0x20000u
 #define CR4_OSXSAVE  0x40000u
 #define CR4_SMEP     0x100000u
 #define CR4_SMAP     0x200000u
 /* VME and PVI are accepted and have no effect, like virtual-8086 mode itself. */
 #define CR4_VALID 0x7ffu
+
+/* MOV CR3 with CR4.PCIDE: keeps the entries of the PCID. The register does not have it. */
+#define CR3_KEEP (UINT64_C(1) << 63)
 
 #define EFER_SCE   0x001u
 #define EFER_LME   0x100u
@@ -201,6 +205,7 @@ void soft_reg_write(struct soft_cpu *c, unsigned reg, unsigned size, uint64_t va
 
 insn_fn soft_select_segment(struct soft_decode *d); /* soft_system_segment.c */
 insn_fn soft_select_control(struct soft_decode *d); /* soft_system_control.c */
+insn_fn soft_select_invpcid(struct soft_decode *d); /* the same */
 insn_fn soft_select_io(struct soft_decode *d);	    /* soft_system_io.c */
 insn_fn soft_select_syscall(struct soft_decode *d); /* soft_system_call.c */
 

@@ -4,6 +4,14 @@
 
 #include "vmm/cpu/soft/soft_system.h"
 
+/* INVPCID's types. */
+enum {
+	INVPCID_ADDRESS,
+	INVPCID_SINGLE,
+	INVPCID_ALL,
+	INVPCID_ALL_BUT_GLOBAL,
+};
+
 /* ---- Control registers ----------------------------------------------------------------------- */
 
 int soft_cr0_write(struct soft_cpu *c, uint64_t value)
@@ -18,7 +26,7 @@ int soft_cr0_write(struct soft_cpu *c, uint64_t value)
 	if ((changed & CR0_PG) && paging && (c->efer & EFER_LME) &&
 	    (!(c->cr4 & CR4_PAE) || (c->seg[SEG_CS].attr & ATTR_L)))
 		return -EINVAL;
-	if (!paging && c->mode == 64)
+	if (!paging && (c->mode == 64 || (c->cr4 & CR4_PCIDE)))
 		return -EINVAL;
 	c->cr0 = value;
 	if (paging && (c->efer & EFER_LME))
@@ -35,13 +43,22 @@ int soft_cr0_write(struct soft_cpu *c, uint64_t value)
 	return 0;
 }
 
+static unsigned pcid_of(const struct soft_cpu *c)
+{
+	return c->cr4 & CR4_PCIDE ? c->cr3 & SOFT_PCID_MASK : 0;
+}
+
 /* Global pages stay in the TLB. */
 int soft_cr3_write(struct soft_cpu *c, uint64_t value)
 {
+	bool keep = (c->cr4 & CR4_PCIDE) && (value & CR3_KEEP);
+
+	if (c->cr4 & CR4_PCIDE)
+		value &= ~CR3_KEEP;
 	if (value & ~SOFT_PHYS_MASK)
 		return -EINVAL;
 	c->cr3 = value;
-	soft_tlb_flush(c, false);
+	soft_tlb_enter(c, pcid_of(c), keep);
 	return 0;
 }
 
@@ -62,7 +79,8 @@ uint64_t soft_cr4_valid(const struct soft_cpu *c)
 {
 	return CR4_VALID | (has(c, CPU_FSGSBASE) ? CR4_FSGSBASE : 0) |
 	       (has(c, CPU_UMIP) ? CR4_UMIP : 0) | (has(c, CPU_SMEP) ? CR4_SMEP : 0) |
-	       (has(c, CPU_SMAP) ? CR4_SMAP : 0) | (has(c, CPU_XSAVE) ? CR4_OSXSAVE : 0);
+	       (has(c, CPU_SMAP) ? CR4_SMAP : 0) | (has(c, CPU_XSAVE) ? CR4_OSXSAVE : 0) |
+	       (has(c, CPU_PCID) ? CR4_PCIDE : 0);
 }
 
 int soft_cr4_write(struct soft_cpu *c, uint64_t value)
@@ -73,9 +91,13 @@ int soft_cr4_write(struct soft_cpu *c, uint64_t value)
 		return -EINVAL;
 	if (soft_long_mode(c) && !(value & CR4_PAE))
 		return -EINVAL;
+	if ((changed & value & CR4_PCIDE) && (!soft_long_mode(c) || (c->cr3 & SOFT_PCID_MASK)))
+		return -EINVAL;
 	c->cr4 = value;
-	if (changed & (CR4_PGE | CR4_PAE | CR4_PSE | CR4_SMEP | CR4_SMAP))
+	if (changed & (CR4_PGE | CR4_PAE | CR4_PSE | CR4_SMEP | CR4_SMAP | CR4_PCIDE))
 		soft_tlb_flush(c, true);
+	if (changed & CR4_PCIDE)
+		soft_tlb_enter(c, pcid_of(c), true);
 	if (changed & CR4_SMAP)
 		soft_tlb_select(c);
 	if (changed & CR4_DE)
@@ -237,6 +259,38 @@ static const struct insn *op_invlpg(struct soft_cpu *c, const struct insn *i)
 	return SOFT_LEAVE(c, soft_next_rip(c, i));
 }
 
+/* SDM 2A, INVPCID. What names one PCID, or an address, must make sense; the others are not looked at. */
+static bool invpcid_possible(const struct soft_cpu *c, uint64_t type, uint64_t pcid,
+			     uint64_t linear)
+{
+	if (type > INVPCID_ALL_BUT_GLOBAL || pcid & ~(uint64_t)SOFT_PCID_MASK)
+		return false;
+	if (type <= INVPCID_SINGLE && pcid && !(c->cr4 & CR4_PCIDE))
+		return false;
+	return type != INVPCID_ADDRESS || c->mode != 64 || soft_canonical(linear);
+}
+
+static const struct insn *op_invpcid(struct soft_cpu *c, const struct insn *i)
+{
+	uint64_t type = c->mode == 64 ? c->reg[i->reg] : (uint32_t)c->reg[i->reg];
+	uint64_t descriptor, pcid, linear;
+
+	soft_require_cpl0(c, i);
+	descriptor = soft_ea(c, i);
+	soft_probe(c, i, descriptor, 16, false);
+	pcid = soft_load(c, i, descriptor, 8);
+	linear = soft_load(c, i, descriptor + 8, 8);
+	if (!invpcid_possible(c, type, pcid, linear))
+		soft_raise_error(c, i, VEC_GP, 0);
+	if (type == INVPCID_ADDRESS)
+		soft_tlb_flush_pcid_page(c, (unsigned)pcid, linear);
+	else if (type == INVPCID_SINGLE)
+		soft_tlb_flush_pcid(c, (unsigned)pcid);
+	else
+		soft_tlb_flush(c, type == INVPCID_ALL);
+	return SOFT_LEAVE(c, soft_next_rip(c, i));
+}
+
 /* INVD and WBINVD: guest memory is coherent without caches of ours. */
 static const struct insn *op_wbinvd(struct soft_cpu *c, const struct insn *i)
 {
@@ -382,6 +436,16 @@ static insn_fn select_mov_control(struct soft_decode *d)
 		return NULL;
 	d->end_block = d->opcode >= 0x22;
 	return move[d->opcode & 3];
+}
+
+/* 66 0F 38 82, with memory. */
+insn_fn soft_select_invpcid(struct soft_decode *d)
+{
+	if (!soft_decode_has(d, CPU_INVPCID) || d->mod == 3 || !d->prefix_66 || d->prefix_rep)
+		return NULL;
+	d->end_block = true;
+	d->out->opsize = d->mode == 64 ? 8 : 4;
+	return op_invpcid;
 }
 
 insn_fn soft_select_control(struct soft_decode *d)
