@@ -37,6 +37,17 @@
  *   vm-warning    coordinator -> cli   a sentence: the VM goes on, but not all of it works
  */
 /*
+ * About VMs as such, of a client by their name, whether they run or have ended:
+ *   run           "detached": it has no owner once its kernel has arrived; "on_reboot", "on_crash": restart or end,
+ *                 of such a one; "rm": it is not listed when it has ended
+ *   vms           "all": those that have ended, too
+ *   inspect       vm-inspected: "vm", all that is known of it
+ *   logs          log: a piece of its console's log from "offset" on, as a blob; "lost" bytes before it are not there
+ *                 any more, "end" is the log's, and "live" says that more may come
+ *   rm            vm-removed: one that has ended is off the list
+ * A vm-ended with "restarts" is followed by a new life of a detached VM.
+ */
+/*
  * Connections over TCP are TLS 1.3, and each side shows a certificate with its role and name (pki/pki.h),
  * unless both were started with --plaintext. roles.c has who may say what. About certificates:
  *   join          who has none -> coordinator  id and secret of a join token, name, csr

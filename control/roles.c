@@ -29,6 +29,9 @@ static const struct {
 	{"button", OPERATOR},
 	{"reset", OPERATOR},
 	{"console", OPERATOR},
+	{"inspect", OPERATOR},
+	{"logs", OPERATOR},
+	{"rm", OPERATOR},
 	{"detach", OPERATOR},
 	{"attach", OPERATOR},
 	/* a file and what is typed go from the operator to the coordinator, and on to the node */
@@ -78,6 +81,9 @@ static const struct {
 	{"attached", COORDINATOR},
 	{"detached", COORDINATOR},
 	{"console-attached", COORDINATOR},
+	{"vm-inspected", COORDINATOR},
+	{"log", COORDINATOR},
+	{"vm-removed", COORDINATOR},
 	{"console-credit", COORDINATOR},
 	/* certificates: who has one may have it renewed; who has none needs a token */
 	{"renew", NODE | OPERATOR},

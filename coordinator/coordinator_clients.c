@@ -73,38 +73,21 @@ static unsigned slices_count(const struct coordinator *co)
 	return count;
 }
 
-static json_t *vm_json(const struct coordinator *co, const struct vm *vm, bool with_stats)
-{
-	uint64_t mem_bytes = 0;
-	unsigned cpus = 0;
-	json_t *out;
-
-	for (unsigned i = 0; i < vm->slices; i++) {
-		cpus += vm->slice[i].vcpus;
-		mem_bytes += vm->slice[i].mem_bytes;
-	}
-	out = message_make("{s:s, s:s, s:i, s:I, s:I, s:o}", "name", vm->name, "state",
-			   vm_state_word(vm->state), "cpus", (int)cpus, "mem_bytes",
-			   (json_int_t)mem_bytes, "age_ms",
-			   (json_int_t)(co->now_ms - vm->created_ms), "slices",
-			   vm_slices_json(vm, with_stats));
-	if (vm->devices.count)
-		json_object_set_new(out, "devices", vm_devices_json(vm));
-	vm_wait_json(co, vm, out);
-	return out;
-}
-
 static void vms_take(struct coordinator *co, struct peer *peer,
 		     const struct coordinator_event *event)
 {
 	bool with_stats = slices_count(co) <= STATS_SLICES_MAX;
 	json_t *list = json_array();
 
-	(void)event;
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i])
 			invariant(json_array_append_new(list, vm_json(co, co->vm[i], with_stats)) ==
 				  0);
+	for (unsigned i = 0; i < VMS_MAX; i++)
+		if (co->kept[i].last && !vm_find(co, co->kept[i].name))
+			invariant(json_array_append_new(list, kept_json(&co->kept[i])) == 0);
+	if (json_is_true(json_object_get(event->msg, "all")))
+		past_list(co, list);
 	action_send(co, peer->id, message_make("{s:s, s:o}", "type", "vms-list", "vms", list), NULL,
 		    0);
 }
@@ -125,6 +108,7 @@ struct request {
 	const char *transport;	/* static */
 	const char *encryption; /* static */
 	struct control_devices devices;
+	bool detached, unlisted;
 };
 
 static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
@@ -305,6 +289,8 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = encryption_parse(msg, request, why)) || (err = protection_check(request, why)) ||
 	    (err = profile_parse(msg, request, why)) ||
 	    (err = control_devices_get(msg, &request->devices, why)) ||
+	    (err = flag_parse(msg, "detached", &request->detached, why)) ||
+	    (err = flag_parse(msg, "rm", &request->unlisted, why)) ||
 	    (json_object_get(msg, "distance") &&
 	     (err = control_get_uint(msg, "distance", NUMA_DISTANCE_MIN, NUMA_DISTANCE_MAX,
 				     &request->distance, why))))
@@ -318,11 +304,17 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	return request->micro ? 0 : control_kernel_words_check(request->append, why);
 }
 
+/* One that waits to be started again has its name, too. */
+static bool name_taken(struct coordinator *co, const char *name)
+{
+	return vm_find(co, name) || kept_find(co, name);
+}
+
 static void name_invent(struct coordinator *co, char *name, size_t size)
 {
 	do
 		snprintf(name, size, "vm%u", ++co->vm_number);
-	while (vm_find(co, name));
+	while (name_taken(co, name) || past_find(co, name));
 }
 
 static void placed_log(struct coordinator *co, const struct vm *vm)
@@ -343,7 +335,9 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 		      const struct request *request, const struct profile_cmdline *cmdline)
 {
 	peer->vm = vm;
-	peer->owner = vm->owned = true;
+	peer->owner = true;
+	vm->owned = !request->detached;
+	vm->unlisted = request->unlisted;
 	peer->upload_owed = 0;
 	peer->console = request->console;
 	snprintf(vm->append, sizeof(vm->append), "%s", cmdline->text);
@@ -376,50 +370,102 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm_state_set(co, vm, VM_PLACING);
 }
 
+/* No VM is made. One that was to be started again may be tried later. */
+static void run_refuse(struct coordinator *co, struct peer *peer, const struct request *request,
+		       int code, const char *why)
+{
+	struct kept *kept = peer->own && request->name ? kept_find(co, request->name) : NULL;
+
+	client_error(co, peer, code, why);
+	if (kept)
+		kept_failed(co, kept, code, why);
+}
+
+/* Whether the request may have its name, and be kept if it is to be. 0, or an exit code and a sentence. */
+static int run_admit(struct coordinator *co, const struct peer *peer, const json_t *msg,
+		     const struct request *request, char *why)
+{
+	bool taken = request->name && (peer->own ? vm_find(co, request->name) != NULL
+						 : name_taken(co, request->name));
+
+	if (taken) {
+		snprintf(why, CONTROL_WHY_MAX, "a VM named %s exists already", request->name);
+		return EXIT_ERROR;
+	}
+	if (request->detached && !peer->own &&
+	    kept_room(co, msg, request->kernel_bytes + request->initrd_bytes, why))
+		return EXIT_NOFIT;
+	return 0;
+}
+
+/* Where it runs, and with which words. */
+static int run_plan(struct coordinator *co, const json_t *msg, const struct request *request,
+		    struct placement *placement, struct profile_cmdline *cmdline, char *why)
+{
+	int err = placement_find(co, msg, placement, why);
+
+	if (!err)
+		err = features_plan(request->model, request->cpu, placement, why);
+	if (!err)
+		err = cache_plan(&request->cache, placement, why);
+	if (!err)
+		err = profile_apply(request->profile, placement, request->append, cmdline, why);
+	return err;
+}
+
+/* Makes the VM; the words are the caller's. */
+static void run_make(struct coordinator *co, struct peer *peer, const json_t *msg,
+		     struct request *request, const struct placement *placement,
+		     const struct profile_cmdline *cmdline)
+{
+	char why[CONTROL_WHY_MAX], name[NAME_MAX_LEN + 1];
+	struct vm *vm;
+
+	if (request->name)
+		snprintf(name, sizeof(name), "%s", request->name);
+	else
+		name_invent(co, name, sizeof(name));
+	if (control_devices_complete(&request->devices, name, why)) {
+		run_refuse(co, peer, request, EXIT_USAGE, why);
+		return;
+	}
+	vm = vm_create(co, name, placement);
+	if (!vm) {
+		run_refuse(co, peer, request, EXIT_ERROR,
+			   "the coordinator runs its 64 VMs already");
+		return;
+	}
+	if (!peer->own)
+		past_remove(co, name);
+	if (!peer->own && request->detached)
+		kept_add(co, vm, msg, request->kernel_bytes + request->initrd_bytes);
+	run_begin(co, peer, vm, request, cmdline);
+}
+
 static void run_take(struct coordinator *co, struct peer *peer,
 		     const struct coordinator_event *event)
 {
-	char why[CONTROL_WHY_MAX], name[NAME_MAX_LEN + 1];
+	char why[CONTROL_WHY_MAX];
 	struct placement placement;
 	struct profile_cmdline cmdline;
-	struct request request;
-	struct vm *vm;
-	int err;
+	struct request request = {0};
+	int err, code;
 
 	if (peer->vm) {
 		client_error(co, peer, EXIT_ERROR, "this connection has a VM already");
 		return;
 	}
 	err = request_parse(event->msg, &request, why);
-	if (!err && request.name && vm_find(co, request.name)) {
-		snprintf(why, sizeof(why), "a VM named %s exists already", request.name);
-		client_error(co, peer, EXIT_ERROR, why);
+	code = err ? EXIT_USAGE : run_admit(co, peer, event->msg, &request, why);
+	if (!code) {
+		err = run_plan(co, event->msg, &request, &placement, &cmdline, why);
+		code = err == -PANGEA_ENOFIT ? EXIT_NOFIT : err ? EXIT_USAGE : 0;
+	}
+	if (code) {
+		run_refuse(co, peer, &request, code, why);
 		return;
 	}
-	if (!err)
-		err = placement_find(co, event->msg, &placement, why);
-	if (!err)
-		err = features_plan(request.model, request.cpu, &placement, why);
-	if (!err)
-		err = cache_plan(&request.cache, &placement, why);
-	if (!err)
-		err = profile_apply(request.profile, &placement, request.append, &cmdline, why);
-	if (err) {
-		client_error(co, peer, err == -PANGEA_ENOFIT ? EXIT_NOFIT : EXIT_USAGE, why);
-		return;
-	}
-	if (request.name)
-		snprintf(name, sizeof(name), "%s", request.name);
-	else
-		name_invent(co, name, sizeof(name));
-	err = control_devices_complete(&request.devices, name, why);
-	vm = err ? NULL : vm_create(co, name, &placement);
-	if (vm)
-		run_begin(co, peer, vm, &request, &cmdline);
-	else if (err)
-		client_error(co, peer, EXIT_USAGE, why);
-	else
-		client_error(co, peer, EXIT_ERROR, "the coordinator runs its 64 VMs already");
+	run_make(co, peer, event->msg, &request, &placement, &cmdline);
 	json_decref(cmdline.words);
 }
 
@@ -450,6 +496,8 @@ static void chunk_take(struct coordinator *co, struct peer *peer,
 		return;
 	}
 	peer->upload_owed += (unsigned)event->blob_len;
+	if (!peer->own)
+		kept_store(co, vm, file, offset, event->blob, event->blob_len);
 	action_send(co, vm->slice[0].node->peer,
 		    message_make("{s:s, s:s, s:o, s:s, s:I}", "type", "file-chunk", "vm", vm->name,
 				 "incarnation", control_id_json(vm->incarnation), "file",
@@ -493,6 +541,7 @@ static void console_attach(struct coordinator *co, struct peer *peer,
 	}
 	peer->vm = vm;
 	peer->console = true;
+	peer->watches = json_is_true(json_object_get(event->msg, "watch"));
 	past = vm_console_past(vm, SIZE_MAX, &len);
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:o, s:I, s:I}", "type", "console-attached", "vm",
@@ -532,7 +581,7 @@ static void leaving_take(struct coordinator *co, struct peer *peer,
 	peer->vm = NULL;
 	peer->owner = false;
 	console_leave(peer);
-	if (vm)
+	if (vm && owner_bound(vm))
 		vm_end(co, vm, EXIT_STOPPED, NULL, "stopped: its terminal went away");
 }
 
@@ -548,19 +597,14 @@ static const struct {
 	void (*take)(struct coordinator *co, struct peer *peer,
 		     const struct coordinator_event *event);
 } requests[] = {
-	{"nodes", nodes_take},
-	{"vms", vms_take},
-	{"run", run_take},
-	{"file-chunk", chunk_take},
-	{"stop", stop_take},
-	{"button", button_take},
-	{"reset", reset_take},
-	{"console", console_attach},
-	{"console-input", console_input_take},
-	{"detach", detach_take},
-	{"attach", attach_take},
-	{"leaving", leaving_take},
-	{"heartbeat", heartbeat_take},
+	{"nodes", nodes_take},	     {"vms", vms_take},
+	{"run", run_take},	     {"file-chunk", chunk_take},
+	{"stop", stop_take},	     {"button", button_take},
+	{"reset", reset_take},	     {"rm", rm_take},
+	{"inspect", inspect_take},   {"logs", logs_take},
+	{"console", console_attach}, {"console-input", console_input_take},
+	{"detach", detach_take},     {"attach", attach_take},
+	{"leaving", leaving_take},   {"heartbeat", heartbeat_take},
 };
 
 void client_message(struct coordinator *co, struct peer *peer,

@@ -23,7 +23,7 @@ void console_input_allow(struct coordinator *co, struct peer *peer)
 {
 	unsigned has = peer->input_credit + peer->input_owed;
 
-	if (has < CONTROL_INPUT_WINDOW)
+	if (!peer->watches && has < CONTROL_INPUT_WINDOW)
 		credit_give(co, peer, CONTROL_INPUT_WINDOW - has);
 }
 
@@ -36,7 +36,7 @@ void console_inputs_allow(struct coordinator *co, struct vm *vm)
 
 void console_leave(struct peer *peer)
 {
-	peer->console = false;
+	peer->console = peer->watches = false;
 	peer->input_credit = peer->input_owed = 0;
 }
 

@@ -37,6 +37,18 @@
 #define SLICE_CONNECT_TIMEOUT_MS 15000
 /* What a console that attaches later gets to see. */
 #define CONSOLE_RING_BYTES 65536u
+/* VMs that have ended are listed, at most so many: the oldest goes first. */
+#define PAST_MAX 64
+/* The kernels and initrds of all detached VMs together, and the run message of one. */
+#define KEPT_BYTES_MAX (UINT64_C(4) << 30)
+#define KEPT_RUN_MAX   (256u << 10)
+/* A detached VM that ends within LIFE_SHORT_MS has had a short life. After so many of them in a row it is not
+ * started again; before that, each is followed by a longer pause. */
+#define LIFE_SHORT_MS	  60000
+#define LIVES_SHORT_MAX	  10
+#define AGAIN_PAUSE_S_MAX 32
+/* An own peer that shall start one has done so by then. */
+#define AGAIN_WAIT_MS 30000
 /* Integers a slice may report; a table, not a database. */
 #define STATS_MAX 64
 /* The same of one of its hottest pages. */
@@ -127,6 +139,10 @@ struct vm {
 	/* Of the keys of its data connections; zero once its slices have theirs, or were started
 	 * before this coordinator. */
 	uint8_t secret[PAIR_SECRET_SIZE];
+	uint64_t
+		started_s; /* of the world's time, as ran_ms of ours: since when it runs; 0: never */
+	uint64_t ran_ms;
+	bool unlisted;	/* it is forgotten when it ends */
 	uint64_t owner; /* the token of who runs it */
 	bool owned;	/* it ends with its owner */
 	uint64_t
@@ -170,8 +186,10 @@ struct peer {
 	uint64_t heard_ms;
 	struct node *node; /* of a registered node */
 	struct vm *vm;	   /* a CLI waits for this VM's end */
+	bool own;	   /* no connection: it starts a detached VM again */
 	bool owner;	   /* the VM ends when this peer goes */
 	bool console;	   /* wants its output */
+	bool watches;	   /* and types nothing */
 	/* Console input in bytes: what it may still send, and what the slice has not yet taken; together
 	 * CONTROL_INPUT_WINDOW once the VM runs. */
 	unsigned input_credit, input_owed;
@@ -186,11 +204,36 @@ struct ended {
 	json_t *msg; /* its vm-ended; null: a free slot */
 };
 
+/* A detached VM, which is started again here: from its first start on, also while there is no VM. */
+struct kept {
+	char name[NAME_MAX_LEN + 1]; /* "": a free slot */
+	json_t *run;		     /* its run message */
+	uint64_t bytes;		     /* of its files */
+	bool on_reboot, on_crash, unlisted;
+	bool stored;	 /* its files are whole */
+	bool pending;	 /* it is to run again, and does not yet */
+	uint64_t due_ms; /* when it is started again, if there is no VM */
+	unsigned restarts, short_lives;
+	int code; /* how its last life ended, while pending */
+	char reason[CONTROL_WHY_MAX];
+	json_t *last; /* as lists show it while there is no VM; or null */
+};
+
+/* A VM that has ended, as inspect shows it. */
+struct past {
+	char name[NAME_MAX_LEN + 1];
+	json_t *entry;
+};
+
 struct coordinator {
 	struct node node[NODES_MAX];
 	struct peer peer[PEERS_MAX];
 	struct vm *vm[VMS_MAX];
 	struct ended ended[ENDED_MAX];
+	struct kept kept[VMS_MAX];
+	struct past past[PAST_MAX]; /* the oldest first */
+	unsigned pasts;
+	bool keeps; /* the shell has a place for files */
 	unsigned ended_next;
 	uint64_t incarnation;
 	uint64_t grace_ms;
@@ -198,7 +241,7 @@ struct coordinator {
 	unsigned vm_number;  /* of the last name we invented */
 	/* of the step under way */
 	uint64_t first_ms; /* when we began; 0: not yet */
-	uint64_t now_ms, fresh_incarnation, fresh_owner;
+	uint64_t now_ms, unix_s, fresh_incarnation, fresh_owner;
 	const uint8_t *fresh_secret; /* the event's */
 	struct coordinator_actions *out;
 };
@@ -212,8 +255,14 @@ void action_console(struct coordinator *co, uint64_t peer, json_t *msg, const vo
 void action_log(struct coordinator *co, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* json_pack that cannot fail: control messages are small; without memory there is no going on. */
 json_t *message_make(const char *fmt, ...);
-/* Has the shell keep or drop (record: null) the record of a VM; the reference is taken. */
-void action_record(struct coordinator *co, const char *vm, json_t *record);
+/* Has the shell keep or drop (record: null) a record of a VM; the reference is taken. */
+void action_record(struct coordinator *co, enum coordinator_record kind, const char *vm,
+		   json_t *record);
+/* Has the shell answer a peer with msg (the reference is taken) and a piece of a VM's log. */
+void action_log_read(struct coordinator *co, uint64_t peer, const char *vm, json_t *msg);
+/* Has the shell do something with a VM's files or log; msg (the reference is taken) may be null. */
+void action_files(struct coordinator *co, enum coordinator_action_type type, const char *vm,
+		  json_t *msg, const void *blob, size_t len);
 /* Forgets the peer with all that hangs on it, and has the shell tell it why. */
 void peer_refuse(struct coordinator *co, struct peer *peer, const char *why);
 /* The same for a connection that is no good any more: what hangs on it may come back. */
@@ -269,6 +318,54 @@ int vm_restore(struct coordinator *co, const json_t *record, char *why);
 /* Keeps the record, and has the VM's nodes keep it. */
 void vm_record_keep(struct coordinator *co, struct vm *vm);
 bool vm_has_ended(const struct coordinator *co, uint64_t incarnation);
+
+/* ---- coordinator_kept.c ---- */
+struct kept *kept_find(struct coordinator *co, const char *name);
+/* Whether one more detached VM with files of so many bytes can be kept. 0, or -PANGEA_ENOFIT and a sentence. */
+int kept_room(const struct coordinator *co, const json_t *run, uint64_t bytes, char *why);
+/* Keeps what a client's VM was run with. */
+void kept_add(struct coordinator *co, const struct vm *vm, const json_t *run, uint64_t bytes);
+/* A piece of its kernel comes by. */
+void kept_store(struct coordinator *co, const struct vm *vm, const char *file, uint64_t offset,
+		const void *blob, size_t len);
+/* Its files are on the boot node, all of them. */
+void kept_stored(struct coordinator *co, const struct vm *vm);
+/* It runs. */
+void kept_running(struct coordinator *co, const struct vm *vm);
+/* It has ended: true if it is to be started again. Else it is kept no more; why not may be added to its reason. */
+bool kept_ended(struct coordinator *co, struct vm *vm);
+/* It could not be started. */
+void kept_failed(struct coordinator *co, struct kept *kept, int code, const char *why);
+/* stop and button of one that waits to be started again; true: so it was. */
+bool kept_stop(struct coordinator *co, struct peer *peer, const json_t *msg);
+void kept_unkept(struct coordinator *co, const char *name, const char *why);
+void kept_tick(struct coordinator *co);
+void kept_free(struct coordinator *co);
+/* For lists: a VM that waits to be started again. */
+json_t *kept_json(const struct kept *kept);
+
+/* ---- coordinator_past.c ---- */
+/* Lists an ended VM; takes the entry. */
+void past_add(struct coordinator *co, const char *name, json_t *entry);
+/* Its entry, or null; borrowed. */
+const json_t *past_find(const struct coordinator *co, const char *name);
+/* Takes it off the list, and its console's log with it. False: it was not there. */
+bool past_remove(struct coordinator *co, const char *name);
+void past_free(struct coordinator *co);
+/* All of them, short, as lists show them. */
+void past_list(const struct coordinator *co, json_t *list);
+/* rm: answers "vm-removed". */
+void rm_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
+
+/* ---- coordinator_inspect.c ---- */
+/* A VM as lists show it. */
+json_t *vm_json(struct coordinator *co, const struct vm *vm, bool with_stats);
+/* All that is known of a VM. */
+json_t *vm_inspect_json(struct coordinator *co, const struct vm *vm, bool with_stats);
+/* inspect: answers "vm-inspected". */
+void inspect_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
+/* logs: answers "log" with a piece. */
+void logs_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event);
 
 /* ---- coordinator_placement.c ---- */
 struct placement {
@@ -391,6 +488,8 @@ int profile_apply(enum control_profile profile, const struct placement *placemen
 		  const char *append, struct profile_cmdline *out, char *why);
 
 /* ---- coordinator_owner.c ---- */
+/* The VM ends with its owner: unless it is detached, and once its kernel has arrived. */
+bool owner_bound(const struct vm *vm);
 /* The owner of a VM has gone: it may come back. */
 void owner_away(struct coordinator *co, struct vm *vm, bool ended);
 /* attach: it is back, or somebody who watched. */

@@ -91,7 +91,7 @@ static void records_take(struct coordinator *co, struct node *node, const json_t
 			continue;
 		}
 		vm = vm_find(co, json_string_value(json_object_get(record, "vm")));
-		action_record(co, vm->name, vm_record(co, vm));
+		action_record(co, COORDINATOR_RECORD_VM, vm->name, vm_record(co, vm));
 	}
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -14,7 +15,7 @@
 #include "base/log.h"
 #include "coordinator/certificates.h"
 #include "coordinator/coordinator_state.h"
-#include "coordinator/state_dir.h"
+#include "coordinator/keeping.h"
 
 #define DEFAULT_LISTEN "127.0.0.1:7420"
 /* Deadlines are seconds; this is how late they may be noticed. */
@@ -36,6 +37,8 @@ struct shell_peer {
 struct shell {
 	uv_loop_t loop;
 	struct coordinator *co;
+	struct keeping keeping;
+	unsigned steps; /* that are under way */
 	struct control_listener *listener;
 	uv_timer_t tick;
 	uv_signal_t sigterm, sigint, sighup;
@@ -45,7 +48,7 @@ struct shell {
 	struct certificates certs;
 	unsigned refresh_ticks;
 	/* options */
-	const char *listen, *token_file, *address_file, *state_dir, *pki_dir, *ca_dir;
+	const char *listen, *token_file, *address_file, *pki_dir, *ca_dir;
 	bool plaintext;
 	unsigned grace_s, deadline_s;
 	char token[CONTROL_TOKEN_MAX];
@@ -120,32 +123,41 @@ static void console_take(struct shell_peer *peer, const struct coordinator_actio
 		peer->console_msg = json_incref(action->msg);
 }
 
-/* A record to keep, or to drop. */
-static void record_do(struct shell *shell, const struct coordinator_action *action)
+/* A piece of a VM's console log. */
+static void log_send(struct shell *shell, struct shell_peer *peer,
+		     const struct coordinator_action *action)
 {
-	int err = 0;
+	size_t len;
+	uint8_t *data = keeping_log_read(&shell->keeping, action, &len);
 
-	if (!shell->state_dir)
-		return;
-	if (action->type == COORDINATOR_KEEP)
-		err = state_dir_keep(shell->state_dir, action->why, action->msg);
-	else
-		state_dir_drop(shell->state_dir, action->why);
-	if (err)
-		log_error("cannot write VM %s into %s: %s; its daemons have the record, too",
-			  action->why, shell->state_dir, error_text(err));
+	action_send(peer, action->msg, data, len);
+	free(data);
+}
+
+/* What is for peers that start detached VMs again; false: it is not. */
+static bool own_peer_do(struct shell *shell, const struct coordinator_action *action)
+{
+	struct agains *agains = shell->keeping.agains;
+
+	if (!agains)
+		return false;
+	if (action->type == COORDINATOR_AGAIN) {
+		agains_start(agains, action->why, action->msg, ++shell->next_id);
+		return true;
+	}
+	if (action->type == COORDINATOR_REFUSE)
+		return agains_refused(agains, action->peer);
+	return action->type == COORDINATOR_SEND && agains_take(agains, action->peer, action->msg);
 }
 
 static void action_do(struct shell *shell, const struct coordinator_action *action)
 {
 	struct shell_peer *peer = action->peer ? peer_find(shell, action->peer) : NULL;
 
+	if (keeping_do(&shell->keeping, action) || own_peer_do(shell, action))
+		return;
 	if (action->type == COORDINATOR_LOG)
 		log_info("%s", action->why);
-	if (action->type == COORDINATOR_KEEP || action->type == COORDINATOR_DROP) {
-		record_do(shell, action);
-		return;
-	}
 	if (!peer)
 		return;
 	switch (action->type) {
@@ -158,14 +170,14 @@ static void action_do(struct shell *shell, const struct coordinator_action *acti
 			console_lost_send(peer);
 		action_send(peer, action->msg, action->blob, action->blob_len);
 		break;
-	case COORDINATOR_LOG:
+	case COORDINATOR_LOG_READ:
+		log_send(shell, peer, action);
 		break;
 	case COORDINATOR_REFUSE:
 		log_warn("connection %llu closed: %s", (unsigned long long)peer->id, action->why);
 		control_refuse(peer->conn, -PANGEA_ECONTROL, action->why);
 		break;
-	case COORDINATOR_KEEP:
-	case COORDINATOR_DROP:
+	default:
 		break; /* above */
 	}
 }
@@ -179,11 +191,12 @@ static uint64_t id_draw(void)
 	return id;
 }
 
-static void step(struct shell *shell, struct coordinator_event *event)
+static void step_once(struct shell *shell, struct coordinator_event *event)
 {
 	struct coordinator_actions actions = {0};
 
 	event->now_ms = clock_now_ns() / NS_PER_MS;
+	event->unix_s = (uint64_t)time(NULL);
 	if (event->type == COORDINATOR_MESSAGE) {
 		invariant(getrandom(event->fresh_secret, sizeof(event->fresh_secret), 0) ==
 			  (ssize_t)sizeof(event->fresh_secret));
@@ -195,6 +208,23 @@ static void step(struct shell *shell, struct coordinator_event *event)
 	for (size_t i = 0; i < actions.count; i++)
 		action_do(shell, &actions.list[i]);
 	coordinator_actions_free(&actions);
+}
+
+static void step(struct shell *shell, struct coordinator_event *event)
+{
+	shell->steps++;
+	step_once(shell, event);
+	/* Not in the middle of a step: they make steps of their own. */
+	if (--shell->steps == 0 && shell->keeping.agains) {
+		shell->steps++;
+		agains_go_on(shell->keeping.agains);
+		shell->steps--;
+	}
+}
+
+static void again_event(void *arg, struct coordinator_event *event)
+{
+	step(arg, event);
 }
 
 /* Every node and every operator goes by the authority's latest list. */
@@ -419,33 +449,6 @@ static int address_write(const struct shell *shell, unsigned port)
 	return 0;
 }
 
-static void record_restore(void *arg, const json_t *record)
-{
-	struct shell *shell = arg;
-	const char *vm = json_string_value(json_object_get(record, "vm"));
-	char why[CONTROL_WHY_MAX];
-
-	if (coordinator_restore(shell->co, record, clock_now_ns() / NS_PER_MS, why) < 0)
-		log_warn("a record in %s is of no use: %s", shell->state_dir, why);
-	else
-		log_info("VM %s: expecting its slices within %u s", vm, shell->grace_s);
-}
-
-/* VMs of a former coordinator. */
-static int records_load(struct shell *shell)
-{
-	int err = shell->state_dir ? state_dir_open(shell->state_dir) : 0;
-
-	if (!err && shell->state_dir)
-		err = state_dir_load(shell->state_dir, record_restore, shell);
-	if (err)
-		log_error("cannot use the state directory %s: %s", shell->state_dir,
-			  err == -EPERM	  ? "it is no directory of this user alone"
-			  : err == -EBUSY ? "another coordinator has it"
-					  : error_text(err));
-	return err;
-}
-
 static int shell_run(struct shell *shell)
 {
 	struct control_options opts = {.loop = &shell->loop,
@@ -560,7 +563,7 @@ static int options_parse(struct shell *shell, int argc, char **argv)
 		else if (opt == 'a')
 			shell->address_file = optarg;
 		else if (opt == 's')
-			shell->state_dir = optarg;
+			shell->keeping.dir = optarg;
 		else if (opt == 'g' && control_uint_parse(optarg, 1, 86400, &shell->grace_s) < 0)
 			return options_bad("--grace is a number of seconds from 1 to 86400");
 		else if (opt == 'd' && control_uint_parse(optarg, 5, 86400, &shell->deadline_s) < 0)
@@ -623,15 +626,18 @@ int main(int argc, char **argv)
 		goto out;
 	coordinator_set_lease(shell->co, id_draw(), (uint64_t)shell->grace_s * 1000);
 	coordinator_set_deadline(shell->co, shell->deadline_s);
-	if (records_load(shell) < 0) {
+	if (keeping_load(&shell->keeping, shell->co, shell->grace_s) < 0) {
 		coordinator_free(shell->co);
 		goto out;
 	}
+	if (shell->keeping.dir)
+		shell->keeping.agains = agains_new(shell->keeping.dir, again_event, shell);
 	uv_loop_init(&shell->loop);
 	code = shell_run(shell);
 	/* After a failure too: what was opened is closing. */
 	uv_run(&shell->loop, UV_RUN_DEFAULT);
 	uv_loop_close(&shell->loop);
+	agains_free(shell->keeping.agains);
 	coordinator_free(shell->co);
 out:
 	certificates_close(&shell->certs);

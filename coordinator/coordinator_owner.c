@@ -9,8 +9,16 @@
 
 #define TERMINAL_WENT "stopped: its terminal went away"
 
+bool owner_bound(const struct vm *vm)
+{
+	/* As long as its kernel is on the way, nobody else can send the rest. */
+	return vm->owned || vm->state < VM_STARTING;
+}
+
 void owner_away(struct coordinator *co, struct vm *vm, bool ended)
 {
+	if (!owner_bound(vm))
+		return;
 	/* Its kernel is on the way: nobody else can send the rest. */
 	if (vm->state < VM_STARTING)
 		vm_end(co, vm, EXIT_STOPPED, NULL, TERMINAL_WENT);
@@ -124,6 +132,7 @@ void attach_take(struct coordinator *co, struct peer *peer, const struct coordin
 	} else if (vm && (!owns || vm->owner == owner)) {
 		if (owns)
 			owner_back(co, peer, vm);
+		peer->watches = json_is_true(json_object_get(event->msg, "watch"));
 		client_back(co, peer, vm, console, seen);
 	} else if (vm) {
 		client_error(co, peer, EXIT_REFUSED, "this VM has another owner");

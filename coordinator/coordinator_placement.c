@@ -171,6 +171,51 @@ static int spread_over(const struct offers *all, unsigned n, unsigned cpus, uint
 	return 0;
 }
 
+static int free_compare(const void *a, const void *b)
+{
+	const struct offer *x = a, *y = b;
+
+	if (x->cpus != y->cpus)
+		return x->cpus < y->cpus ? -1 : 1;
+	if (x->mem_bytes != y->mem_bytes)
+		return x->mem_bytes < y->mem_bytes ? -1 : 1;
+	return offer_compare(a, b);
+}
+
+/* On as few nodes as there need be: of those that can take a share the fullest, so that the emptiest are left for others; where no such will
+ * do, the emptiest. */
+static int pack(const struct offers *all, unsigned most, unsigned cpus, uint64_t mem_bytes,
+		struct placement *out, char *why)
+{
+	struct offers up = *all, down = *all;
+	int err = -PANGEA_ENOFIT;
+
+	qsort(up.offer, up.count, sizeof(up.offer[0]), free_compare);
+	for (unsigned i = 0; i < up.count; i++)
+		down.offer[i] = up.offer[up.count - 1 - i];
+	for (unsigned n = 1; n <= most && err; n++) {
+		err = spread_over(&up, n, cpus, mem_bytes, out, why);
+		if (err)
+			err = spread_over(&down, n, cpus, mem_bytes, out, why);
+	}
+	return err;
+}
+
+/* "placement", which may be missing. */
+static int pack_parse(const json_t *run, bool *packs, char *why)
+{
+	const char *word = "spread";
+	int err = json_object_get(run, "placement")
+			  ? control_get_string(run, "placement", &word, why)
+			  : 0;
+
+	*packs = strcmp(word, "pack") == 0;
+	if (err || *packs || strcmp(word, "spread") == 0)
+		return err;
+	snprintf(why, CONTROL_WHY_MAX, "the placement is spread or pack, not \"%.20s\"", word);
+	return -EINVAL;
+}
+
 static int mem_check(uint64_t mem_bytes, char *why)
 {
 	char text[32];
@@ -187,12 +232,13 @@ static int spread(const struct offers *all, const json_t *run, struct placement 
 	struct offers offers = {0};
 	unsigned cpus, limit, most, n;
 	uint64_t mem_bytes;
+	bool packs;
 	int err;
 
 	if ((err = control_get_uint(run, "cpus", 1, VCPUS_MAX, &cpus, why)) ||
 	    (err = control_get_u64(run, "mem_bytes", 1, GUEST_MEM_MAX, &mem_bytes, why)) ||
 	    (err = control_get_uint(run, "nodes", 0, SLICES_MAX, &limit, why)) ||
-	    (err = mem_check(mem_bytes, why)))
+	    (err = pack_parse(run, &packs, why)) || (err = mem_check(mem_bytes, why)))
 		return err;
 	if (all->count == 0) {
 		snprintf(why, CONTROL_WHY_MAX, "no node is ready");
@@ -211,6 +257,8 @@ static int spread(const struct offers *all, const json_t *run, struct placement 
 	most = most < offers.count ? most : offers.count;
 	if (most == 0)
 		return cpus_missing(cpus, all, why);
+	if (packs)
+		return pack(&offers, most, cpus, mem_bytes, out, why);
 	/* A CPU on every node if possible; nodes that only give memory if that is needed. */
 	n = cpus < most ? cpus : most;
 	err = spread_over(&offers, n, cpus, mem_bytes, out, why);

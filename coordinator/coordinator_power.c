@@ -22,8 +22,11 @@ static void plug_pull(struct coordinator *co, const struct peer *peer, struct vm
 
 void stop_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event)
 {
-	struct vm *vm = client_vm_named(co, peer, event->msg);
+	struct vm *vm;
 
+	if (kept_stop(co, peer, event->msg))
+		return;
+	vm = client_vm_named(co, peer, event->msg);
 	if (!vm)
 		return;
 	end_watch(peer, vm);
@@ -32,8 +35,11 @@ void stop_take(struct coordinator *co, struct peer *peer, const struct coordinat
 
 void button_take(struct coordinator *co, struct peer *peer, const struct coordinator_event *event)
 {
-	struct vm *vm = client_vm_named(co, peer, event->msg);
+	struct vm *vm;
 
+	if (kept_stop(co, peer, event->msg))
+		return;
+	vm = client_vm_named(co, peer, event->msg);
 	if (!vm)
 		return;
 	end_watch(peer, vm);
@@ -58,9 +64,10 @@ void reset_take(struct coordinator *co, struct peer *peer, const struct coordina
 
 	if (!vm)
 		return;
-	if (!vm->owned) {
+	if (!vm->owned && !kept_find(co, vm->name)) {
 		snprintf(why, sizeof(why),
-			 "VM %s is detached: there is no 'pangea run' that would start it again",
+			 "VM %s has left its 'pangea run', and nothing would start it again: only "
+			 "one that was run by 'pangea run -d' is started again by the coordinator",
 			 vm->name);
 		client_error(co, peer, EXIT_ERROR, why);
 		return;

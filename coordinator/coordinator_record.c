@@ -8,14 +8,14 @@
 
 json_t *vm_record(struct coordinator *co, const struct vm *vm)
 {
-	return message_make("{s:s, s:o, s:o, s:o, s:b, s:I, s:s, s:s, s:b, s:b, s:I, s:o, s:o}",
-			    "vm", vm->name, "incarnation", control_id_json(vm->incarnation),
-			    "coordinator", control_id_json(co->incarnation), "owner",
-			    control_id_json(vm->owner), "owned", (int)vm->owned, "created_ms",
-			    (json_int_t)vm->created_ms, "append", vm->append, "cpu", vm->cpu,
-			    "force", (int)vm->force, "micro", (int)vm->micro, "tsc_hz",
-			    (json_int_t)vm->tsc_hz, "slices", vm_slices_json(vm, false), "devices",
-			    control_devices_json(&vm->devices));
+	return message_make(
+		"{s:s, s:o, s:o, s:o, s:b, s:b, s:I, s:I, s:s, s:s, s:b, s:b, s:I, s:o, s:o}", "vm",
+		vm->name, "incarnation", control_id_json(vm->incarnation), "coordinator",
+		control_id_json(co->incarnation), "owner", control_id_json(vm->owner), "owned",
+		(int)vm->owned, "rm", (int)vm->unlisted, "started_s", (json_int_t)vm->started_s,
+		"created_ms", (json_int_t)vm->created_ms, "append", vm->append, "cpu", vm->cpu,
+		"force", (int)vm->force, "micro", (int)vm->micro, "tsc_hz", (json_int_t)vm->tsc_hz,
+		"slices", vm_slices_json(vm, false), "devices", control_devices_json(&vm->devices));
 }
 
 void vm_record_keep(struct coordinator *co, struct vm *vm)
@@ -28,7 +28,7 @@ void vm_record_keep(struct coordinator *co, struct vm *vm)
 				co, vm, i,
 				message_make("{s:s, s:O}", "type", "vm-record", "record", record),
 				NULL, 0);
-	action_record(co, vm->name, record);
+	action_record(co, COORDINATOR_RECORD_VM, vm->name, record);
 }
 
 bool vm_has_ended(const struct coordinator *co, uint64_t incarnation)
@@ -70,6 +70,13 @@ static int identity_restore(struct vm *vm, const json_t *record, char *why)
 	    (err = control_get_id(record, "owner", &vm->owner, why)) ||
 	    (err = control_get_bool(record, "owned", &vm->owned, why)) ||
 	    (err = control_get_u64(record, "created_ms", 0, INT64_MAX, &vm->created_ms, why)))
+		return err;
+	/* Records of before have neither. */
+	if (json_object_get(record, "rm") &&
+	    (err = control_get_bool(record, "rm", &vm->unlisted, why)))
+		return err;
+	if (json_object_get(record, "started_s") &&
+	    (err = control_get_u64(record, "started_s", 0, INT64_MAX, &vm->started_s, why)))
 		return err;
 	snprintf(vm->name, sizeof(vm->name), "%s", name);
 	return 0;
@@ -167,6 +174,7 @@ int vm_restore(struct coordinator *co, const json_t *record, char *why)
 		return err;
 	}
 	vm->state = VM_RUNNING;
+	vm->ran_ms = vm->created_ms < co->now_ms ? vm->created_ms : co->now_ms;
 	if (vm->created_ms > co->now_ms)
 		vm->created_ms = co->now_ms;
 	vm->owner_until_ms = vm->owned ? co->now_ms + co->grace_ms : 0;

@@ -30,6 +30,11 @@ void coordinator_set_deadline(struct coordinator *co, unsigned deadline_s)
 	co->deadline_s = deadline_s;
 }
 
+void coordinator_set_keeping(struct coordinator *co, bool keeps)
+{
+	co->keeps = keeps;
+}
+
 void coordinator_free(struct coordinator *co)
 {
 	for (unsigned i = 0; i < VMS_MAX; i++)
@@ -42,6 +47,8 @@ void coordinator_free(struct coordinator *co)
 		json_decref(co->peer[i].waits);
 	for (unsigned i = 0; i < ENDED_MAX; i++)
 		json_decref(co->ended[i].msg);
+	kept_free(co);
+	past_free(co);
 	free(co);
 }
 
@@ -72,6 +79,16 @@ static struct coordinator_action *action_add(struct coordinator *co,
 	return action;
 }
 
+static void action_blob(struct coordinator_action *action, const void *blob, size_t len)
+{
+	if (!len)
+		return;
+	action->blob = malloc(len);
+	invariant(action->blob != NULL);
+	memcpy(action->blob, blob, len);
+	action->blob_len = len;
+}
+
 static void message_add(struct coordinator *co, enum coordinator_action_type type, uint64_t peer,
 			json_t *msg, const void *blob, size_t len)
 {
@@ -83,12 +100,7 @@ static void message_add(struct coordinator *co, enum coordinator_action_type typ
 	}
 	action = action_add(co, type, peer);
 	action->msg = msg;
-	if (len) {
-		action->blob = malloc(len);
-		invariant(action->blob != NULL);
-		memcpy(action->blob, blob, len);
-		action->blob_len = len;
-	}
+	action_blob(action, blob, len);
 }
 
 void action_send(struct coordinator *co, uint64_t peer, json_t *msg, const void *blob, size_t len)
@@ -113,13 +125,33 @@ void action_log(struct coordinator *co, const char *fmt, ...)
 	control_text_clean(action->why);
 }
 
-void action_record(struct coordinator *co, const char *vm, json_t *record)
+void action_record(struct coordinator *co, enum coordinator_record kind, const char *vm,
+		   json_t *record)
 {
 	struct coordinator_action *action =
 		action_add(co, record ? COORDINATOR_KEEP : COORDINATOR_DROP, 0);
 
+	action->record = kind;
 	action->msg = record;
 	snprintf(action->why, sizeof(action->why), "%s", vm);
+}
+
+void action_files(struct coordinator *co, enum coordinator_action_type type, const char *vm,
+		  json_t *msg, const void *blob, size_t len)
+{
+	struct coordinator_action *action = action_add(co, type, 0);
+
+	snprintf(action->why, sizeof(action->why), "%s", vm);
+	action->msg = msg;
+	action_blob(action, blob, len);
+}
+
+void action_log_read(struct coordinator *co, uint64_t peer, const char *vm, json_t *msg)
+{
+	struct coordinator_action *action = action_add(co, COORDINATOR_LOG_READ, peer);
+
+	snprintf(action->why, sizeof(action->why), "%s", vm);
+	action->msg = msg;
 }
 
 json_t *message_make(const char *fmt, ...)
@@ -176,7 +208,10 @@ static void peer_opened(struct coordinator *co, const struct coordinator_event *
 			      : "the coordinator has too many connections");
 		return;
 	}
-	*peer = (struct peer){.id = event->peer, .role = event->role, .heard_ms = event->now_ms};
+	*peer = (struct peer){.id = event->peer,
+			      .role = event->role,
+			      .heard_ms = event->now_ms,
+			      .own = event->own};
 }
 
 static struct peer peer_forget(struct peer *peer)
@@ -215,7 +250,7 @@ void peer_refuse(struct coordinator *co, struct peer *peer, const char *why)
 	snprintf(reason, sizeof(reason), "%s", why);
 	if (old.node)
 		node_lost(co, old.node, reason);
-	if (old.vm && old.owner)
+	if (old.vm && old.owner && owner_bound(old.vm))
 		vm_end(co, old.vm, EXIT_STOPPED, NULL, "stopped: its terminal went away");
 }
 
@@ -257,6 +292,7 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 	struct peer *peer = event->peer ? peer_find(co, event->peer) : NULL;
 
 	co->now_ms = event->now_ms;
+	co->unix_s = event->unix_s;
 	if (!co->first_ms)
 		co->first_ms = co->now_ms;
 	co->fresh_secret = event->fresh_secret;
@@ -280,6 +316,10 @@ void coordinator_step(struct coordinator *co, const struct coordinator_event *ev
 		idle_peers_tick(co);
 		nodes_tick(co);
 		vms_tick(co);
+		kept_tick(co);
+		break;
+	case COORDINATOR_UNKEPT:
+		kept_unkept(co, event->vm, event->why);
 		break;
 	}
 	co->out = NULL;

@@ -142,6 +142,7 @@ void vm_start(struct coordinator *co, struct vm *vm)
 	vm->features = vm_features_choose(vm);
 	vm_state_set(co, vm, VM_STARTING);
 	vm_record_keep(co, vm);
+	kept_stored(co, vm);
 	for (unsigned i = 0; i < vm->slices; i++) {
 		json_t *msg =
 			message_make("{s:s, s:o, s:i, s:o, s:s, s:s, s:i}", "type", "slice-start",
@@ -282,6 +283,9 @@ void vm_advance(struct coordinator *co, struct vm *vm)
 		if (!slices_all(vm, SLICE_STARTED))
 			break;
 		vm_state_set(co, vm, VM_RUNNING);
+		vm->ran_ms = co->now_ms;
+		vm->started_s = co->unix_s;
+		kept_running(co, vm);
 		console_inputs_allow(co, vm);
 		action_log(co, "VM %s runs", vm->name);
 		break;
@@ -378,7 +382,16 @@ static void blame_end(const struct coordinator *co, struct vm *vm)
 	vm_forget_node(vm, NULL);
 }
 
-static void ended_tell(struct coordinator *co, struct vm *vm)
+/* It stays in the list, unless nobody wants that. */
+static void ended_list(struct coordinator *co, struct vm *vm)
+{
+	if (vm->unlisted)
+		action_files(co, COORDINATOR_LOG_REMOVE, vm->name, NULL, NULL, 0);
+	else
+		past_add(co, vm->name, vm_inspect_json(co, vm, false));
+}
+
+static void ended_tell(struct coordinator *co, struct vm *vm, bool again)
 {
 	json_t *msg = message_make("{s:s, s:s, s:i, s:s, s:s, s:o}", "type", "vm-ended", "vm",
 				   vm->name, "code", vm->code, "reason", vm->reason, "lost",
@@ -386,6 +399,8 @@ static void ended_tell(struct coordinator *co, struct vm *vm)
 
 	if (vm->again && vm->code == EXIT_RESET)
 		json_object_set_new(msg, "again", json_true());
+	if (again)
+		json_object_set_new(msg, "restarts", json_true());
 	for (unsigned i = 0; i < PEERS_MAX; i++) {
 		struct peer *peer = &co->peer[i];
 		if (!peer->id || peer->vm != vm)
@@ -400,6 +415,8 @@ static void ended_tell(struct coordinator *co, struct vm *vm)
 
 void vm_finish_if_done(struct coordinator *co, struct vm *vm)
 {
+	bool again;
+
 	if (vm->state < VM_ENDING || !slices_all(vm, SLICE_GONE))
 		return;
 	if (vm->blame_ms > co->now_ms)
@@ -410,8 +427,11 @@ void vm_finish_if_done(struct coordinator *co, struct vm *vm)
 					 "incarnation", control_id_json(vm->incarnation)),
 			    NULL, 0);
 	action_log(co, "VM %s ended with code %d: %s", vm->name, vm->code, vm->reason);
-	action_record(co, vm->name, NULL);
-	ended_tell(co, vm);
+	again = kept_ended(co, vm);
+	if (!again)
+		ended_list(co, vm);
+	action_record(co, COORDINATOR_RECORD_VM, vm->name, NULL);
+	ended_tell(co, vm, again);
 	for (unsigned i = 0; i < VMS_MAX; i++)
 		if (co->vm[i] == vm)
 			co->vm[i] = NULL;
@@ -556,6 +576,12 @@ void vm_console(struct coordinator *co, struct vm *vm, uint64_t offset, const ui
 	vm->ring_exact += len;
 	if (vm->ring_exact > vm->ring_used)
 		vm->ring_exact = vm->ring_used;
+	if (len || lost)
+		action_files(co, COORDINATOR_LOG_ADD, vm->name,
+			     message_make("{s:o, s:I}", "incarnation",
+					  control_id_json(vm->incarnation), "offset",
+					  (json_int_t)(vm->console_bytes - len)),
+			     data + known, len);
 	for (unsigned i = 0; i < PEERS_MAX && (len || lost); i++)
 		if (co->peer[i].id && co->peer[i].vm == vm && co->peer[i].console)
 			action_console(co, co->peer[i].id,

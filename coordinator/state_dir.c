@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Records of VMs as files, written by rename so that a crash leaves the old one or the new one. */
+/* Records as files, written by rename so that a crash leaves the old one or the new one. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,12 +16,12 @@
 #include "base/log.h"
 #include "coordinator/state_dir.h"
 
-#define RECORD_PREFIX "vm-"
 #define RECORD_SUFFIX ".json"
 
-static int path_make(char path[PATH_MAX], const char *dir, const char *vm, const char *end)
+static int path_make(char path[PATH_MAX], const char *dir, const char *kind, const char *vm,
+		     const char *end)
 {
-	int n = snprintf(path, PATH_MAX, "%s/" RECORD_PREFIX "%s" RECORD_SUFFIX "%s", dir, vm, end);
+	int n = snprintf(path, PATH_MAX, "%s/%s-%s" RECORD_SUFFIX "%s", dir, kind, vm, end);
 
 	return n > 0 && n < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
@@ -76,7 +76,7 @@ static int file_write(const char *path, const json_t *record)
 	return err;
 }
 
-static int dir_sync(const char *dir)
+int state_dir_sync(const char *dir)
 {
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int err = fd < 0 || fsync(fd) < 0 ? -errno : 0;
@@ -86,34 +86,39 @@ static int dir_sync(const char *dir)
 	return err;
 }
 
-int state_dir_keep(const char *dir, const char *vm, const json_t *record)
+int state_dir_keep(const char *dir, const char *kind, const char *vm, const json_t *record)
 {
 	char path[PATH_MAX], fresh[PATH_MAX];
-	int err = path_make(path, dir, vm, "");
+	int err = path_make(path, dir, kind, vm, "");
 
 	if (!err)
-		err = path_make(fresh, dir, vm, ".new");
-	if (!err)
-		err = file_write(fresh, record);
+		err = path_make(fresh, dir, kind, vm, ".new");
+	if (err)
+		return err;
+	err = file_write(fresh, record);
 	if (!err && rename(fresh, path) < 0)
 		err = -errno;
-	return err ? err : dir_sync(dir);
+	if (!err)
+		return state_dir_sync(dir);
+	/* On a full disk it would take what others need. */
+	unlink(fresh);
+	return err;
 }
 
-void state_dir_drop(const char *dir, const char *vm)
+void state_dir_drop(const char *dir, const char *kind, const char *vm)
 {
 	char path[PATH_MAX];
 
 	/* If the removal is lost in a crash, its slices do not come back, and it goes again. */
-	if (path_make(path, dir, vm, "") == 0 && unlink(path) < 0 && errno != ENOENT)
+	if (path_make(path, dir, kind, vm, "") == 0 && unlink(path) < 0 && errno != ENOENT)
 		log_warn("cannot remove %s: %s", path, error_text(-errno));
 }
 
-static bool name_is_record(const char *name)
+static bool name_is_record(const char *name, const char *kind)
 {
-	size_t len = strlen(name), end = strlen(RECORD_SUFFIX);
+	size_t len = strlen(name), end = strlen(RECORD_SUFFIX), begin = strlen(kind);
 
-	return strncmp(name, RECORD_PREFIX, strlen(RECORD_PREFIX)) == 0 && len > end &&
+	return strncmp(name, kind, begin) == 0 && name[begin] == '-' && len > begin + end &&
 	       strcmp(name + len - end, RECORD_SUFFIX) == 0;
 }
 
@@ -133,7 +138,7 @@ static void file_load(const char *dir, const char *name, state_dir_fn *fn, void 
 	json_decref(record);
 }
 
-int state_dir_load(const char *dir, state_dir_fn *fn, void *arg)
+int state_dir_load(const char *dir, const char *kind, state_dir_fn *fn, void *arg)
 {
 	struct dirent *entry;
 	DIR *list = opendir(dir);
@@ -141,7 +146,7 @@ int state_dir_load(const char *dir, state_dir_fn *fn, void *arg)
 	if (!list)
 		return -errno;
 	while ((entry = readdir(list)) != NULL)
-		if (name_is_record(entry->d_name))
+		if (name_is_record(entry->d_name, kind))
 			file_load(dir, entry->d_name, fn, arg);
 	closedir(list);
 	return 0;

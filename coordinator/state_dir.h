@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The coordinator's state directory: a file for each VM that runs, whole or not there at all. */
+/* The coordinator's state directory: a file for each record, whole or not there at all. */
 #ifndef COORDINATOR_STATE_DIR_H
 #define COORDINATOR_STATE_DIR_H
 
@@ -10,11 +10,13 @@
  * 0 or -errno, among them -EPERM (it is not this user's alone) and -EBUSY (another one has it).
  */
 int state_dir_open(const char *dir);
-/* On disk when it returns. 0 or -errno. */
-int state_dir_keep(const char *dir, const char *vm, const json_t *record);
-void state_dir_drop(const char *dir, const char *vm);
-/* Calls fn for each record; a file that is none is logged and left alone. 0 or -errno. */
+/* kind is a short word, which the file's name begins with. On disk when it returns. 0 or -errno. */
+int state_dir_keep(const char *dir, const char *kind, const char *vm, const json_t *record);
+void state_dir_drop(const char *dir, const char *kind, const char *vm);
+/* Calls fn for each record of the kind; a file that is none is logged and left alone. 0 or -errno. */
 typedef void state_dir_fn(void *arg, const json_t *record);
-int state_dir_load(const char *dir, state_dir_fn *fn, void *arg);
+int state_dir_load(const char *dir, const char *kind, state_dir_fn *fn, void *arg);
+/* What was renamed in it is on disk when it returns. 0 or -errno. */
+int state_dir_sync(const char *dir);
 
 #endif

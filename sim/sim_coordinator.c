@@ -330,11 +330,9 @@ static void coordinator_obey(struct sim *sim)
 	memset(&sim->control->out, 0, sizeof(out));
 	for (size_t i = 0; i < out.count; i++) {
 		struct coordinator_action *action = &out.list[i];
-		if (action->type == COORDINATOR_KEEP || action->type == COORDINATOR_DROP)
-			continue;
 		if (action->type == COORDINATOR_REFUSE)
 			refuse(sim, action->peer, action->why);
-		else if (action->type != COORDINATOR_LOG)
+		else if (action->type == COORDINATOR_SEND || action->type == COORDINATOR_CONSOLE)
 			message_add(sim,
 				    (struct message){.msg = json_incref(action->msg),
 						     .peer = action->peer,

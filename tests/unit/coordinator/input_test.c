@@ -126,3 +126,18 @@ Test(input, a_wrong_count_is_a_bad_report)
 	cr_expect_eq(world_count(world, 2, "slice-stop"), 1);
 	world_free(world);
 }
+
+Test(input, who_only_watches_may_type_nothing)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s, s:b}", "type", "console", "vm", "vm1", "watch", 1);
+	cr_expect_eq(world_count(world, 11, "console-attached"), 1);
+	cr_expect_eq(world_count(world, 11, "console-credit"), 0);
+	world_clear(world);
+	world_say_blob(world, 11, "console-input", "x", 1);
+	cr_expect_eq(world_count(world, 1, "console-input"), 0);
+	cr_expect(strstr(world_refused(world, 11), "0 were allowed"));
+	world_free(world);
+}

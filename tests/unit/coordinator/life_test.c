@@ -564,7 +564,8 @@ Test(life, no_reset_of_a_detached_one)
 	world_open(world, 11, CONTROL_ROLE_CLI);
 	world_say(world, 11, "{s:s, s:s}", "type", "reset", "vm", "vm1");
 	cr_expect_str_eq(world_text(world, 11, "error", "reason"),
-			 "VM vm1 is detached: there is no 'pangea run' that would start it again");
+			 "VM vm1 has left its 'pangea run', and nothing would start it again: only "
+			 "one that was run by 'pangea run -d' is started again by the coordinator");
 	cr_expect_eq(world_count(world, 0, "slice-stop"), 0);
 	world_free(world);
 }

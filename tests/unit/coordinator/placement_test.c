@@ -165,3 +165,54 @@ Test(placement, explicit_refusals)
 	cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_USAGE);
 	world_free(world);
 }
+
+static void run_packed(struct world *world, unsigned cpus, unsigned mib, unsigned limit,
+		       const char *placement)
+{
+	world_say(world, 10, "{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:s}", "type", "run",
+		  "slices", "append", "", "kernel_bytes", 1, "initrd_bytes", 0, "console", 0,
+		  "cpus", (int)cpus, "mem_bytes", (json_int_t)(mib * MIB), "nodes", (int)limit,
+		  "placement", placement);
+}
+
+Test(placement, packs)
+{
+	static const struct spread cases[] = {
+		/* one node does; of two that do, the first by name */
+		{2, {4, 4}, {1024, 1024}, 4, 512, 0, "node0:4:512"},
+		/* the one with the least room that fits */
+		{3, {8, 4, 2}, {2048, 1024, 512}, 2, 256, 0, "node2:2:256"},
+		{3, {8, 4, 2}, {2048, 1024, 512}, 3, 256, 0, "node1:3:256"},
+		/* two, when one does not do */
+		{3, {4, 4, 4}, {1024, 1024, 1024}, 6, 1024, 0, "node0:3:512,node1:3:512"},
+		/* the emptiest, when shares are uneven */
+		{3, {2, 6, 3}, {1024, 1024, 1024}, 9, 512, 0, "node1:6:256,node2:3:256"},
+		/* all of them */
+		{3, {2, 2, 2}, {512, 512, 512}, 6, 512, 0, "node0:2:172,node1:2:170,node2:2:170"},
+		/* memory alone needs two */
+		{2, {4, 4}, {512, 512}, 1, 768, 0, "node0:1:384,node1:0:384"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct spread *one = &cases[i];
+		struct world *world = nodes(one->count, one->cpus, one->mib);
+		run_packed(world, one->want_cpus, one->want_mib, one->limit, "pack");
+		placed_is(world, one->placed);
+		world_free(world);
+	}
+}
+
+Test(placement, packs_no_more_than_nodes_offer)
+{
+	struct world *world = nodes(2, (unsigned[]){2, 2}, (unsigned[]){512, 512});
+
+	run_packed(world, 5, 512, 0, "pack");
+	refused_with(world, EXIT_NOFIT, "needs 5 CPUs, the nodes have 4 free: node0 2, node1 2");
+	world_clear(world);
+	run_packed(world, 3, 256, 1, "pack");
+	cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_NOFIT);
+	world_clear(world);
+	run_packed(world, 1, 256, 0, "scatter");
+	cr_expect(strstr(world_text(world, 10, "error", "reason"), "spread or pack"));
+	world_free(world);
+}
