@@ -18,13 +18,18 @@
 int cmd_check(int argc, char **argv);
 int cmd_cluster(int argc, char **argv);
 int cmd_console(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
 int cmd_join(int argc, char **argv);
+int cmd_logs(int argc, char **argv);
 int cmd_nodes(int argc, char **argv);
 int cmd_pages(int argc, char **argv);
 int cmd_pki(int argc, char **argv);
+int cmd_ps(int argc, char **argv);
 int cmd_reset(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
+int cmd_vm(int argc, char **argv);
 int cmd_vms(int argc, char **argv);
 
 /* ---- cli_main.c ---- */

@@ -55,6 +55,8 @@ void console_ask_again(struct console *console)
 				!console->hidden || console->log, "console_bytes",
 				(json_int_t)console->bytes);
 
+	if (console->watches)
+		json_object_set_new(msg, "watch", json_true());
 	if (console->owner[0])
 		json_object_set_new(msg, "owner", json_string(console->owner));
 	control_send(console->client.conn, msg, NULL, 0);

@@ -17,13 +17,18 @@ static const struct {
 	{"check", "pangea check", cmd_check},
 	{"cluster", "pangea cluster", cmd_cluster},
 	{"console", "pangea console", cmd_console},
+	{"inspect", "pangea inspect", cmd_inspect},
 	{"join", "pangea join", cmd_join},
+	{"logs", "pangea logs", cmd_logs},
 	{"nodes", "pangea nodes", cmd_nodes},
 	{"pages", "pangea pages", cmd_pages},
 	{"pki", "pangea pki", cmd_pki},
+	{"ps", "pangea ps", cmd_ps},
 	{"reset", "pangea reset", cmd_reset},
+	{"rm", "pangea rm", cmd_rm},
 	{"run", "pangea run", cmd_run},
 	{"stop", "pangea stop", cmd_stop},
+	{"vm", "pangea vm", cmd_vm},
 	{"vms", "pangea vms", cmd_vms},
 };
 
@@ -37,13 +42,19 @@ static const char usage[] =
 	"  pangea pki                       the cluster's certificates: make, issue, revoke, show\n"
 	"  pangea join TOKEN                get this machine's certificate from a coordinator\n"
 	"  pangea nodes                     list nodes and what they have free\n"
-	"  pangea run                       run a virtual machine\n"
-	"  pangea vms                       list virtual machines\n"
+	"  pangea run [FILE]                run a virtual machine, by options or as a file says\n"
+	"  pangea vm example                print such a file, with comments\n"
+	"  pangea run -d                    the same, without this terminal\n"
+	"  pangea ps                        list virtual machines; with -a those that ended, too\n"
+	"  pangea vms                       list those that run, with their links and nodes\n"
+	"  pangea inspect VM                all that is known of one, as JSON\n"
+	"  pangea logs VM                   what its console showed\n"
 	"  pangea pages VM                  list the pages that its nodes fault on most\n"
 	"  pangea stop VM                   press one's power button, and pull its plug if that is "
 	"of no use\n"
 	"  pangea reset VM                  have one begin anew\n"
 	"  pangea console VM                attach to one's console\n"
+	"  pangea rm VM                     remove one that has ended from the list\n"
 	"\n"
 	"'pangea COMMAND --help' says more.\n"
 	"  --help, --version\n";
@@ -82,7 +93,9 @@ int cli_usage(const char *command, const char *fmt, ...)
 	va_end(ap);
 	if (text[0])
 		fprintf(stderr, "%s: %s\n", command, text);
-	fprintf(stderr, "Try '%s --help'.\n", command);
+	/* A place in a file has no help of its own. */
+	if (strncmp(command, "pangea", strlen("pangea")) == 0 && !strchr(command, ':'))
+		fprintf(stderr, "Try '%s --help'.\n", command);
 	return EXIT_USAGE;
 }
 

@@ -5,12 +5,17 @@
 
 #include "base/cpu_feature.h"
 #include "cli/run.h"
+#include "cli/run_file.h"
 
 static const char usage[] =
 	"Usage: pangea run --kernel FILE --cpus C --mem SIZE [OPTION]...\n"
 	"       pangea run --kernel FILE --slice node=NAME,cpus=C,mem=SIZE... [OPTION]...\n"
 	"       pangea run --guest NAME [--args WORDS] ...\n"
+	"       pangea run FILE [OPTION]...\n"
 	"Runs a virtual machine; this terminal is its console. Ctrl-] d detaches, Ctrl-] q stops.\n"
+	"FILE describes it in YAML ('pangea vm example'): its keys are these options; what is said "
+	"here\n"
+	"counts before what it says.\n"
 	"\n"
 	"  --kernel FILE            a bzImage or an ELF kernel (vmlinux)\n"
 	"  --initrd FILE            its initial ramdisk\n"
@@ -29,6 +34,7 @@ static const char usage[] =
 	"give)\n"
 	"  --force                  with --cpu kvm: on hosts that are not fit for the guest, too\n"
 	"  --cpus C, --mem SIZE     the size of the whole machine (as 512M, 4G)\n"
+	"  --placement spread|pack  on all nodes, evenly, or on as few as there need be (spread)\n"
 	"  --nodes N                spread it over at most N nodes (all that are ready)\n"
 	"  --slice node=NAME,cpus=C,mem=SIZE\n"
 	"                           one slice, spelled out; the first one boots; repeat it\n"
@@ -63,10 +69,15 @@ static const char usage[] =
 	"  --on-crash restart|end   the same for a panic and a triple fault (end)\n"
 	"  --distance D             the distance of any two NUMA nodes, 11 to 254 (as measured)\n"
 	"  --name VM                its name (vm1, vm2, ...)\n"
+	"  -d, --detach             leave the VM to the coordinator: it goes on without this "
+	"terminal, and is\n"
+	"                           started again there; its name is printed once it runs\n"
+	"  --rm                     do not list the VM once it has ended\n"
 	"  --no-console             neither show nor feed the console\n"
 	"  --console-log FILE       all console output into a file, also what a slow reader of "
 	"the\n"
 	"                           standard output misses\n"
+	"  --check                  only look whether the file and the options are in order\n"
 	"  --stats                  at the end, tables of what each slice did and of the hottest "
 	"pages,\n"
 	"                           on stderr\n"
@@ -103,10 +114,15 @@ enum {
 	OPT_DISTANCE,
 	OPT_NAME,
 	OPT_NODES,
+	OPT_PLACEMENT,
+	OPT_DETACH,
+	OPT_RM,
 	OPT_NO_CONSOLE,
 	OPT_CONSOLE_LOG,
 	OPT_STATS,
 	OPT_STATS_JSON,
+	OPT_CHECK,
+	OPT_END,
 };
 
 static const struct option longs[] = {
@@ -135,10 +151,14 @@ static const struct option longs[] = {
 	{"distance", required_argument, NULL, OPT_DISTANCE},
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
+	{"placement", required_argument, NULL, OPT_PLACEMENT},
+	{"detach", no_argument, NULL, OPT_DETACH},
+	{"rm", no_argument, NULL, OPT_RM},
 	{"no-console", no_argument, NULL, OPT_NO_CONSOLE},
 	{"console-log", required_argument, NULL, OPT_CONSOLE_LOG},
 	{"stats", no_argument, NULL, OPT_STATS},
 	{"stats-json", required_argument, NULL, OPT_STATS_JSON},
+	{"check", no_argument, NULL, OPT_CHECK},
 	{NULL, 0, NULL, 0},
 };
 
@@ -354,6 +374,30 @@ static int guest_option(struct run_options *opts, int opt, const char *command)
 	}
 }
 
+/* How long it lives, and whose it is. */
+static int life_option(struct run_options *opts, int opt, const char *command)
+{
+	switch (opt) {
+	case OPT_ON_REBOOT:
+		opts->on_reboot_said = true;
+		return run_again_option(&opts->again.on_reboot, "on-reboot", optarg, command);
+	case OPT_ON_CRASH:
+		return run_again_option(&opts->again.on_crash, "on-crash", optarg, command);
+	case OPT_PLACEMENT:
+		if (strcmp(optarg, "spread") != 0 && strcmp(optarg, "pack") != 0)
+			return cli_usage(command, "--placement is spread or pack, not \"%.20s\"",
+					 optarg);
+		opts->placement = optarg;
+		return -1;
+	case OPT_DETACH:
+		opts->detach = true;
+		return -1;
+	default: /* OPT_RM */
+		opts->rm = true;
+		return -1;
+	}
+}
+
 static int option_take(struct run_options *opts, struct cli_target *target, int opt,
 		       const char *command)
 {
@@ -369,6 +413,12 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	case OPT_CPU_MODEL:
 	case OPT_FORCE:
 		return guest_option(opts, opt, command);
+	case OPT_ON_REBOOT:
+	case OPT_ON_CRASH:
+	case OPT_PLACEMENT:
+	case OPT_DETACH:
+	case OPT_RM:
+		return life_option(opts, opt, command);
 	case OPT_NAME:
 		if (!control_name_valid(optarg))
 			return cli_usage(command,
@@ -379,11 +429,6 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		return run_disk_option(opts, optarg, command);
 	case OPT_NET:
 		return run_net_option(opts, optarg, command);
-	case OPT_ON_REBOOT:
-		opts->on_reboot_said = true;
-		return run_again_option(&opts->again.on_reboot, "on-reboot", optarg, command);
-	case OPT_ON_CRASH:
-		return run_again_option(&opts->again.on_crash, "on-crash", optarg, command);
 	case OPT_TRANSPORT:
 		return transport_option(opts, command);
 	case OPT_PLAINTEXT_DATA:
@@ -391,6 +436,9 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		return -1;
 	case OPT_REQUIRE_ENCRYPTION:
 		opts->require_encryption = true;
+		return -1;
+	case OPT_CHECK:
+		opts->check = true;
 		return -1;
 	case OPT_NO_CONSOLE:
 		opts->no_console = true;
@@ -451,37 +499,105 @@ static int options_check(const struct run_options *opts, const char *command)
 {
 	size_t slices = json_array_size(opts->slices);
 
-	if (slices && (opts->cpus || opts->mem_bytes || opts->nodes))
+	if (slices && (opts->cpus || opts->mem_bytes || opts->nodes || opts->placement))
 		return cli_usage(command,
-				 "--slice says it all: no --cpus, --mem or --nodes with it");
+				 "--slice says it all: no --cpus, --mem, --nodes or --placement "
+				 "with it");
 	if (opts->plaintext_data && opts->require_encryption)
 		return cli_usage(command, "--plaintext-data is what --require-encryption refuses");
 	if (opts->require_encryption && strcmp(opts->transport, "rdma") == 0)
 		return cli_usage(command, "--transport rdma is not encrypted, which is what "
 					  "--require-encryption refuses");
+	if (opts->detach && (opts->console_log || opts->stats || opts->stats_json))
+		return cli_usage(command, "--detach leaves no one to write --console-log, --stats "
+					  "or --stats-json: 'pangea logs' and 'pangea inspect' "
+					  "have them");
 	if (!slices && (!opts->cpus || !opts->mem_bytes))
 		return cli_usage(command, "needs --cpus and --mem, or --slice");
 	return -1;
 }
 
+/* What is given to each option of the file, and which the command line has. */
+struct taking {
+	struct run_options *opts;
+	struct cli_target *target;
+	bool said[OPT_END];
+};
+
+static bool file_said(void *arg, int val)
+{
+	const struct taking *taking = arg;
+
+	return taking->said[val];
+}
+
+static int file_take(void *arg, int val, const char *value, const char *at)
+{
+	struct taking *taking = arg;
+
+	/* Where the command line's value would be. */
+	optarg = (char *)value;
+	return option_take(taking->opts, taking->target, val, at);
+}
+
+/* The file, without what the command line says itself; -1 to go on, else the exit code. */
+static int file_read(struct taking *taking, const char *path)
+{
+	struct run_description file = {.path = path,
+				       .options = longs,
+				       .keys = run_file_keys,
+				       .said = file_said,
+				       .take = file_take,
+				       .arg = taking,
+				       .strings = taking->opts->strings};
+
+	return run_file_read(&file);
+}
+
+/* Goes over the command line; what is no option is behind it afterwards. */
+static int line_take(struct taking *taking, int argc, char **argv, bool only_look)
+{
+	int opt, code = -1;
+
+	optind = 0;
+	while (code < 0 && (opt = getopt_long(argc, argv, "d", longs, NULL)) != -1) {
+		if (opt == 'd')
+			opt = OPT_DETACH;
+		if (!only_look)
+			code = option_take(taking->opts, taking->target, opt, argv[0]);
+		else if (opt == '?')
+			code = cli_usage(argv[0], "%s", "");
+		else
+			taking->said[opt] = true;
+	}
+	return code;
+}
+
 int run_options_parse(struct run_options *opts, struct cli_target *target, int argc, char **argv)
 {
-	int opt, code;
+	struct taking taking = {.opts = opts, .target = target};
+	int code;
 
 	opts->cpu = opts->transport = "auto";
 	opts->slices = json_array();
-	while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		code = option_take(opts, target, opt, argv[0]);
-		if (code >= 0)
-			return code;
-	}
-	if (optind < argc)
-		return cli_usage(argv[0], "takes no arguments, only options");
-	code = guest_check(opts, argv[0]);
+	opts->strings = json_array();
+	code = line_take(&taking, argc, argv, true);
+	if (code < 0 && optind + 1 < argc)
+		code = cli_usage(argv[0], "takes one file at most; all else are options");
+	if (code < 0 && optind < argc)
+		code = file_read(&taking, argv[optind]);
+	if (code < 0)
+		code = line_take(&taking, argc, argv, false);
+	if (code < 0)
+		code = guest_check(opts, argv[0]);
 	if (code < 0)
 		code = options_check(opts, argv[0]);
 	if (!opts->on_reboot_said)
 		opts->again.on_reboot = run_again_default(&opts->devices);
+	if (code < 0 && opts->check) {
+		cli_say("%s: in order", optind < argc ? argv[optind] : "the options");
+		return EXIT_OK;
+	}
 	if (code < 0 && opts->guest)
 		code = guest_take(opts);
 	return code;

@@ -10,7 +10,9 @@ static const char usage[] =
 	"Usage: pangea console [OPTION]... VM\n"
 	"Shows the last 64 KiB of a VM's console and what follows; typing goes to the guest.\n"
 	"Ctrl-] d or Ctrl-] q leaves it; the VM goes on.\n"
-	"\n" CLI_COMMON_USAGE;
+	"\n"
+	"  --read-only              only show it: nothing is typed, and Ctrl-C leaves "
+	"it\n" CLI_COMMON_USAGE;
 
 struct watch {
 	struct console console;
@@ -25,7 +27,8 @@ static void watch_open(struct client *client)
 		console_ask_again(&watch->console);
 		return;
 	}
-	control_sendf(client->conn, "{s:s, s:s}", "type", "console", "vm", watch->vm);
+	control_sendf(client->conn, "{s:s, s:s, s:b}", "type", "console", "vm", watch->vm, "watch",
+		      (int)watch->console.watches);
 	client_deadline(client, CLI_REPLY_MS);
 }
 
@@ -61,7 +64,8 @@ static void watched_take(struct watch *watch, const json_t *msg, const uint8_t *
 		console_end(console, EXIT_ERROR, why);
 		return;
 	}
-	terminal_attach(console->terminal);
+	if (!console->watches)
+		terminal_attach(console->terminal);
 	past_take(watch, msg, data, len);
 	console->bytes = bytes;
 }
@@ -138,6 +142,25 @@ static void watch_signal(void *arg, int signum)
 	watch_leave(arg);
 }
 
+/* Returns -1 to go on, else the exit code. */
+static int options_parse(struct watch *watch, struct cli_target *target, int argc, char **argv)
+{
+	static const struct option list[] = {
+		CLI_COMMON_OPTIONS, {"read-only", no_argument, NULL, OPT_OWN}, {NULL, 0, NULL, 0}};
+	int opt, code;
+
+	while ((opt = getopt_long(argc, argv, "", list, NULL)) != -1) {
+		if (opt == OPT_OWN) {
+			watch->console.watches = true;
+			continue;
+		}
+		code = cli_common_option(target, opt, argv[0], usage);
+		if (code >= 0)
+			return code;
+	}
+	return argc - optind == 1 ? -1 : cli_usage(argv[0], "needs the name of a VM");
+}
+
 int cmd_console(int argc, char **argv)
 {
 	static const struct client_ops client_ops = {.on_open = watch_open,
@@ -148,7 +171,7 @@ int cmd_console(int argc, char **argv)
 	static const struct terminal_ops terminal_ops = {watch_input, watch_key, watch_signal};
 	struct cli_target target = {0};
 	struct watch watch = {0};
-	int code = cli_simple_options(argc, argv, usage, &target, NULL, 1);
+	int code = options_parse(&watch, &target, argc, argv);
 
 	if (code >= 0)
 		return code;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pangea reset: ends a virtual machine so that its `pangea run` starts it again. */
+/* pangea reset: ends a virtual machine so that its `pangea run`, or the coordinator, starts it again. */
 #include "cli/cli.h"
 
 static const char usage[] = "Usage: pangea reset [OPTION]... VM\n"
 			    "Has a virtual machine begin anew, as its reset button would: its "
-			    "'pangea run' starts it again.\n"
+			    "'pangea run' starts it again,\n"
+			    "or the coordinator if it is detached.\n"
 			    "The guest is not asked.\n"
 			    "\n" CLI_COMMON_USAGE;
 
@@ -31,7 +32,9 @@ int cmd_reset(int argc, char **argv)
 	if (code)
 		return code;
 	code = client_end_code(answer, text);
-	if (code == EXIT_RESET)
+	if (code == EXIT_RESET && json_is_true(json_object_get(answer, "restarts")))
+		cli_say("VM %s is reset: the coordinator starts it again", argv[optind]);
+	else if (code == EXIT_RESET)
 		cli_say("VM %s is reset: its 'pangea run' starts it again", argv[optind]);
 	else
 		cli_say("VM %s ended: %s", argv[optind], text);

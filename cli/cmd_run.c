@@ -27,8 +27,8 @@ static void run_over(struct client *client)
 {
 	struct run *run = client->user;
 
-	/* A coordinator that hears nothing would wait for us. */
-	if (run->console.known && client->conn)
+	/* A coordinator that hears nothing would wait for us; a detached VM it has, once the kernel is there. */
+	if (run->console.known && client->conn && !(run->opts.detach && run->sent))
 		control_sendf(client->conn, "{s:s}", "type", "leaving");
 	terminal_close(run->console.terminal);
 	run_upload_close(&run->upload);
@@ -42,9 +42,10 @@ static void run_ask(struct client *client)
 		"slices", run->opts.slices, "append", run->opts.append ? run->opts.append : "",
 		"kernel_bytes", (json_int_t)run->upload.bytes[RUN_KERNEL], "initrd_bytes",
 		(json_int_t)run->upload.bytes[RUN_INITRD], "console",
-		!run->opts.no_console || run->console.log, "cpus", (int)run->opts.cpus, "mem_bytes",
-		(json_int_t)run->opts.mem_bytes, "nodes", (int)run->opts.nodes, "cpu",
-		run->opts.cpu, "force", (int)run->opts.force, "micro", run->opts.guest != NULL);
+		(!run->opts.no_console && !run->opts.detach) || run->console.log, "cpus",
+		(int)run->opts.cpus, "mem_bytes", (json_int_t)run->opts.mem_bytes, "nodes",
+		(int)run->opts.nodes, "cpu", run->opts.cpu, "force", (int)run->opts.force, "micro",
+		run->opts.guest != NULL);
 
 	if (run->opts.name)
 		json_object_set_new(msg, "name", json_string(run->opts.name));
@@ -70,6 +71,18 @@ static void run_ask(struct client *client)
 	json_object_set_new(
 		msg, "profile",
 		json_string(run_profile_choose(&run->opts, run->upload.fd[RUN_KERNEL])));
+	if (run->opts.placement)
+		json_object_set_new(msg, "placement", json_string(run->opts.placement));
+	if (run->opts.rm)
+		json_object_set_new(msg, "rm", json_true());
+	if (run->opts.detach)
+		json_object_set_new(msg, "detached", json_true());
+	if (run->opts.detach)
+		json_object_set_new(msg, "on_reboot",
+				    json_string(run->opts.again.on_reboot ? "restart" : "end"));
+	if (run->opts.detach)
+		json_object_set_new(msg, "on_crash",
+				    json_string(run->opts.again.on_crash ? "restart" : "end"));
 	if (run->opts.distance)
 		json_object_set_new(msg, "distance", json_integer((json_int_t)run->opts.distance));
 	control_send(client->conn, msg, NULL, 0);
@@ -148,7 +161,9 @@ static void state_take(struct run *run, const json_t *msg)
 	if (control_get_string(msg, "state", &state, why) < 0)
 		return;
 	run->sent = strcmp(state, "placing") != 0;
-	if (strcmp(state, "running") == 0 && !run->opts.no_console)
+	if (strcmp(state, "running") == 0 && run->opts.detach)
+		control_sendf(run->console.client.conn, "{s:s}", "type", "detach");
+	else if (strcmp(state, "running") == 0 && !run->opts.no_console)
 		terminal_attach(run->console.terminal);
 }
 
@@ -235,6 +250,11 @@ static void detached_take(struct run *run)
 {
 	char text[256];
 
+	if (run->opts.detach) {
+		client_finish(&run->console.client, EXIT_OK);
+		printf("%s\n", run->console.vm);
+		return;
+	}
 	snprintf(text, sizeof(text), "detached; VM %s goes on: 'pangea console %s' comes back",
 		 run->console.vm, run->console.vm);
 	console_end(&run->console, EXIT_OK, text);
@@ -347,7 +367,7 @@ static int files_open(struct run *run)
 static int run_once(struct run *run, const struct cli_target *target)
 {
 	run->console.log_path = run->opts.console_log;
-	run->console.hidden = run->opts.no_console;
+	run->console.hidden = run->opts.no_console || run->opts.detach;
 	return console_run(&run->console, &client_ops, &terminal_ops, run, target);
 }
 
@@ -368,7 +388,7 @@ static bool run_goes_on(struct run *run, int *code)
 	enum run_next next;
 
 	/* Who asked for its end wants no new one. */
-	if (!run->ended || run->stopped)
+	if (!run->ended || run->stopped || run->opts.detach)
 		return false;
 	next = run_again_decide(&run->opts.again, *code, run->reset, clock_now_ns(), &cause);
 	if (next == RUN_TOO_OFTEN)
@@ -414,6 +434,8 @@ int cmd_run(int argc, char **argv)
 		fclose(run->console.log);
 	if (run)
 		json_decref(run->opts.slices);
+	if (run)
+		json_decref(run->opts.strings);
 	free(run);
 	return code;
 }

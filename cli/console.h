@@ -15,6 +15,7 @@ struct console {
 	char incarnation[20]; /* with owner what shows whose it is, if we must come back */
 	char owner[20];	      /* empty: we only watch */
 	bool known;	      /* the coordinator has told us of the VM */
+	bool watches;	      /* nothing is typed */
 	bool hidden;	      /* nothing of it is shown or typed */
 	uint64_t bytes;	      /* of its output seen so far */
 	FILE *log;	      /* of all output; or null */

@@ -35,6 +35,7 @@ struct run_options {
 	const char *transport; /* "auto", "shm", "rdma" or "tcp" */
 	const char *profile;   /* of words for the kernel; null: by the machine, for a bzImage */
 	char guest_path[STATE_PATH_MAX * 2];
+	const char *placement; /* "spread" or "pack"; null: the coordinator's choice */
 	unsigned cpus, nodes;
 	uint64_t mem_bytes;
 	/* Of each slice's cache of remote pages; at most one is not 0. */
@@ -46,11 +47,15 @@ struct run_options {
 	struct control_devices devices;
 	bool net_none; /* --net none was said */
 	bool no_console, stats, force;
+	bool detach;	     /* the coordinator has the VM, and starts it again */
+	bool check;	     /* only look whether the description is in order */
+	bool rm;	     /* it is not listed once it has ended */
 	bool on_reboot_said; /* else it depends on the devices */
 	struct run_again again;
 	bool plaintext_data, require_encryption; /* of messages between hosts; not both */
 	const char *stats_json;			 /* a file for the statistics; null: none */
 	const char *console_log;		 /* a file for all console output; null: none */
+	json_t *strings;			 /* what came out of a file */
 };
 
 /* cli_run_options.c. Returns -1 to go on, else the exit code. */
