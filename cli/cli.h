@@ -18,6 +18,7 @@
 int cmd_check(int argc, char **argv);
 int cmd_cluster(int argc, char **argv);
 int cmd_console(int argc, char **argv);
+int cmd_image(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_join(int argc, char **argv);
 int cmd_logs(int argc, char **argv);

@@ -17,6 +17,7 @@ static const struct {
 	{"check", "pangea check", cmd_check},
 	{"cluster", "pangea cluster", cmd_cluster},
 	{"console", "pangea console", cmd_console},
+	{"image", "pangea image", cmd_image},
 	{"inspect", "pangea inspect", cmd_inspect},
 	{"join", "pangea join", cmd_join},
 	{"logs", "pangea logs", cmd_logs},
@@ -55,6 +56,7 @@ static const char usage[] =
 	"  pangea reset VM                  have one begin anew\n"
 	"  pangea console VM                attach to one's console\n"
 	"  pangea rm VM                     remove one that has ended from the list\n"
+	"  pangea image                     disk images: fetch, list, take the kernel out of one\n"
 	"\n"
 	"'pangea COMMAND --help' says more.\n"
 	"  --help, --version\n";

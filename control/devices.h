@@ -19,6 +19,9 @@
 #define CONTROL_DISK_PATH_MAX 1024
 #define CONTROL_ID_MAX	      32
 #define CONTROL_NUMERIC_MAX   46
+/* The byte of a disk's file that our locks are on: far from those of QEMU's locks (100 to 263), which its storage daemon
+ * takes on a raw image without excluding other writers. */
+#define CONTROL_DISK_LOCK 0x70616e67
 /* How a device's back end ended, with its zero. */
 #define CONTROL_ENDED_MAX 128
 

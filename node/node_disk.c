@@ -16,12 +16,6 @@
 #include "base/error.h"
 #include "node/node.h"
 
-/*
- * The byte that our locks are on: far from those of QEMU's locks (100 to 263), which its storage daemon takes on a raw
- * image without excluding other writers.
- */
-#define LOCK_BYTE 0x70616e67
-
 struct opening {
 	const struct node_options *opts;
 	const struct control_device *device;
@@ -131,7 +125,7 @@ static int file_lock(const struct opening *o, const char *real, int fd, bool wri
 {
 	struct flock lock = {.l_type = writable ? F_WRLCK : F_RDLCK,
 			     .l_whence = SEEK_SET,
-			     .l_start = LOCK_BYTE,
+			     .l_start = CONTROL_DISK_LOCK,
 			     .l_len = 1};
 	int err;
 

@@ -13,6 +13,7 @@ MANUALS = {
     "pangea-check.1": ["pangea", "check"],
     "pangea-cluster.1": ["pangea", "cluster"],
     "pangea-console.1": ["pangea", "console"],
+    "pangea-image.1": ["pangea", "image"],
     "pangea-inspect.1": ["pangea", "inspect"],
     "pangea-join.1": ["pangea", "join"],
     "pangea-kernels.1": ["pangea-kernels"],
@@ -112,7 +113,7 @@ CLAIMS = [
 ]
 
 # Options of other programs that the pages name.
-FOREIGN_OPTIONS = {"--filter", "--reuse-cmdline"}
+FOREIGN_OPTIONS = {"--filter", "--reuse-cmdline", "--verify"}
 
 
 def text_of(top, path):
