@@ -32,6 +32,10 @@ static void disk_say(const struct control_device *device)
 {
 	char path[CONTROL_DISK_PATH_MAX];
 
+	if (device->seed) {
+		cli_say("%s is what cloud-init reads, for reading only", device->id);
+		return;
+	}
 	snprintf(path, sizeof(path), "%s", device->path);
 	control_text_clean(path);
 	cli_say("%s is %s%s%s", device->id, path, device->readonly ? ", for reading only" : "",

@@ -62,6 +62,9 @@ static const char usage[] =
 	"leads a\n"
 	"                           TCP port of the node (of 127.0.0.1) into the guest; repeat it, "
 	"up to 4\n"
+	"  --cloud-init FILE        user-data for cloud-init, on a small disk (cidata) of its own\n"
+	"  --hostname NAME          the guest's name, for cloud-init\n"
+	"  --ssh-key FILE           public keys that may log in, for cloud-init\n"
 	"  --on-reboot restart|end  what follows when the guest reboots: the same machine is "
 	"started "
 	"again, or\n"
@@ -109,6 +112,9 @@ enum {
 	OPT_REQUIRE_ENCRYPTION,
 	OPT_DISK,
 	OPT_NET,
+	OPT_CLOUD_INIT,
+	OPT_HOSTNAME,
+	OPT_SSH_KEY,
 	OPT_ON_REBOOT,
 	OPT_ON_CRASH,
 	OPT_DISTANCE,
@@ -146,6 +152,9 @@ static const struct option longs[] = {
 	{"require-encryption", no_argument, NULL, OPT_REQUIRE_ENCRYPTION},
 	{"disk", required_argument, NULL, OPT_DISK},
 	{"net", required_argument, NULL, OPT_NET},
+	{"cloud-init", required_argument, NULL, OPT_CLOUD_INIT},
+	{"hostname", required_argument, NULL, OPT_HOSTNAME},
+	{"ssh-key", required_argument, NULL, OPT_SSH_KEY},
 	{"on-reboot", required_argument, NULL, OPT_ON_REBOOT},
 	{"on-crash", required_argument, NULL, OPT_ON_CRASH},
 	{"distance", required_argument, NULL, OPT_DISTANCE},
@@ -429,6 +438,12 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		return run_disk_option(opts, optarg, command);
 	case OPT_NET:
 		return run_net_option(opts, optarg, command);
+	case OPT_CLOUD_INIT:
+		return run_seed_option(opts, &opts->seed.user_data, optarg, command);
+	case OPT_HOSTNAME:
+		return run_seed_option(opts, &opts->seed.hostname, optarg, command);
+	case OPT_SSH_KEY:
+		return run_seed_option(opts, &opts->seed.ssh_key, optarg, command);
 	case OPT_TRANSPORT:
 		return transport_option(opts, command);
 	case OPT_PLAINTEXT_DATA:
@@ -594,6 +609,8 @@ int run_options_parse(struct run_options *opts, struct cli_target *target, int a
 		code = options_check(opts, argv[0]);
 	if (!opts->on_reboot_said)
 		opts->again.on_reboot = run_again_default(&opts->devices);
+	if (code < 0)
+		code = run_seed_make(opts, argv[0]);
 	if (code < 0 && opts->check) {
 		cli_say("%s: in order", optind < argc ? argv[optind] : "the options");
 		return EXIT_OK;

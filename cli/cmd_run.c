@@ -85,7 +85,8 @@ static void run_ask(struct client *client)
 				    json_string(run->opts.again.on_crash ? "restart" : "end"));
 	if (run->opts.distance)
 		json_object_set_new(msg, "distance", json_integer((json_int_t)run->opts.distance));
-	control_send(client->conn, msg, NULL, 0);
+	control_send(client->conn, msg, run->opts.seed.bytes,
+		     run->opts.seed.bytes ? CONTROL_SEED_BYTES : 0);
 	json_decref(msg);
 	client_deadline(client, CLI_REPLY_MS);
 }
@@ -432,10 +433,11 @@ int cmd_run(int argc, char **argv)
 		fclose(run->stats_json);
 	if (run && run->console.log)
 		fclose(run->console.log);
-	if (run)
+	if (run) {
 		json_decref(run->opts.slices);
-	if (run)
 		json_decref(run->opts.strings);
+		free(run->opts.seed.bytes);
+	}
 	free(run);
 	return code;
 }

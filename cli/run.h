@@ -24,6 +24,12 @@ struct run_again {
 	unsigned count;
 };
 
+/* What cloud-init shall find; bytes are the disk that is made of it, CONTROL_SEED_BYTES. */
+struct run_seed {
+	const char *user_data, *hostname, *ssh_key; /* as given, or null */
+	uint8_t *bytes;				    /* null: there is no seed; free it */
+};
+
 struct run_options {
 	const char *path[RUN_FILES]; /* the initrd's may be null */
 	const char *append, *name;
@@ -46,6 +52,7 @@ struct run_options {
 	json_t *slices;	   /* array of {node, cpus, mem_bytes} */
 	struct control_devices devices;
 	bool net_none; /* --net none was said */
+	struct run_seed seed;
 	bool no_console, stats, force;
 	bool detach;	     /* the coordinator has the VM, and starts it again */
 	bool check;	     /* only look whether the description is in order */
@@ -77,6 +84,14 @@ void run_profile_say(const json_t *placed);
 /* Takes a value of --disk or --net; -1 to go on, else the exit code. */
 int run_disk_option(struct run_options *opts, const char *value, const char *command);
 int run_net_option(struct run_options *opts, const char *value, const char *command);
+
+/* ---- cli_run_seed.c ---- */
+/* Takes the value of --cloud-init, --hostname or --ssh-key into its place; -1 to go on, else the exit code. */
+int run_seed_option(struct run_options *opts, const char **place, const char *value,
+		    const char *command);
+/* Makes the seed and its device, if one of them was said; -1 to go on, else the exit code. */
+int run_seed_make(struct run_options *opts, const char *command);
+
 /* Says which disks and networks a run-placed message tells of. */
 void run_devices_say(const json_t *placed);
 

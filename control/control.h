@@ -33,6 +33,7 @@
  *   leaving       node, cli -> coord.  it goes and does not come back
  * About the VM's devices (control/devices.h), which "run" and the record carry, and slice-start to slice 0's
  * node:
+ *   run, files-begin    beside one whose devices have a seed travels what it contains
  *   slice-devices node -> coordinator  "ended": of which the back end has ended, {id, how}; all of them
  *   vm-warning    coordinator -> cli   a sentence: the VM goes on, but not all of it works
  */

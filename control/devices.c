@@ -97,6 +97,13 @@ static int disk_get(const json_t *one, struct control_device *device, char *why)
 	const char *path;
 	int err;
 
+	if (json_object_get(one, "seed")) {
+		if ((err = control_get_bool(one, "seed", &device->seed, why)))
+			return err;
+		device->readonly = true;
+		device->format = CONTROL_DISK_RAW;
+		return device->seed ? 0 : bad(why, "a seed is none");
+	}
 	if ((err = control_get_string(one, "path", &path, why)) ||
 	    (err = format_get(one, device, why)) ||
 	    (err = control_get_bool(one, "readonly", &device->readonly, why)) ||
@@ -188,6 +195,15 @@ static unsigned count_of(const struct control_devices *devices, enum control_dev
 	return count;
 }
 
+static unsigned seeds_of(const struct control_devices *devices)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < devices->count; i++)
+		count += devices->list[i].seed;
+	return count;
+}
+
 int control_devices_get(const json_t *msg, struct control_devices *out, char *why)
 {
 	json_t *list, *one;
@@ -210,7 +226,7 @@ int control_devices_get(const json_t *msg, struct control_devices *out, char *wh
 	if (count_of(out, CONTROL_DEVICE_BLK) > CONTROL_DISKS_MAX ||
 	    count_of(out, CONTROL_DEVICE_NET) > CONTROL_NETS_MAX)
 		return bad(why, "there are too many of a kind");
-	return 0;
+	return seeds_of(out) > 1 ? bad(why, "there are two seeds") : 0;
 }
 
 static json_t *net_json(const struct control_device *device)
@@ -231,8 +247,34 @@ static json_t *net_json(const struct control_device *device)
 	return out;
 }
 
+bool control_seed_wanted(const struct control_devices *devices)
+{
+	return seeds_of(devices) > 0;
+}
+
+int control_seed_add(struct control_devices *out, char *why)
+{
+	struct control_device *device = &out->list[out->count];
+
+	if (control_seed_wanted(out) || count_of(out, CONTROL_DEVICE_BLK) >= CONTROL_DISKS_MAX) {
+		snprintf(why, CONTROL_WHY_MAX,
+			 "the seed for cloud-init is a disk, too: a VM has at most %d",
+			 CONTROL_DISKS_MAX);
+		return -EINVAL;
+	}
+	memset(device, 0, sizeof(*device));
+	device->type = CONTROL_DEVICE_BLK;
+	device->format = CONTROL_DISK_RAW;
+	device->seed = device->readonly = true;
+	snprintf(device->id, sizeof(device->id), "seed");
+	out->count++;
+	return 0;
+}
+
 static json_t *disk_json(const struct control_device *device)
 {
+	if (device->seed)
+		return json_pack("{s:s, s:s, s:b}", "type", "blk", "id", device->id, "seed", 1);
 	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "type", "blk", "id", device->id, "path",
 			 device->path, "format", formats[device->format], "readonly",
 			 (int)device->readonly, "direct", (int)device->direct);

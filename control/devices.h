@@ -22,6 +22,8 @@
 /* The byte of a disk's file that our locks are on: far from those of QEMU's locks (100 to 263), which its storage daemon
  * takes on a raw image without excluding other writers. */
 #define CONTROL_DISK_LOCK 0x70616e67
+/* A seed for cloud-init: a disk whose contents come with the VM's start, all of them. */
+#define CONTROL_SEED_BYTES (64u << 10)
 /* How a device's back end ended, with its zero. */
 #define CONTROL_ENDED_MAX 128
 
@@ -50,6 +52,7 @@ struct control_device {
 	enum control_disk_format format;
 	bool readonly;
 	bool direct; /* past the node's page cache */
+	bool seed;   /* it has no path: its contents travel beside the message; for reading only */
 	/* a network */
 	bool mac_known;
 	uint8_t mac[6];
@@ -69,6 +72,10 @@ struct control_devices {
  */
 int control_disk_parse(const char *text, struct control_devices *out, char *why);
 int control_net_parse(const char *text, struct control_devices *out, char *why);
+/* Adds the seed as one more disk. 0, or -EINVAL with a sentence in why: there are too many, or there is one. */
+int control_seed_add(struct control_devices *out, char *why);
+/* Whether one of them is the seed. */
+bool control_seed_wanted(const struct control_devices *devices);
 /*
  * Takes a message's field "devices", which may be missing, trusting nothing. 0, or -PANGEA_ECONTROL with a
  * sentence in why. Any thread.

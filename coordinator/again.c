@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "control/devices.h"
 #include "coordinator/again.h"
 #include "coordinator/vm_files.h"
 
@@ -158,9 +159,33 @@ static void files_fail(struct agains *agains, struct again *again, const char *f
 	agains_unkept(agains, again->vm, why);
 }
 
+/* A seed for cloud-init came beside the request, and goes so again. Null: there is none, or it cannot be read. */
+static const uint8_t *seed_read(struct agains *agains, struct again *again, const json_t *run)
+{
+	static uint8_t seed[CONTROL_SEED_BYTES];
+	struct control_devices devices;
+	char why[CONTROL_WHY_MAX];
+	ssize_t n;
+	int fd;
+
+	if (control_devices_get(run, &devices, why) || !control_seed_wanted(&devices))
+		return NULL;
+	fd = vm_files_open(agains->dir, again->vm, "seed");
+	n = fd < 0 ? fd : pread(fd, seed, sizeof(seed), 0);
+	if (n < 0 && fd >= 0)
+		n = -errno;
+	if (fd >= 0)
+		close(fd);
+	if (n == sizeof(seed))
+		return seed;
+	files_fail(agains, again, "seed", n < 0 ? (int)n : -EIO);
+	return NULL;
+}
+
 static void run_say(struct agains *agains, struct again *again)
 {
 	json_t *run = again->run;
+	const uint8_t *seed = NULL;
 	uint64_t peer = again->peer;
 
 	again->run = NULL;
@@ -171,13 +196,15 @@ static void run_say(struct agains *agains, struct again *again)
 		if (again->fd[i] < 0)
 			files_fail(agains, again, files[i], again->fd[i]);
 	}
+	if (!again->over)
+		seed = seed_read(agains, again, run);
 	agains->event(agains->arg, &(struct coordinator_event){.type = COORDINATOR_OPENED,
 							       .peer = peer,
 							       .role = CONTROL_ROLE_CLI,
 							       .own = true});
 	/* The slot is free if it was refused. */
 	if (again->peer == peer && !again->over)
-		say(agains, again, run, NULL, 0);
+		say(agains, again, run, seed, seed ? CONTROL_SEED_BYTES : 0);
 	json_decref(run);
 }
 

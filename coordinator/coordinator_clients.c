@@ -109,6 +109,7 @@ struct request {
 	const char *encryption; /* static */
 	struct control_devices devices;
 	bool detached, unlisted;
+	const uint8_t *seed; /* the contents of the device that is one; null: there is none */
 };
 
 static int flag_parse(const json_t *msg, const char *key, bool *out, char *why)
@@ -310,6 +311,19 @@ static bool name_taken(struct coordinator *co, const char *name)
 	return vm_find(co, name) || kept_find(co, name);
 }
 
+/* A seed's bytes come with the request, all of them and no others. */
+static int seed_take(const struct coordinator_event *event, struct request *request, char *why)
+{
+	bool wanted = control_seed_wanted(&request->devices);
+
+	request->seed = wanted ? event->blob : NULL;
+	if (event->blob_len == (wanted ? CONTROL_SEED_BYTES : 0))
+		return 0;
+	snprintf(why, CONTROL_WHY_MAX, "%zu bytes of a seed came where %u are right",
+		 event->blob_len, wanted ? CONTROL_SEED_BYTES : 0);
+	return -EINVAL;
+}
+
 static void name_invent(struct coordinator *co, char *name, size_t size)
 {
 	do
@@ -365,7 +379,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 				 "incarnation", control_id_json(vm->incarnation), "kernel_bytes",
 				 (json_int_t)request->kernel_bytes, "initrd_bytes",
 				 (json_int_t)request->initrd_bytes),
-		    NULL, 0);
+		    request->seed, request->seed ? CONTROL_SEED_BYTES : 0);
 	placed_log(co, vm);
 	vm_state_set(co, vm, VM_PLACING);
 }
@@ -439,6 +453,8 @@ static void run_make(struct coordinator *co, struct peer *peer, const json_t *ms
 		past_remove(co, name);
 	if (!peer->own && request->detached)
 		kept_add(co, vm, msg, request->kernel_bytes + request->initrd_bytes);
+	if (!peer->own && request->detached && request->seed)
+		kept_store_seed(co, vm, request->seed);
 	run_begin(co, peer, vm, request, cmdline);
 }
 
@@ -456,6 +472,8 @@ static void run_take(struct coordinator *co, struct peer *peer,
 		return;
 	}
 	err = request_parse(event->msg, &request, why);
+	if (!err)
+		err = seed_take(event, &request, why);
 	code = err ? EXIT_USAGE : run_admit(co, peer, event->msg, &request, why);
 	if (!code) {
 		err = run_plan(co, event->msg, &request, &placement, &cmdline, why);

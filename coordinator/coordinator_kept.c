@@ -209,6 +209,13 @@ void kept_store(struct coordinator *co, const struct vm *vm, const char *file, u
 		     blob, len);
 }
 
+void kept_store_seed(struct coordinator *co, const struct vm *vm, const uint8_t *seed)
+{
+	action_files(co, COORDINATOR_STORE, vm->name,
+		     message_make("{s:s, s:i}", "file", "seed", "offset", 0), seed,
+		     CONTROL_SEED_BYTES);
+}
+
 void kept_stored(struct coordinator *co, const struct vm *vm)
 {
 	struct kept *kept = kept_find(co, vm->name);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kernels and initrds of detached VMs: DIR/file-NAME.kernel and DIR/file-NAME.initrd, with ".part" behind until they
+ * Kernels and initrds of detached VMs: DIR/file-NAME.kernel, .initrd and .seed, with ".part" behind until they
  * are whole.
  */
 #include <dirent.h>
@@ -22,7 +22,7 @@
 /* So much is written before it is sent to the disk: no single wait is long. */
 #define SYNC_BYTES (8u << 20)
 
-static const char *const files[] = {"kernel", "initrd"};
+static const char *const files[] = {"kernel", "initrd", "seed"};
 #define FILES (sizeof(files) / sizeof(files[0]))
 
 static int path_make(char path[PATH_MAX], const char *dir, const char *vm, const char *file,
@@ -78,7 +78,7 @@ static int file_seal(const char *dir, const char *vm, const char *file)
 		return err;
 	fd = open(part, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
-		return errno == ENOENT && strcmp(file, "initrd") == 0 ? 0 : -errno;
+		return errno == ENOENT && strcmp(file, "kernel") != 0 ? 0 : -errno;
 	if (fsync(fd) < 0)
 		err = -errno;
 	close(fd);

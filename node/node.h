@@ -38,6 +38,7 @@
 enum upload_file {
 	UPLOAD_KERNEL,
 	UPLOAD_INITRD,
+	UPLOAD_SEED, /* what cloud-init reads; it comes with files-begin */
 	UPLOAD_FILES,
 };
 
@@ -270,8 +271,9 @@ pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd,
 void status_describe(int status, char *out, size_t size);
 
 /* ---- node_uploads.c ---- */
-/* files-begin, file-chunk, vm-forget. 0, or -errno with a sentence in why. */
-int upload_begin(struct node_daemon *node, const json_t *msg, char *why);
+/* files-begin (with the seed, or seed_len 0), file-chunk, vm-forget. 0, or -errno with a sentence in why. */
+int upload_begin(struct node_daemon *node, const json_t *msg, const uint8_t *seed, size_t seed_len,
+		 char *why);
 int upload_chunk(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len,
 		 char *why);
 void upload_forget(struct node_daemon *node, uint64_t incarnation);

@@ -121,17 +121,20 @@ static int sockets_make(const struct node_daemon *node, struct node_device *devi
 	return err;
 }
 
-static int device_open(const struct node_daemon *node, struct node_device *device, char *why)
+static int device_open(const struct node_daemon *node, struct node_device *device, int seed,
+		       char *why)
 {
 	int err = tool_find(node, device, why);
 
-	if (!err && device->what.type == CONTROL_DEVICE_BLK)
+	if (!err && device->what.seed)
+		err = node_seed_open(&device->what, seed, &device->disk, why);
+	else if (!err && device->what.type == CONTROL_DEVICE_BLK)
 		err = node_disk_open(&node->opts, &device->what, &device->disk, why);
 	return err ? err : sockets_make(node, device, why);
 }
 
-int node_devices_open(const struct node_daemon *node, const json_t *msg, struct node_devices *out,
-		      char *why)
+int node_devices_open(const struct node_daemon *node, const json_t *msg, int seed,
+		      struct node_devices *out, char *why)
 {
 	struct control_devices devices;
 	int err = control_devices_get(msg, &devices, why);
@@ -143,7 +146,7 @@ int node_devices_open(const struct node_daemon *node, const json_t *msg, struct 
 		memset(device, 0, sizeof(*device));
 		device->what = devices.list[i];
 		device->slice_fd = device->back_fd = -1;
-		err = device->what.id[0] ? device_open(node, device, why) : -PANGEA_ECONTROL;
+		err = device->what.id[0] ? device_open(node, device, seed, why) : -PANGEA_ECONTROL;
 		if (err == -PANGEA_ECONTROL)
 			snprintf(why, CONTROL_WHY_MAX, "slice-start: a device has no id");
 	}

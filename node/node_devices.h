@@ -44,6 +44,9 @@ struct node_disk {
  */
 int node_disk_open(const struct node_options *opts, const struct control_device *device,
 		   struct node_disk *out, char *why);
+/* The same for the seed, whose contents are there: opened anew, for reading only. */
+int node_seed_open(const struct control_device *device, int contents, struct node_disk *out,
+		   char *why);
 void node_disk_close(struct node_disk *disk);
 
 /* ---- qcow2.c: the head of an image; no I/O ---- */
@@ -80,10 +83,10 @@ struct node_devices {
 
 /*
  * Takes slice-start's "devices" and makes all that can fail before there are processes: programs found, files open,
- * sockets connected. 0, or negative with a sentence in why; then nothing is open.
+ * sockets connected. seed: the contents of the device that is one, which keeps no claim on it; -1: they have not come. 0, or negative with a sentence in why; then nothing is open.
  */
-int node_devices_open(const struct node_daemon *node, const json_t *msg, struct node_devices *out,
-		      char *why);
+int node_devices_open(const struct node_daemon *node, const json_t *msg, int seed,
+		      struct node_devices *out, char *why);
 /* Closes what is still open. */
 void node_devices_close(struct node_devices *devices);
 /* For slice-config: a new reference, null without memory. slices: of the VM. */

@@ -280,6 +280,26 @@ int node_disk_open(const struct node_options *opts, const struct control_device 
 	return err;
 }
 
+int node_seed_open(const struct control_device *device, int contents, struct node_disk *out,
+		   char *why)
+{
+	char path[32];
+	int fd, err;
+
+	memset(out, 0, sizeof(*out));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", contents);
+	fd = contents < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+	err = contents < 0 ? -ENOENT : fd < 0 ? -errno : 0;
+	if (err) {
+		snprintf(why, CONTROL_WHY_MAX, "%s: what cloud-init is to read: %s", device->id,
+			 contents < 0 ? "it has not arrived" : error_text(err));
+		return err;
+	}
+	out->layers = 1;
+	out->layer[0].fd = fd;
+	return 0;
+}
+
 void node_disk_close(struct node_disk *disk)
 {
 	for (unsigned i = 0; i < disk->layers; i++)

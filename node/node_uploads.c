@@ -64,42 +64,6 @@ void upload_forget(struct node_daemon *node, uint64_t incarnation)
 	memset(upload, 0, sizeof(*upload));
 }
 
-int upload_begin(struct node_daemon *node, const json_t *msg, char *why)
-{
-	struct upload *upload = upload_free_slot(node);
-	uint64_t kernel, initrd, incarnation;
-	const char *vm;
-	int err;
-
-	if ((err = control_get_name(msg, "vm", &vm, why)) ||
-	    (err = control_get_id(msg, "incarnation", &incarnation, why)) ||
-	    (err = control_get_u64(msg, "kernel_bytes", 1, UPLOAD_BYTES_MAX, &kernel, why)) ||
-	    (err = control_get_u64(msg, "initrd_bytes", 0, UPLOAD_BYTES_MAX, &initrd, why)))
-		return err;
-	upload_forget(node, incarnation);
-	if (!upload) {
-		snprintf(why, CONTROL_WHY_MAX, "it keeps %d kernels already", NODE_UPLOADS_MAX);
-		return -EMFILE;
-	}
-	snprintf(upload->vm, sizeof(upload->vm), "%s", vm);
-	upload->incarnation = incarnation;
-	upload->want[UPLOAD_KERNEL] = kernel;
-	upload->want[UPLOAD_INITRD] = initrd;
-	for (int i = 0; i < UPLOAD_FILES; i++)
-		upload->fd[i] = -1;
-	for (int i = 0; i < UPLOAD_FILES && upload->want[i]; i++) {
-		upload->fd[i] = file_make(node->opts.run_dir);
-		if (upload->fd[i] < 0) {
-			err = upload->fd[i];
-			snprintf(why, CONTROL_WHY_MAX, "no file in %.200s: %s", node->opts.run_dir,
-				 error_text(err));
-			upload_forget(node, incarnation);
-			return err;
-		}
-	}
-	return 0;
-}
-
 static int bytes_write(int fd, const uint8_t *data, size_t len, uint64_t offset)
 {
 	while (len) {
@@ -113,6 +77,63 @@ static int bytes_write(int fd, const uint8_t *data, size_t len, uint64_t offset)
 		offset += (uint64_t)n;
 	}
 	return 0;
+}
+
+/* Makes the nameless files that are wanted, and fills the seed. */
+static int files_make(struct upload *upload, const char *dir, const uint8_t *seed)
+{
+	int err;
+
+	for (int i = 0; i < UPLOAD_FILES; i++) {
+		if (!upload->want[i])
+			continue;
+		upload->fd[i] = file_make(dir);
+		if (upload->fd[i] < 0)
+			return upload->fd[i];
+	}
+	if (!upload->want[UPLOAD_SEED])
+		return 0;
+	err = bytes_write(upload->fd[UPLOAD_SEED], seed, upload->want[UPLOAD_SEED], 0);
+	upload->got[UPLOAD_SEED] = upload->want[UPLOAD_SEED];
+	return err;
+}
+
+int upload_begin(struct node_daemon *node, const json_t *msg, const uint8_t *seed, size_t seed_len,
+		 char *why)
+{
+	struct upload *upload = upload_free_slot(node);
+	uint64_t kernel, initrd, incarnation;
+	const char *vm;
+	int err;
+
+	if ((err = control_get_name(msg, "vm", &vm, why)) ||
+	    (err = control_get_id(msg, "incarnation", &incarnation, why)) ||
+	    (err = control_get_u64(msg, "kernel_bytes", 1, UPLOAD_BYTES_MAX, &kernel, why)) ||
+	    (err = control_get_u64(msg, "initrd_bytes", 0, UPLOAD_BYTES_MAX, &initrd, why)))
+		return err;
+	if (seed_len && seed_len != CONTROL_SEED_BYTES) {
+		snprintf(why, CONTROL_WHY_MAX, "a seed of %zu bytes came", seed_len);
+		return -PANGEA_ECONTROL;
+	}
+	upload_forget(node, incarnation);
+	if (!upload) {
+		snprintf(why, CONTROL_WHY_MAX, "it keeps %d kernels already", NODE_UPLOADS_MAX);
+		return -EMFILE;
+	}
+	snprintf(upload->vm, sizeof(upload->vm), "%s", vm);
+	upload->incarnation = incarnation;
+	upload->want[UPLOAD_KERNEL] = kernel;
+	upload->want[UPLOAD_INITRD] = initrd;
+	upload->want[UPLOAD_SEED] = seed_len;
+	for (int i = 0; i < UPLOAD_FILES; i++)
+		upload->fd[i] = -1;
+	err = files_make(upload, node->opts.run_dir, seed);
+	if (err) {
+		snprintf(why, CONTROL_WHY_MAX, "no file in %.200s: %s", node->opts.run_dir,
+			 error_text(err));
+		upload_forget(node, incarnation);
+	}
+	return err;
 }
 
 int upload_chunk(struct node_daemon *node, const json_t *msg, const uint8_t *blob, size_t len,

@@ -475,7 +475,7 @@ static void child_run(const char *option, void *arg)
 	child_fail("the program cannot be executed\n");
 }
 
-/* Whom it runs as: the disk's file's owner, or the VM's user; the daemon's own where that may not change. */
+/* Whom it runs as: the owner of the disk's file, which a seed has not, or the VM's user; the daemon's own where that may not change. */
 static void user_choose(const struct node_slice *slice, const struct node_device *device,
 			struct child *child)
 {
@@ -483,7 +483,7 @@ static void user_choose(const struct node_slice *slice, const struct node_device
 
 	child->uid = (uid_t)-1;
 	child->gid = (gid_t)-1;
-	if (confine->users && device->what.type == CONTROL_DEVICE_BLK) {
+	if (confine->users && device->what.type == CONTROL_DEVICE_BLK && !device->what.seed) {
 		child->uid = device->disk.uid;
 		child->gid = device->disk.gid;
 	} else if (confine->users) {

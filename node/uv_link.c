@@ -68,7 +68,8 @@ static void upload_take(struct node_daemon *node, const json_t *msg, const uint8
 	bool begin = control_is(msg, "files-begin");
 	char why[CONTROL_WHY_MAX];
 	uint64_t incarnation;
-	int err = begin ? upload_begin(node, msg, why) : upload_chunk(node, msg, blob, len, why);
+	int err = begin ? upload_begin(node, msg, blob, len, why)
+			: upload_chunk(node, msg, blob, len, why);
 
 	if (err) {
 		control_text_clean(why);

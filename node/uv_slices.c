@@ -439,7 +439,7 @@ static int boot_prepare(struct node_daemon *node, const json_t *msg, struct node
 		snprintf(why, CONTROL_WHY_MAX, "its kernel has not arrived");
 		return -ENOENT;
 	}
-	err = node_devices_open(node, msg, devices, why);
+	err = node_devices_open(node, msg, (*upload)->fd[UPLOAD_SEED], devices, why);
 	*code = err ? EXIT_ERROR : 0;
 	return err;
 }

@@ -27,6 +27,39 @@ static const struct control_device *net(const char *text)
 	return &devices.list[0];
 }
 
+Test(devices, a_seed_has_no_path_and_is_alone)
+{
+	static const char *const bad[] = {
+		"[{\"type\":\"blk\",\"seed\":false}]",
+		"[{\"type\":\"blk\",\"seed\":1}]",
+		"[{\"type\":\"blk\",\"seed\":true},{\"type\":\"blk\",\"seed\":true}]",
+	};
+	struct control_devices back;
+	json_t *msg;
+
+	memset(&devices, 0, sizeof(devices));
+	cr_expect_not(control_seed_wanted(&devices));
+	cr_assert_eq(control_seed_add(&devices, why), 0);
+	cr_expect_eq(control_seed_add(&devices, why), -EINVAL, "one is enough");
+	cr_assert_eq(control_devices_complete(&devices, "vm1", why), 0);
+	msg = json_pack("{s:o}", "devices", control_devices_json(&devices));
+	cr_assert_eq(control_devices_get(msg, &back, why), 0, "%s", why);
+	cr_expect(control_seed_wanted(&back));
+	cr_expect(back.list[0].seed && back.list[0].readonly);
+	cr_expect_str_eq(back.list[0].id, "seed");
+	cr_expect_str_eq(back.list[0].path, "");
+	json_decref(msg);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		msg = json_pack("{s:o}", "devices", json_loads(bad[i], 0, NULL));
+		cr_expect_eq(control_devices_get(msg, &back, why), -PANGEA_ECONTROL, "%s", bad[i]);
+		json_decref(msg);
+	}
+	devices.count = 0;
+	while (devices.count < CONTROL_DISKS_MAX)
+		cr_assert_eq(control_disk_parse("/a", &devices, why), 0, "%s", why);
+	cr_expect_eq(control_seed_add(&devices, why), -EINVAL, "it is one of the disks");
+}
+
 Test(devices, a_disk_is_a_file)
 {
 	const struct control_device *d = disk("/srv/a.img");

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "control/devices.h"
 #include "world.h"
 
 static json_t *devices_ask(void)
@@ -102,6 +103,60 @@ Test(devices, bad_ones_are_refused)
 	run_with(world, devices_ask());
 	cr_expect_eq(world_count(world, 10, "run-placed"), 1);
 	world_free(world);
+}
+
+/* A run with a seed among its devices or not, and so many bytes beside it. */
+static void run_seeded(struct world *world, bool wanted, size_t bytes)
+{
+	static uint8_t contents[CONTROL_SEED_BYTES + 1];
+	json_t *list = devices_ask();
+
+	memset(contents, 7, sizeof(contents));
+	if (wanted)
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:b}", "type", "blk", "id", "seed", "seed", 1));
+	world_open(world, 10, CONTROL_ROLE_CLI);
+	world_say_json_blob(world, 10,
+			    json_pack("{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:o}", "type",
+				      "run", "slices", "append", "", "kernel_bytes", 5,
+				      "initrd_bytes", 0, "console", 1, "cpus", 4, "mem_bytes",
+				      (json_int_t)(512 * MIB), "nodes", 0, "devices", list),
+			    contents, bytes);
+}
+
+Test(devices, a_seed_goes_where_the_kernel_goes)
+{
+	struct world *world = world_pair();
+	const struct coordinator_action *begin;
+
+	run_seeded(world, true, CONTROL_SEED_BYTES);
+	begin = world_last(world, 1, "files-begin");
+	cr_assert_not_null(begin);
+	cr_assert_eq(begin->blob_len, CONTROL_SEED_BYTES);
+	cr_expect_eq(((const uint8_t *)begin->blob)[CONTROL_SEED_BYTES - 1], 7);
+	cr_expect_eq(world_count(world, 2, "files-begin"), 0);
+	world_free(world);
+}
+
+Test(devices, a_seed_without_its_bytes_is_refused)
+{
+	static const struct {
+		bool wanted;
+		size_t bytes;
+	} bad[] = {{true, 0},
+		   {true, CONTROL_SEED_BYTES - 1},
+		   {true, CONTROL_SEED_BYTES + 1},
+		   {false, 1},
+		   {false, CONTROL_SEED_BYTES}};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct world *world = world_pair();
+
+		run_seeded(world, bad[i].wanted, bad[i].bytes);
+		cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_USAGE, "case %zu", i);
+		cr_expect_eq(world_count(world, 1, "files-begin"), 0, "case %zu", i);
+		world_free(world);
+	}
 }
 
 Test(devices, last_in_the_record)

@@ -114,6 +114,12 @@ void world_say_json(struct world *world, uint64_t peer, json_t *msg)
 	say(world, peer, msg, NULL, 0);
 }
 
+void world_say_json_blob(struct world *world, uint64_t peer, json_t *msg, const void *blob,
+			 size_t len)
+{
+	say(world, peer, msg, blob, len);
+}
+
 json_t *world_registration(uint64_t incarnation, const char *name)
 {
 	return json_pack("{s:s, s:s, s:o, s:i, s:I, s:s}", "type", "register", "name", name,

@@ -27,6 +27,8 @@ void world_ban(struct world *world, uint64_t peer, const char *why);
 void world_say(struct world *world, uint64_t peer, const char *fmt, ...);
 /* Takes the message. */
 void world_say_json(struct world *world, uint64_t peer, json_t *msg);
+void world_say_json_blob(struct world *world, uint64_t peer, json_t *msg, const void *blob,
+			 size_t len);
 /* The incarnation of a VM that was made since world_new. */
 const char *world_incarnation(const struct world *world, const char *vm);
 void world_say_blob(struct world *world, uint64_t peer, const char *type, const void *blob,
