@@ -14,6 +14,7 @@ const struct run_file_key run_file_keys[] = {
 	{.name = "pki", .path = true},
 	{.name = "token-file", .path = true},
 	{.name = "cloud-init", .path = true},
+	{.name = "ssh-key", .path = true},
 	{.name = "disk", .list = true, .head = "file", .head_path = true},
 	{.name = "net", .list = true, .head = "type"},
 	{.name = "slice", .list = true},

@@ -326,10 +326,10 @@ int kept_room(const struct coordinator *co, const json_t *run, uint64_t bytes, c
 /* Keeps what a client's VM was run with. */
 void kept_add(struct coordinator *co, const struct vm *vm, const json_t *run, uint64_t bytes);
 /* A piece of its kernel comes by. */
-/* A seed, which came with the request. */
-void kept_store_seed(struct coordinator *co, const struct vm *vm, const uint8_t *seed);
 void kept_store(struct coordinator *co, const struct vm *vm, const char *file, uint64_t offset,
 		const void *blob, size_t len);
+/* Its seed for cloud-init, which came with the request. */
+void kept_store_seed(struct coordinator *co, const struct vm *vm, const uint8_t *seed);
 /* Its files are on the boot node, all of them. */
 void kept_stored(struct coordinator *co, const struct vm *vm);
 /* It runs. */
