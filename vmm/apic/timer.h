@@ -10,8 +10,8 @@
 #include "base/limits.h"
 
 #define TIMER_OFF UINT64_MAX
-/* One a vCPU, one for the machine itself, one for its serial line. */
-#define TIMER_SLOTS_MAX (VCPUS_MAX + 2)
+/* One a vCPU, one for the machine itself, one for its serial line, one for its clock. */
+#define TIMER_SLOTS_MAX (VCPUS_MAX + 3)
 
 struct timer {
 	/* constant; fire is called on the timer's thread, without the lock */

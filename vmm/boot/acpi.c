@@ -201,6 +201,10 @@ static uint64_t dsdt_build(struct build *b)
 	aml_name_integer(w, "_STA", 0xf);
 	aml_crs_port_irq(w, LAYOUT_COM1_PORT, 8, LAYOUT_COM1_GSI);
 	aml_close(w, com1);
+	size_t rtc = aml_device_open(w, "RTC0");
+	aml_name_eisaid(w, "_HID", "PNP0B00");
+	aml_crs_port_irq(w, LAYOUT_CMOS_PORT, LAYOUT_CMOS_SIZE, LAYOUT_CMOS_GSI);
+	aml_close(w, rtc);
 	dsdt_pci_put(w);
 	dsdt_button_put(w);
 	aml_close(w, scope);

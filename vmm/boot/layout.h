@@ -23,9 +23,10 @@
 /* The power button: an edge tells the guest's generic event device (ACPI 6.4, 5.6.9) that it was pressed. */
 #define LAYOUT_BUTTON_GSI 5u
 
-/* The CMOS clock; it has no interrupt. */
+/* The CMOS clock: its interrupt is edge triggered, active high. */
 #define LAYOUT_CMOS_PORT 0x70u /* index; data at 0x71 */
 #define LAYOUT_CMOS_SIZE 2u
+#define LAYOUT_CMOS_GSI	 8u
 /* FADT's CENTURY: the NVRAM byte that holds it, in BCD. */
 #define LAYOUT_CMOS_CENTURY 0x32u
 

@@ -56,6 +56,10 @@ static void timer_fired(void *ctx, unsigned slot)
 		serial_refill(&m->devices->serial);
 		return;
 	}
+	if (slot == MACHINE_CMOS_SLOT) {
+		cmos_wake(&m->devices->cmos);
+		return;
+	}
 	if (slot != MACHINE_TIMER_SLOT) {
 		apic_timer_fire(&m->vcpus[slot].apic);
 		return;

@@ -56,6 +56,21 @@ static void serial_refill_at(void *ctx, uint64_t when_ns)
 	timer_set(&m->timer, MACHINE_SERIAL_SLOT, when_ns);
 }
 
+static void cmos_line(void *ctx, bool active)
+{
+	struct machine *m = ctx;
+
+	ioapic_line(&m->devices->ioapic, LAYOUT_CMOS_GSI, active);
+}
+
+static void cmos_wake_after(void *ctx, uint64_t delay_ns)
+{
+	struct machine *m = ctx;
+
+	timer_set(&m->timer, MACHINE_CMOS_SLOT,
+		  delay_ns == UINT64_MAX ? TIMER_OFF : clock_now_ns() + delay_ns);
+}
+
 static void power_end(void *ctx, enum exit_code reason, const char *sentence)
 {
 	machine_end(ctx, reason, sentence);
@@ -257,6 +272,8 @@ static int platform_create(struct machine *m, struct machine_devices *d)
 					     serial_input_room,
 					     serial_now_ns,
 					     serial_refill_at};
+	const struct cmos_config cmos = {
+		.ctx = m, .line = cmos_line, .wake_after = cmos_wake_after};
 	int err = ioapic_init(&d->ioapic, ioapic_send, m);
 
 	if (err)
@@ -264,7 +281,7 @@ static int platform_create(struct machine *m, struct machine_devices *d)
 	err = serial_init(&d->serial, &serial);
 	if (err)
 		goto fail_ioapic;
-	err = cmos_init(&d->cmos, NULL, NULL);
+	err = cmos_init(&d->cmos, &cmos);
 	if (err)
 		goto fail_serial;
 	err = power_init(&d->power, power_end, power_gave_up, m);

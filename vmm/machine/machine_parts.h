@@ -196,5 +196,7 @@ void machine_end_finish(struct machine *m);
 #define MACHINE_TIMER_SLOT VCPUS_MAX
 /* The timer's slot for the serial line. */
 #define MACHINE_SERIAL_SLOT (VCPUS_MAX + 1)
+/* The timer's slot for the CMOS clock. */
+#define MACHINE_CMOS_SLOT (VCPUS_MAX + 2)
 
 #endif

@@ -15,9 +15,63 @@
 
 /* ---- CMOS ---- */
 
-static time_t fixed_now(void *ctx)
+struct fixed_clock {
+	uint64_t now_ns, delay_ns;
+	bool line;
+	unsigned edges;
+};
+
+static uint64_t fixed_now(void *ctx)
 {
-	return *(time_t *)ctx;
+	return ((struct fixed_clock *)ctx)->now_ns;
+}
+
+static void fixed_line(void *ctx, bool active)
+{
+	struct fixed_clock *f = ctx;
+
+	cr_assert_neq(f->line, active);
+	f->line = active;
+	f->edges += active;
+}
+
+static void fixed_wake_after(void *ctx, uint64_t delay_ns)
+{
+	((struct fixed_clock *)ctx)->delay_ns = delay_ns;
+}
+
+#define FIXED_S UINT64_C(1709210096) /* Thu 2024-02-29 12:34:56 UTC */
+
+static void fixed_begin(struct cmos *c, struct fixed_clock *f)
+{
+	const struct cmos_config config = {
+		.ctx = f, .now_ns = fixed_now, .line = fixed_line, .wake_after = fixed_wake_after};
+
+	*f = (struct fixed_clock){.now_ns = FIXED_S * NS_PER_S, .delay_ns = UINT64_MAX};
+	cr_assert_eq(cmos_init(c, &config), 0);
+}
+
+static void cmos_put(struct cmos *c, uint8_t index, uint8_t value)
+{
+	cmos_write(c, 0, index);
+	cmos_write(c, 1, value);
+}
+
+/* Lets time go by, waking as asked for; returns how often the line rose. */
+static unsigned fixed_pass(struct cmos *c, struct fixed_clock *f, uint64_t ns)
+{
+	uint64_t end = f->now_ns + ns;
+	unsigned before = f->edges;
+
+	while (f->delay_ns != UINT64_MAX && f->delay_ns <= end - f->now_ns) {
+		f->now_ns += f->delay_ns;
+		f->delay_ns = UINT64_MAX;
+		cmos_wake(c);
+	}
+	if (f->delay_ns != UINT64_MAX)
+		f->delay_ns -= end - f->now_ns;
+	f->now_ns = end;
+	return f->edges - before;
 }
 
 static uint8_t cmos_get(struct cmos *c, uint8_t index)
@@ -28,10 +82,10 @@ static uint8_t cmos_get(struct cmos *c, uint8_t index)
 
 Test(cmos, time_in_bcd)
 {
-	time_t now = 1709210096; /* Thu 2024-02-29 12:34:56 UTC */
+	struct fixed_clock f;
 	struct cmos c;
 
-	cr_assert_eq(cmos_init(&c, fixed_now, &now), 0);
+	fixed_begin(&c, &f);
 	cr_assert_eq(cmos_get(&c, 0), 0x56);
 	cr_assert_eq(cmos_get(&c, 2), 0x34);
 	cr_assert_eq(cmos_get(&c, 4), 0x12);
@@ -44,24 +98,140 @@ Test(cmos, time_in_bcd)
 	cr_assert_eq(cmos_get(&c, 11), 0x02);
 	cr_assert_eq(cmos_get(&c, 12), 0);
 	cr_assert_eq(cmos_get(&c, 13), 0x80);
-	now = 0;
+	f.now_ns = 0;
 	cr_assert_eq(cmos_get(&c, 9), 0x70);
 	cmos_destroy(&c);
 }
 
-Test(cmos, only_nvram_can_be_written)
+Test(cmos, an_alarm_comes_at_its_time_and_nothing_wakes_before)
 {
-	time_t now = 1709210096;
+	struct fixed_clock f;
+	struct cmos c;
+
+	fixed_begin(&c, &f);
+	cmos_put(&c, 1, 0x06);
+	cmos_put(&c, 3, 0x35);
+	cmos_put(&c, 5, 0x12);
+	cr_expect_eq(f.delay_ns, UINT64_MAX, "it is not enabled");
+	cmos_put(&c, 11, 0x22);
+	cr_expect_eq(f.delay_ns, 10 * NS_PER_S);
+	cr_expect_eq(cmos_get(&c, 11), 0x22);
+	cr_expect_eq(fixed_pass(&c, &f, 10 * NS_PER_S - 1), 0);
+	cr_expect_eq(fixed_pass(&c, &f, 1), 1);
+	cr_expect_eq(f.delay_ns, UINT64_MAX, "the guest has not taken it");
+	cr_expect_eq(cmos_get(&c, 12), 0xf0, "periods and updates have been, too");
+	cr_expect_not(f.line);
+	cr_expect_eq(cmos_get(&c, 12), 0);
+	/* Tomorrow again; the wait is in pieces. */
+	cr_expect_eq(f.delay_ns, CMOS_SLEEP_NS);
+	cr_expect_eq(fixed_pass(&c, &f, 86400 * NS_PER_S), 1);
+	cr_expect_eq(cmos_get(&c, 12) & 0xa0, 0xa0);
+	cmos_put(&c, 11, 0x02);
+	cr_expect_eq(f.delay_ns, UINT64_MAX);
+	cmos_destroy(&c);
+}
+
+Test(cmos, an_alarm_may_leave_fields_open)
+{
+	struct fixed_clock f;
+	struct cmos c;
+
+	fixed_begin(&c, &f);
+	cmos_put(&c, 1, 0x30);
+	cmos_put(&c, 3, 0xff);
+	cmos_put(&c, 5, 0xff);
+	cmos_put(&c, 11, 0x22);
+	for (unsigned i = 0; i < 5; i++) {
+		cr_expect_eq(fixed_pass(&c, &f, 60 * NS_PER_S), 1);
+		cr_expect_eq(cmos_get(&c, 12) & 0xa0, 0xa0);
+	}
+	cmos_put(&c, 1, 0x61); /* no second has this number */
+	cr_expect_eq(f.delay_ns, UINT64_MAX);
+	cr_expect_eq(fixed_pass(&c, &f, 86400 * NS_PER_S), 0);
+	cmos_destroy(&c);
+}
+
+Test(cmos, an_alarm_of_the_past_is_for_tomorrow)
+{
+	struct fixed_clock f;
+	struct cmos c;
+
+	fixed_begin(&c, &f);
+	fixed_pass(&c, &f, 100 * NS_PER_S);
+	cmos_put(&c, 1, 0x00); /* 12:35:00, half a minute ago */
+	cmos_put(&c, 3, 0x35);
+	cmos_put(&c, 5, 0x12);
+	cmos_put(&c, 11, 0x22);
+	cr_expect_not(f.line);
+	cr_expect_eq(cmos_get(&c, 12) & 0x20, 0);
+	cmos_destroy(&c);
+}
+
+Test(cmos, seconds_and_periods)
+{
+	struct fixed_clock f;
+	struct cmos c;
+	unsigned edges = 0;
+
+	fixed_begin(&c, &f);
+	cmos_put(&c, 11, 0x12);
+	for (unsigned i = 0; i < 10; i++) {
+		edges += fixed_pass(&c, &f, NS_PER_S);
+		cr_expect_eq(cmos_get(&c, 12) & 0x90, 0x90);
+	}
+	cr_expect_eq(edges, 10);
+	/* 2 Hz, taken at once. */
+	cmos_put(&c, 10, 0x2f);
+	cr_expect_eq(cmos_get(&c, 10), 0x2f);
+	cmos_put(&c, 11, 0x42);
+	(void)cmos_get(&c, 12);
+	for (unsigned i = 0; i < 20; i++) {
+		cr_expect_eq(fixed_pass(&c, &f, NS_PER_S / 2), 1);
+		cr_expect_eq(cmos_get(&c, 12) & 0xc0, 0xc0);
+	}
+	/* No rate: no period. */
+	cmos_put(&c, 10, 0x20);
+	cr_expect_eq(f.delay_ns, UINT64_MAX);
+	cmos_destroy(&c);
+}
+
+/* A host whose time is set while an alarm waits. */
+Test(cmos, time_that_steps_back_and_forth)
+{
+	struct fixed_clock f;
+	struct cmos c;
+
+	fixed_begin(&c, &f);
+	cmos_put(&c, 1, 0x00);
+	cmos_put(&c, 3, 0x00);
+	cmos_put(&c, 5, 0x13);
+	cmos_put(&c, 11, 0x22);
+	f.now_ns += 3600 * NS_PER_S;
+	cmos_wake(&c);
+	cr_expect(f.line);
+	cr_expect(cmos_get(&c, 12) & 0x20);
+	f.now_ns -= 3600 * NS_PER_S;
+	cmos_wake(&c);
+	cr_expect_not(f.line);
+	f.now_ns = 0;
+	cmos_wake(&c);
+	cr_expect_eq(f.delay_ns, CMOS_SLEEP_NS);
+	cmos_destroy(&c);
+}
+
+Test(cmos, only_nvram_and_controls_can_be_written)
+{
+	struct fixed_clock f;
 	struct cmos c;
 	unsigned i;
 
-	cr_assert_eq(cmos_init(&c, fixed_now, &now), 0);
+	fixed_begin(&c, &f);
 	for (i = 0; i < 256; i++) {
 		cmos_write(&c, 0, (uint8_t)i); /* bit 7 is the NMI gate */
 		cmos_write(&c, 1, (uint8_t)(i ^ 0x5a));
 	}
 	cr_assert_eq(cmos_get(&c, 0), 0x56);
-	cr_assert_eq(cmos_get(&c, 11), 0x02);
+	cr_assert_eq(cmos_get(&c, 11), 0x52, "and which interrupts are wanted");
 	cr_assert_eq(cmos_get(&c, 1), 0xdb, "an alarm byte");
 	cr_assert_eq(cmos_get(&c, 0x0f), (uint8_t)(0x8f ^ 0x5a));
 	cr_assert_eq(cmos_get(&c, 0xff), (uint8_t)(0xff ^ 0x5a));
