@@ -72,10 +72,12 @@
 #define LAYOUT_CMDLINE	      0x20000u /* CMDLINE_MAX bytes with the final NUL */
 #define LAYOUT_BOOT_PAGES     0x30000u /* identity map of 4 GiB: PML4, PDPT, four PDs */
 #define LAYOUT_BOOT_PAGES_MAX 6u
-#define LAYOUT_SEED	      0x3f000u	 /* a struct setup_data with random bytes */
-#define LAYOUT_LOW_END	      0x9fc00u	 /* end of the first E820 RAM entry */
-#define LAYOUT_ACPI_START     0xe0000u	 /* RSDP first (Linux scans here), then the tables */
-#define LAYOUT_ACPI_END	      0x100000u	 /* E820: reserved */
+#define LAYOUT_SEED	      0x3f000u /* a struct setup_data with random bytes */
+#define LAYOUT_LOW_END	      0x9fc00u /* end of the first E820 RAM entry */
+#define LAYOUT_ACPI_START     0xe0000u /* RSDP first (Linux scans here), then the tables */
+#define LAYOUT_ACPI_END	      0xf8000u
+#define LAYOUT_SMBIOS_START   0xf8000u	 /* the entry point first (Linux scans from 0xf0000 on) */
+#define LAYOUT_SMBIOS_END     0xff000u	 /* all up to LAYOUT_HIGH_START is reserved (E820) */
 #define LAYOUT_RESET_VECTOR   0xffff0u	 /* real mode ffff:0000 */
 #define LAYOUT_HIGH_START     0x100000u	 /* RAM again */
 #define LAYOUT_KERNEL	      0x1000000u /* where a kernel goes that has no preference */

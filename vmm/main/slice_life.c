@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "confine/confine.h"
 #include "vmm/boot/layout.h"
+#include "vmm/boot/smbios.h"
 #include "vmm/main/slice.h"
 
 /*
@@ -316,6 +317,8 @@ static void boot_place(uv_work_t *work)
 	struct vcpu_state bsp;
 
 	s->boot_error = loader_place(s->image, &s->config.shape, engine_ram(s->engine), &bsp);
+	if (!s->boot_error && !s->config.micro)
+		s->boot_error = smbios_place(&s->config.shape, s->config.vm, engine_ram(s->engine));
 	if (!s->boot_error)
 		s->boot_error = machine_start_bsp(s->machine, &bsp);
 }
