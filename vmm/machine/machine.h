@@ -160,6 +160,12 @@ void machine_fault_places(const struct machine *m, struct fault_places_list *out
 size_t machine_console_input(struct machine *m, const uint8_t *bytes, size_t len);
 
 /*
+ * Slice 0: bytes that the guest printed on another console than COM1: what it says of a panic there counts, too.
+ * Lines of two consoles that come at the same time may be mixed. Any thread but the engine's.
+ */
+void machine_console_watch(struct machine *m, const uint8_t *bytes, size_t len);
+
+/*
  * Ends the VM from outside (EXIT_STOPPED, EXIT_NODE_LOST, EXIT_ERROR, ...): tells the vCPUs to
  * stop, calls on_exit, and tells the other slices through slice 0. Any thread, any number of
  * times: only the first end counts. sentence NULL: exit_text(reason).

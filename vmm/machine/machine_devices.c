@@ -255,6 +255,12 @@ int machine_devices_attach(struct machine *m)
 	return err ? err : machine_pci_attach(m);
 }
 
+void machine_console_watch(struct machine *m, const uint8_t *bytes, size_t len)
+{
+	for (size_t i = 0; m->devices && i < len; i++)
+		power_console_byte(&m->devices->power, bytes[i]);
+}
+
 void machine_power_button(struct machine *m)
 {
 	if (!m->devices)

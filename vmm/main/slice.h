@@ -140,6 +140,8 @@ int slice_virtio_make(struct slice *s, struct virtio_device *devices, unsigned *
 int slice_mailbox_init(struct slice *s);
 struct engine_callbacks slice_engine_callbacks(struct slice *s);
 struct machine_callbacks slice_machine_callbacks(struct slice *s);
+/* Output of a console's, in order. Any thread; waits for room, SLICE_CONSOLE_WAIT_MS at most, and then drops. */
+void slice_console_output(struct slice *s, const uint8_t *bytes, size_t len);
 /* Main thread: takes what is there and acts on it (uv_async callback). */
 void slice_mailbox_drain(uv_async_t *wake);
 

@@ -67,7 +67,8 @@ void slice_input_offer(struct slice *s)
 
 	if (!s->machine || !s->input_used)
 		return;
-	taken = machine_console_input(s->machine, s->input, s->input_used);
+	taken = s->hvc ? slice_hvc_input(s, s->input, s->input_used)
+		       : machine_console_input(s->machine, s->input, s->input_used);
 	memmove(s->input, s->input + taken, s->input_used - taken);
 	s->input_used -= taken;
 	input_taken_say(s, taken);

@@ -121,9 +121,8 @@ static void machine_input_room(void *ctx)
 	uv_async_send(&s->wake);
 }
 
-static void machine_console(void *ctx, const uint8_t *bytes, size_t len)
+void slice_console_output(struct slice *s, const uint8_t *bytes, size_t len)
 {
-	struct slice *s = ctx;
 	struct slice_mailbox *box = &s->mailbox;
 	struct timespec deadline;
 
@@ -143,6 +142,11 @@ static void machine_console(void *ctx, const uint8_t *bytes, size_t len)
 	}
 	box->console_lost += len;
 	pthread_mutex_unlock(&box->lock);
+}
+
+static void machine_console(void *ctx, const uint8_t *bytes, size_t len)
+{
+	slice_console_output(ctx, bytes, len);
 }
 
 static int machine_post(void *ctx, unsigned to, const struct wire_msg *msg, const void *payload)

@@ -19,7 +19,7 @@ static bool rng_wanted(const struct slice_config *c)
 
 unsigned slice_virtio_count(const struct slice_config *c)
 {
-	return c->devices.count + (rng_wanted(c) ? 1 : 0);
+	return c->devices.count + (rng_wanted(c) ? 1 : 0) + (slice_hvc_wanted(c) ? 1 : 0);
 }
 
 static int blk_make(const struct slice_device *one, struct virtio_device *out)
@@ -46,6 +46,10 @@ int slice_virtio_make(struct slice *s, struct virtio_device *devices, unsigned *
 	*count = 0;
 	if (rng_wanted(&s->config))
 		virtio_rng_device(&devices[(*count)++]);
+	if (slice_hvc_wanted(&s->config)) {
+		err = slice_hvc_make(s, &devices[*count]);
+		*count += !err;
+	}
 	for (unsigned i = 0; i < list->count && !err; i++) {
 		const struct slice_device *one = &list->list[i];
 
@@ -58,6 +62,8 @@ int slice_virtio_make(struct slice *s, struct virtio_device *devices, unsigned *
 		else
 			(*count)++;
 	}
+	if (err)
+		s->hvc = NULL;
 	while (err && *count) {
 		struct virtio_device *made = &devices[--*count];
 
