@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* --disk and --net of `pangea run`, and what it says of them. */
+/* --disk, --net and --fs of `pangea run`, and what it says of them. */
 #include <stdio.h>
 #include <string.h>
 
@@ -28,6 +28,25 @@ int run_net_option(struct run_options *opts, const char *value, const char *comm
 	return -1;
 }
 
+int run_fs_option(struct run_options *opts, const char *value, const char *command)
+{
+	char why[CONTROL_WHY_MAX];
+
+	if (control_fs_parse(value, &opts->devices, why))
+		return cli_usage(command, "--fs: %s", why);
+	return -1;
+}
+
+static void fs_say(const struct control_device *device)
+{
+	char path[CONTROL_DISK_PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s", device->path);
+	control_text_clean(path);
+	cli_say("%s is the folder %s%s: mount -t virtiofs %s DIR", device->id, path,
+		device->readonly ? ", for reading only" : "", device->tag);
+}
+
 static void disk_say(const struct control_device *device)
 {
 	char path[CONTROL_DISK_PATH_MAX];
@@ -47,7 +66,12 @@ static void net_say(const struct control_device *device, const char *node)
 	char mac[CONTROL_MAC_TEXT];
 
 	control_mac_format(device->mac, mac);
-	cli_say("%s is a network card with the address %s, by way of %s", device->id, mac, node);
+	if (device->ifname[0])
+		cli_say("%s is a network card with the address %s, on %s of %s", device->id, mac,
+			device->ifname, node);
+	else
+		cli_say("%s is a network card with the address %s, by way of %s", device->id, mac,
+			node);
 	for (unsigned i = 0; i < device->forwards; i++) {
 		const struct control_forward *forward = &device->forward[i];
 		bool six = strchr(forward->host, ':') != NULL;
@@ -70,6 +94,8 @@ void run_devices_say(const json_t *placed)
 	for (unsigned i = 0; i < devices.count; i++)
 		if (devices.list[i].type == CONTROL_DEVICE_BLK)
 			disk_say(&devices.list[i]);
+		else if (devices.list[i].type == CONTROL_DEVICE_FS)
+			fs_say(&devices.list[i]);
 		else
 			net_say(&devices.list[i], node);
 }

@@ -17,6 +17,7 @@ const struct run_file_key run_file_keys[] = {
 	{.name = "ssh-key", .path = true},
 	{.name = "disk", .list = true, .head = "file", .head_path = true},
 	{.name = "net", .list = true, .head = "type"},
+	{.name = "fs", .list = true, .head = "dir", .head_path = true},
 	{.name = "slice", .list = true},
 	{0},
 };

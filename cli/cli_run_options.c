@@ -53,15 +53,21 @@ static const char usage[] =
 	"TCP\n"
 	"  --require-encryption     take no link between hosts that is not encrypted: no RDMA "
 	"either\n"
-	"  --disk FILE[,format=raw|qcow2][,readonly][,id=ID][,cache=writeback|none]\n"
+	"  --disk FILE[,format=raw|qcow2][,readonly][,id=ID][,cache=writeback|none]"
+	"[,on-error=report|restart]\n"
 	"                           a disk: a file on the node that boots the guest, in a folder "
 	"that its\n"
 	"                           daemon allows; repeat it, up to 8\n"
-	"  --net user[,forward=[HOST:]PORT:GUESTPORT]...[,mac=MAC][,id=ID] or none\n"
+	"  --net user[,forward=[HOST:]PORT:GUESTPORT]...[,mac=MAC][,id=ID],\n"
+	"        tap,ifname=NAME[,mac=MAC][,id=ID] or none\n"
 	"                           a network card that reaches out by way of that node; forward "
 	"leads a\n"
 	"                           TCP port of the node (of 127.0.0.1) into the guest; repeat it, "
 	"up to 4\n"
+	"  --fs DIR,tag=TAG[,readonly][,id=ID]\n"
+	"                           a folder of that node, in a folder that its daemon allows; the "
+	"guest\n"
+	"                           mounts it by mount -t virtiofs TAG; repeat it, up to 4\n"
 	"  --cloud-init FILE        user-data for cloud-init, on a small disk (cidata) of its own\n"
 	"  --hostname NAME          the guest's name, for cloud-init\n"
 	"  --ssh-key FILE           public keys that may log in, for cloud-init\n"
@@ -112,6 +118,7 @@ enum {
 	OPT_REQUIRE_ENCRYPTION,
 	OPT_DISK,
 	OPT_NET,
+	OPT_FS,
 	OPT_CLOUD_INIT,
 	OPT_HOSTNAME,
 	OPT_SSH_KEY,
@@ -152,6 +159,7 @@ static const struct option longs[] = {
 	{"require-encryption", no_argument, NULL, OPT_REQUIRE_ENCRYPTION},
 	{"disk", required_argument, NULL, OPT_DISK},
 	{"net", required_argument, NULL, OPT_NET},
+	{"fs", required_argument, NULL, OPT_FS},
 	{"cloud-init", required_argument, NULL, OPT_CLOUD_INIT},
 	{"hostname", required_argument, NULL, OPT_HOSTNAME},
 	{"ssh-key", required_argument, NULL, OPT_SSH_KEY},
@@ -444,6 +452,8 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		return run_seed_option(opts, &opts->seed.hostname, optarg, command);
 	case OPT_SSH_KEY:
 		return run_seed_option(opts, &opts->seed.ssh_key, optarg, command);
+	case OPT_FS:
+		return run_fs_option(opts, optarg, command);
 	case OPT_TRANSPORT:
 		return transport_option(opts, command);
 	case OPT_PLAINTEXT_DATA:

@@ -28,7 +28,7 @@ static void wait_print(const json_t *vm)
 		printf("  waits %u s for slice %u on node %s", seconds, slice, node);
 }
 
-/* Below a VM: its disks and networks that do not work any more. */
+/* Below a VM: its disks, networks and folders that do not work any more. */
 static void ended_print(const json_t *vm)
 {
 	const json_t *device;

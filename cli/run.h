@@ -81,9 +81,10 @@ const char *run_profile_choose(const struct run_options *opts, int kernel_fd);
 void run_profile_say(const json_t *placed);
 
 /* ---- cli_run_devices.c ---- */
-/* Takes a value of --disk or --net; -1 to go on, else the exit code. */
+/* Takes a value of --disk, --net or --fs; -1 to go on, else the exit code. */
 int run_disk_option(struct run_options *opts, const char *value, const char *command);
 int run_net_option(struct run_options *opts, const char *value, const char *command);
+int run_fs_option(struct run_options *opts, const char *value, const char *command);
 
 /* ---- cli_run_seed.c ---- */
 /* Takes the value of --cloud-init, --hostname or --ssh-key into its place; -1 to go on, else the exit code. */
@@ -92,7 +93,7 @@ int run_seed_option(struct run_options *opts, const char **place, const char *va
 /* Makes the seed and its device, if one of them was said; -1 to go on, else the exit code. */
 int run_seed_make(struct run_options *opts, const char *command);
 
-/* Says which disks and networks a run-placed message tells of. */
+/* Says which disks, networks and folders a run-placed message tells of. */
 void run_devices_say(const json_t *placed);
 
 /* ---- cli_run_again.c ---- */

@@ -104,6 +104,25 @@ pid_t confine_spawn(const struct confine *c, const struct confine_process *proce
  * -errno.
  */
 int confine_helper(uid_t uid, gid_t gid);
+/*
+ * For a helper that serves a folder: it must be able to act as each user of a guest, so it gets a user name space
+ * whose root is this one user of the host (uid -1: the daemon's) and which has no other. In the daemon. 0, or -EPERM:
+ * this host or the daemon's own choice gives no name spaces.
+ */
+struct confine_folder {
+	bool own_space; /* else confine_spawn has given it one */
+	uid_t uid;
+	gid_t gid;
+	char uid_map[32], gid_map[32];
+};
+int confine_folder_make(const struct confine *c, uid_t uid, gid_t gid, struct confine_folder *out);
+/*
+ * In the child, first: in the place of an open folder, whose name this is, comes a mount of it that is in no name
+ * space, read-only if that is wanted. -ESTALE: the name leads elsewhere by now. Safe after fork, as the next.
+ */
+int confine_folder_show(int folder, const char *path, bool readonly);
+/* In the child, then, in the place of confine_helper: it has the rights of that user and none beside. 0 or -errno. */
+int confine_folder_enter(const struct confine_folder *f);
 /* The user and group of a VM's processes, where c->users. */
 void confine_user(const struct confine *c, uint64_t vm, uid_t *uid, gid_t *gid);
 /*

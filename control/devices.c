@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Disks and networks in messages: each field checked, whoever sent it. */
+/* Disks, networks and folders in messages: each field checked, whoever sent it. */
 #include "control/devices.h"
 
 #include <arpa/inet.h>
@@ -10,7 +10,11 @@
 #include "base/error.h"
 #include "control/control.h"
 
-static const char *const types[] = {[CONTROL_DEVICE_BLK] = "blk", [CONTROL_DEVICE_NET] = "net"};
+static const char *const types[] = {
+	[CONTROL_DEVICE_BLK] = "blk", [CONTROL_DEVICE_NET] = "net", [CONTROL_DEVICE_FS] = "fs"};
+/* Of ids that nobody chose. */
+static const char *const names[] = {
+	[CONTROL_DEVICE_BLK] = "disk", [CONTROL_DEVICE_NET] = "net", [CONTROL_DEVICE_FS] = "fs"};
 static const char *const formats[] = {
 	[CONTROL_DISK_AUTO] = "auto", [CONTROL_DISK_RAW] = "raw", [CONTROL_DISK_QCOW2] = "qcow2"};
 
@@ -27,6 +31,25 @@ const char *control_disk_format_name(enum control_disk_format format)
 bool control_device_id_valid(const char *id)
 {
 	return control_name_valid(id) && strlen(id) < CONTROL_ID_MAX;
+}
+
+static bool plain_name(const char *name, size_t size)
+{
+	static const char allowed[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	size_t len = strlen(name);
+
+	return len > 0 && len < size && strspn(name, allowed) == len && name[0] != '-';
+}
+
+bool control_tag_valid(const char *tag)
+{
+	return plain_name(tag, CONTROL_TAG_MAX);
+}
+
+bool control_ifname_valid(const char *name)
+{
+	return plain_name(name, CONTROL_IFNAME_MAX) && name[0] != '.';
 }
 
 void control_mac_format(const uint8_t mac[6], char out[CONTROL_MAC_TEXT])
@@ -92,9 +115,38 @@ static int format_get(const json_t *one, struct control_device *device, char *wh
 	return bad(why, "a format is not auto, raw or qcow2");
 }
 
-static int disk_get(const json_t *one, struct control_device *device, char *why)
+static int path_get(const json_t *one, struct control_device *device, char *why)
 {
 	const char *path;
+	int err = control_get_string(one, "path", &path, why);
+
+	if (!err)
+		err = control_get_bool(one, "readonly", &device->readonly, why);
+	if (err)
+		return err;
+	if (!path_valid(path))
+		return bad(why, "a path is not absolute, or too long");
+	snprintf(device->path, sizeof(device->path), "%s", path);
+	return 0;
+}
+
+static int fs_get(const json_t *one, struct control_device *device, char *why)
+{
+	const char *tag;
+	int err = path_get(one, device, why);
+
+	if (!err)
+		err = control_get_string(one, "tag", &tag, why);
+	if (err)
+		return err;
+	if (!control_tag_valid(tag))
+		return bad(why, "a tag is not 1 to 36 of A-Z, a-z, 0-9, '.', '_' and '-'");
+	snprintf(device->tag, sizeof(device->tag), "%s", tag);
+	return 0;
+}
+
+static int disk_get(const json_t *one, struct control_device *device, char *why)
+{
 	int err;
 
 	if (json_object_get(one, "seed")) {
@@ -104,15 +156,14 @@ static int disk_get(const json_t *one, struct control_device *device, char *why)
 		device->format = CONTROL_DISK_RAW;
 		return device->seed ? 0 : bad(why, "a seed is none");
 	}
-	if ((err = control_get_string(one, "path", &path, why)) ||
-	    (err = format_get(one, device, why)) ||
-	    (err = control_get_bool(one, "readonly", &device->readonly, why)) ||
-	    (err = control_get_bool(one, "direct", &device->direct, why)))
-		return err;
-	if (!path_valid(path))
-		return bad(why, "a disk's path is not absolute, or too long");
-	snprintf(device->path, sizeof(device->path), "%s", path);
-	return 0;
+	err = path_get(one, device, why);
+	if (!err)
+		err = format_get(one, device, why);
+	if (!err)
+		err = control_get_bool(one, "direct", &device->direct, why);
+	if (!err && json_object_get(one, "restart"))
+		err = control_get_bool(one, "restart", &device->restart, why);
+	return err;
 }
 
 /* The text that the kernel makes of it goes on, never the one that came. */
@@ -141,7 +192,7 @@ static int forward_get(const json_t *one, struct control_forward *forward, char 
 
 static int net_get(const json_t *one, struct control_device *device, char *why)
 {
-	const char *mac;
+	const char *mac, *ifname;
 	json_t *list, *entry;
 	size_t i;
 	int err = control_get_array(one, "forward", CONTROL_FORWARDS_MAX, &list, why);
@@ -155,6 +206,13 @@ static int net_get(const json_t *one, struct control_device *device, char *why)
 			return err;
 	}
 	device->forwards = (unsigned)json_array_size(list);
+	if (json_object_get(one, "ifname")) {
+		if ((err = control_get_string(one, "ifname", &ifname, why)))
+			return err;
+		if (!control_ifname_valid(ifname) || device->forwards)
+			return bad(why, "an ifname is none, or has forwards");
+		snprintf(device->ifname, sizeof(device->ifname), "%s", ifname);
+	}
 	device->mac_known = json_object_get(one, "mac") != NULL;
 	if (!device->mac_known)
 		return 0;
@@ -183,7 +241,11 @@ static int device_get(const json_t *one, struct control_device *device, char *wh
 		device->type = CONTROL_DEVICE_NET;
 		return net_get(one, device, why);
 	}
-	return bad(why, "a type is neither blk nor net");
+	if (strcmp(type, "fs") == 0) {
+		device->type = CONTROL_DEVICE_FS;
+		return fs_get(one, device, why);
+	}
+	return bad(why, "a type is not blk, net or fs");
 }
 
 static unsigned count_of(const struct control_devices *devices, enum control_device_type type)
@@ -224,7 +286,8 @@ int control_devices_get(const json_t *msg, struct control_devices *out, char *wh
 		out->count++;
 	}
 	if (count_of(out, CONTROL_DEVICE_BLK) > CONTROL_DISKS_MAX ||
-	    count_of(out, CONTROL_DEVICE_NET) > CONTROL_NETS_MAX)
+	    count_of(out, CONTROL_DEVICE_NET) > CONTROL_NETS_MAX ||
+	    count_of(out, CONTROL_DEVICE_FS) > CONTROL_FOLDERS_MAX)
 		return bad(why, "there are too many of a kind");
 	return seeds_of(out) > 1 ? bad(why, "there are two seeds") : 0;
 }
@@ -241,6 +304,8 @@ static json_t *net_json(const struct control_device *device)
 						      (int)forward->guest_port));
 	}
 	out = json_pack("{s:s, s:s, s:o}", "type", "net", "id", device->id, "forward", list);
+	if (device->ifname[0])
+		json_object_set_new(out, "ifname", json_string(device->ifname));
 	control_mac_format(device->mac, mac);
 	if (device->mac_known)
 		json_object_set_new(out, "mac", json_string(mac));
@@ -275,9 +340,23 @@ static json_t *disk_json(const struct control_device *device)
 {
 	if (device->seed)
 		return json_pack("{s:s, s:s, s:b}", "type", "blk", "id", device->id, "seed", 1);
-	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "type", "blk", "id", device->id, "path",
-			 device->path, "format", formats[device->format], "readonly",
-			 (int)device->readonly, "direct", (int)device->direct);
+	return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b}", "type", "blk", "id", device->id,
+			 "path", device->path, "format", formats[device->format], "readonly",
+			 (int)device->readonly, "direct", (int)device->direct, "restart",
+			 (int)device->restart);
+}
+
+static json_t *fs_json(const struct control_device *device)
+{
+	return json_pack("{s:s, s:s, s:s, s:s, s:b}", "type", "fs", "id", device->id, "path",
+			 device->path, "tag", device->tag, "readonly", (int)device->readonly);
+}
+
+static json_t *device_json(const struct control_device *device)
+{
+	if (device->type == CONTROL_DEVICE_BLK)
+		return disk_json(device);
+	return device->type == CONTROL_DEVICE_NET ? net_json(device) : fs_json(device);
 }
 
 json_t *control_devices_json(const struct control_devices *devices)
@@ -285,10 +364,7 @@ json_t *control_devices_json(const struct control_devices *devices)
 	json_t *list = json_array();
 
 	for (unsigned i = 0; list && i < devices->count; i++) {
-		const struct control_device *device = &devices->list[i];
-		if (json_array_append_new(list, device->type == CONTROL_DEVICE_BLK
-							? disk_json(device)
-							: net_json(device)) == 0)
+		if (json_array_append_new(list, device_json(&devices->list[i])) == 0)
 			continue;
 		json_decref(list);
 		return NULL;
@@ -319,15 +395,14 @@ static void mac_give(struct control_device *device, const char *vm, unsigned num
 
 int control_devices_complete(struct control_devices *devices, const char *vm, char *why)
 {
-	unsigned number[2] = {0, 0};
+	unsigned number[CONTROL_DEVICE_TYPES] = {0};
 
 	for (unsigned i = 0; i < devices->count; i++) {
 		struct control_device *device = &devices->list[i];
 		unsigned n = number[device->type]++;
 
 		if (!device->id[0])
-			snprintf(device->id, sizeof(device->id), "%s%u",
-				 device->type == CONTROL_DEVICE_BLK ? "disk" : "net", n);
+			snprintf(device->id, sizeof(device->id), "%s%u", names[device->type], n);
 		if (device->type == CONTROL_DEVICE_NET && !device->mac_known)
 			mac_give(device, vm, n);
 	}

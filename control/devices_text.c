@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Disks and networks as people write them: the values of --disk and --net. */
+/* Disks, networks and folders as people write them: the values of --disk, --net and --fs. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -105,31 +105,90 @@ static int disk_word(struct control_device *device, const char *word, char *why)
 			       ? 0
 			       : wrong(why, "cache= is writeback or none, not \"%.40s\"", value);
 	}
+	if ((value = value_of(word, "on-error"))) {
+		device->restart = strcmp(value, "restart") == 0;
+		return device->restart || strcmp(value, "report") == 0
+			       ? 0
+			       : wrong(why, "on-error= is report or restart, not \"%.40s\"", value);
+	}
 	return wrong(why,
-		     "it takes format=, readonly, id= and cache=, not \"%.40s\" (a comma in FILE "
+		     "it takes format=, readonly, id=, cache= and on-error=, not \"%.40s\" (a "
+		     "comma in FILE "
 		     "is written twice)",
 		     word);
 }
 
-int control_disk_parse(const char *text, struct control_devices *out, char *why)
+static int fs_word(struct control_device *device, const char *word, char *why)
 {
-	struct control_device *device = device_add(out, CONTROL_DEVICE_BLK, CONTROL_DISKS_MAX);
+	const char *value;
+
+	if (strcmp(word, "readonly") == 0) {
+		device->readonly = true;
+		return 0;
+	}
+	if ((value = value_of(word, "id")))
+		return id_word(device, value, why);
+	if (!(value = value_of(word, "tag")))
+		return wrong(why,
+			     "it takes tag=, readonly and id=, not \"%.40s\" (a comma in DIR is "
+			     "written twice)",
+			     word);
+	if (!control_tag_valid(value))
+		return wrong(why,
+			     "tag= is 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-', not first '-'",
+			     CONTROL_TAG_MAX - 1);
+	snprintf(device->tag, sizeof(device->tag), "%s", value);
+	return 0;
+}
+
+/* A path, and words behind it. what: "FILE". */
+static int path_words(const char *text, struct control_device *device, const char *what,
+		      int (*take)(struct control_device *device, const char *word, char *why),
+		      char *why)
+{
 	char copy[TEXT_MAX], *rest, *word;
 	int err = 0;
 
-	if (!device)
-		return wrong(why, "a VM has at most %d disks", CONTROL_DISKS_MAX);
 	rest = path_take(text, device->path);
 	if (!rest || strlen(rest) >= sizeof(copy))
 		return wrong(why, "it is longer than %d bytes", CONTROL_DISK_PATH_MAX - 1);
 	if (device->path[0] != '/' || !path_printable(device->path))
 		return wrong(why,
-			     "FILE is a path on the node that boots the guest: it begins with '/' "
-			     "and has no control characters");
+			     "%s is a path on the node that boots the guest: it begins with '/' "
+			     "and has no control characters",
+			     what);
 	strcpy(copy, rest);
 	rest = *copy ? copy + 1 : NULL;
 	while (!err && (word = strsep(&rest, ",")))
-		err = disk_word(device, word, why);
+		err = take(device, word, why);
+	return err;
+}
+
+int control_disk_parse(const char *text, struct control_devices *out, char *why)
+{
+	struct control_device *device = device_add(out, CONTROL_DEVICE_BLK, CONTROL_DISKS_MAX);
+	int err;
+
+	if (!device)
+		return wrong(why, "a VM has at most %d disks", CONTROL_DISKS_MAX);
+	err = path_words(text, device, "FILE", disk_word, why);
+	out->count += !err;
+	return err;
+}
+
+int control_fs_parse(const char *text, struct control_devices *out, char *why)
+{
+	struct control_device *device = device_add(out, CONTROL_DEVICE_FS, CONTROL_FOLDERS_MAX);
+	int err;
+
+	if (!device)
+		return wrong(why, "a VM has at most %d folders", CONTROL_FOLDERS_MAX);
+	err = path_words(text, device, "DIR", fs_word, why);
+	if (!err && !device->tag[0])
+		err = wrong(why, "it lacks tag=, the name by which the guest mounts the folder");
+	for (unsigned i = 0; !err && i < out->count; i++)
+		if (strcmp(out->list[i].tag, device->tag) == 0)
+			err = wrong(why, "two folders have the tag %s", device->tag);
 	out->count += !err;
 	return err;
 }
@@ -187,16 +246,23 @@ malformed:
 		     value);
 }
 
-static int net_word(struct control_device *device, const char *word, char *why)
+static int net_word(struct control_device *device, bool tap, const char *word, char *why)
 {
 	const char *value;
 
 	if ((value = value_of(word, "id")))
 		return id_word(device, value, why);
-	if ((value = value_of(word, "forward")))
+	if (!tap && (value = value_of(word, "forward")))
 		return forward_word(device, value, why);
+	if (tap && (value = value_of(word, "ifname"))) {
+		if (!control_ifname_valid(value))
+			return wrong(why, "ifname= is the name of a tap, not \"%.40s\"", value);
+		snprintf(device->ifname, sizeof(device->ifname), "%s", value);
+		return 0;
+	}
 	if (!(value = value_of(word, "mac")))
-		return wrong(why, "it takes forward=, mac= and id=, not \"%.40s\"", word);
+		return wrong(why, "it takes %s=, mac= and id=, not \"%.40s\"",
+			     tap ? "ifname" : "forward", word);
 	if (control_mac_parse(value, device->mac))
 		return wrong(why,
 			     "mac= is the address of one station, as 52:54:00:12:34:56, not "
@@ -210,6 +276,7 @@ int control_net_parse(const char *text, struct control_devices *out, char *why)
 {
 	struct control_device *device;
 	char copy[TEXT_MAX], *rest = copy, *word;
+	bool tap;
 	int err = 0;
 
 	if (strcmp(text, "none") == 0)
@@ -221,10 +288,15 @@ int control_net_parse(const char *text, struct control_devices *out, char *why)
 		return wrong(why, "it is too long");
 	strcpy(copy, text);
 	word = strsep(&rest, ",");
-	if (strcmp(word, "user") != 0)
-		return wrong(why, "the network is user or none, not \"%.40s\"", word);
+	tap = strcmp(word, "tap") == 0;
+	if (!tap && strcmp(word, "user") != 0)
+		return wrong(why, "the network is user, tap or none, not \"%.40s\"", word);
 	while (!err && (word = strsep(&rest, ",")))
-		err = net_word(device, word, why);
+		err = net_word(device, tap, word, why);
+	if (!err && tap && !device->ifname[0])
+		err = wrong(
+			why,
+			"tap lacks ifname=, the name of a tap on the node that boots the guest");
 	out->count += !err;
 	return err;
 }

@@ -18,6 +18,12 @@ json_t *vm_devices_json(const struct vm *vm)
 	return list;
 }
 
+static const char *const consequences[] = {
+	[CONTROL_DEVICE_BLK] = "reads and writes fail",
+	[CONTROL_DEVICE_NET] = "nothing is sent or received any more",
+	[CONTROL_DEVICE_FS] = "what needs the folder fails",
+};
+
 /* Into the log, and to whoever runs or watches the VM. */
 static void ended_say(struct coordinator *co, const struct vm *vm, unsigned index)
 {
@@ -25,9 +31,7 @@ static void ended_say(struct coordinator *co, const struct vm *vm, unsigned inde
 	char sentence[CONTROL_WHY_MAX];
 
 	snprintf(sentence, sizeof(sentence), "%s of VM %s: its back end ended (%s): %s", device->id,
-		 vm->name, vm->ended[index],
-		 device->type == CONTROL_DEVICE_BLK ? "reads and writes fail"
-						    : "nothing is sent or received any more");
+		 vm->name, vm->ended[index], consequences[device->type]);
 	action_log(co, "%s", sentence);
 	for (unsigned i = 0; i < PEERS_MAX; i++)
 		if (co->peer[i].id && co->peer[i].vm == vm)

@@ -23,8 +23,8 @@ enum host_paging {
 
 /* Ports of RDMA devices that are looked at. */
 #define HOST_RDMA_PORTS_MAX 8
-/* host.c has ten, devices have two, and RDMA one and its ports; `pangea check` adds one. */
-#define HOST_ITEMS_MAX (14 + HOST_RDMA_PORTS_MAX)
+/* host.c has ten, devices have three, and RDMA one and its ports; `pangea check` adds one. */
+#define HOST_ITEMS_MAX (15 + HOST_RDMA_PORTS_MAX)
 
 /* One thing looked at. mend is a shell command, or empty. */
 struct host_item {

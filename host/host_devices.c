@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The programs that serve guests' disks and networks: whether they are installed. */
+/* The programs that serve guests' disks, networks and folders: whether they are installed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +26,22 @@ static bool program_find(const struct host_judge *j, const char *name, char path
 	return false;
 }
 
+/* virtiofsd is no command: where Debian 13 and Debian 12 have it. */
+static bool virtiofsd_find(const struct host_judge *j, char path[PATH_BYTES])
+{
+	snprintf(path, PATH_BYTES, "/usr/libexec/virtiofsd");
+	if (host_file_there(j, path))
+		return true;
+	snprintf(path, PATH_BYTES, "/usr/lib/qemu/virtiofsd");
+	return host_file_there(j, path);
+}
+
 static void judge_program(struct host_judge *j, const char *item_name, const char *program,
 			  const char *good, const char *bad, const char *mend)
 {
 	char path[PATH_BYTES];
-	bool there = program_find(j, program, path);
+	bool there = strcmp(program, "virtiofsd") == 0 ? virtiofsd_find(j, path)
+						       : program_find(j, program, path);
 	struct host_item *item = host_item_add(j, item_name, there ? HOST_OK : HOST_NOTE);
 
 	if (there)
@@ -52,4 +63,10 @@ void host_devices_judge(struct host_judge *j)
 		      "guests that boot here can have no network (pangea run --net): the program "
 		      "that carries it is not installed",
 		      "apt-get install passt");
+	judge_program(
+		j, "folders", "virtiofsd",
+		"guests that boot here can have folders of this host (pangea run --fs)",
+		"guests that boot here can have no folders of this host (pangea run --fs): the "
+		"program that serves them is not installed",
+		"apt-get install virtiofsd  # Debian 12: qemu-system-common");
 }

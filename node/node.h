@@ -92,6 +92,7 @@ struct node_slice {
 	bool silence_told;	  /* the coordinator knows that it is silent */
 	/* Its devices: each one's back end while there is one, and what it is told of them. */
 	struct node_backend *backend[CONTROL_DEVICES_MAX];
+	int handover_fd; /* by which it gets connections to those that were started again; -1: none */
 	json_t *devices;
 	json_t *config; /* slice-start, until the slice has been told; or null */
 	json_t *ended;	/* the report of back ends that ended; or null */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command lines of the programs that serve disks and networks. No name of a file is in them, only numbers. */
+/* The command lines of the programs that serve disks, networks and folders. No name of a file is in them, only numbers. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -136,6 +136,31 @@ static int net_words(const struct node_device *device, struct node_command *out)
 	return err ? err : word_add(out, "none");
 }
 
+/*
+ * The folder is its root (confine/confine_folder.c), so that it needs no mount of its own; a limit on open files it
+ * has. What another process on the host changes the guest sees a second later (the default of both).
+ */
+static int fs_words(const struct node_device *device, struct node_command *out)
+{
+	bool old = strcmp(device->program, NODE_VIRTIOFSD_OLD) == 0;
+	int err = word_add(out, "--fd=%d", NODE_BACK_SOCKET);
+
+	if (!err)
+		err = word_add(out, "--rlimit-nofile=0");
+	if (!err && old)
+		err = word_add(out, "-o");
+	if (!err)
+		err = word_add(out, old ? "sandbox=chroot" : "--sandbox=chroot");
+	if (!err && old)
+		err = word_add(out, "-o");
+	if (!err)
+		err = word_add(out, "%s=/proc/self/fd/%d/.", old ? "source" : "--shared-dir",
+			       NODE_BACK_LAYER);
+	if (!err && old)
+		err = word_add(out, "-o");
+	return err ? err : word_add(out, old ? "log_level=warn" : "--log-level=warn");
+}
+
 int node_command_make(const struct node_device *device, unsigned queues, struct node_command *out)
 {
 	int err;
@@ -144,8 +169,10 @@ int node_command_make(const struct node_device *device, unsigned queues, struct 
 	err = word_add(out, "%s", device->program);
 	if (err)
 		return err;
-	return device->what.type == CONTROL_DEVICE_BLK ? disk_words(device, queues, out)
-						       : net_words(device, out);
+	if (device->what.type == CONTROL_DEVICE_BLK)
+		return disk_words(device, queues, out);
+	return device->what.type == CONTROL_DEVICE_NET ? net_words(device, out)
+						       : fs_words(device, out);
 }
 
 void node_command_free(struct node_command *command)

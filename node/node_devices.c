@@ -24,7 +24,11 @@ static const struct {
 	[CONTROL_DEVICE_BLK] = {"qemu-storage-daemon", "qemu-utils (Debian 12: qemu-system-common)",
 				"disks"},
 	[CONTROL_DEVICE_NET] = {"passt", "passt", "networks"},
+	[CONTROL_DEVICE_FS] = {"virtiofsd", "virtiofsd (Debian 12: qemu-system-common)", "folders"},
 };
+
+/* virtiofsd is no command: where Debian 13 and Debian 12 have it. */
+static const char *const folder_programs[] = {NODE_VIRTIOFSD, NODE_VIRTIOFSD_OLD};
 
 static int program_find(const char *name, char out[PATH_MAX])
 {
@@ -43,11 +47,25 @@ static int program_find(const char *name, char out[PATH_MAX])
 	return -ENOENT;
 }
 
+static int folder_program_find(char out[PATH_MAX])
+{
+	for (size_t i = 0; i < sizeof(folder_programs) / sizeof(folder_programs[0]); i++) {
+		if (access(folder_programs[i], X_OK) < 0)
+			continue;
+		snprintf(out, PATH_MAX, "%s", folder_programs[i]);
+		return 0;
+	}
+	return -ENOENT;
+}
+
 static int tool_find(const struct node_daemon *node, struct node_device *device, char *why)
 {
 	enum control_device_type type = device->what.type;
 
-	if (program_find(tools[type].program, device->program) == 0)
+	int err = type == CONTROL_DEVICE_FS ? folder_program_find(device->program)
+					    : program_find(tools[type].program, device->program);
+
+	if (!err)
 		return 0;
 	snprintf(why, CONTROL_WHY_MAX,
 		 "%s: node %s lacks the program %s, which %s need: install Debian's package %s "
@@ -107,7 +125,7 @@ static int sockets_make(const struct node_daemon *node, struct node_device *devi
 {
 	int fds[2], err = 0;
 
-	if (device->what.type == CONTROL_DEVICE_BLK) {
+	if (node_device_listens(device->what.type)) {
 		err = listener_make(node->opts.run_dir, device);
 	} else if (stream_pair(fds) < 0) {
 		err = -errno;
@@ -121,16 +139,61 @@ static int sockets_make(const struct node_daemon *node, struct node_device *devi
 	return err;
 }
 
+bool node_device_listens(enum control_device_type type)
+{
+	return type == CONTROL_DEVICE_BLK || type == CONTROL_DEVICE_FS;
+}
+
 static int device_open(const struct node_daemon *node, struct node_device *device, int seed,
 		       char *why)
 {
-	int err = tool_find(node, device, why);
+	int err;
 
+	/* A tap has no program. */
+	if (device->what.ifname[0])
+		return node_tap_open(node, &device->what, &device->slice_fd, why);
+	err = tool_find(node, device, why);
 	if (!err && device->what.seed)
 		err = node_seed_open(&device->what, seed, &device->disk, why);
 	else if (!err && device->what.type == CONTROL_DEVICE_BLK)
 		err = node_disk_open(&node->opts, &device->what, &device->disk, why);
+	if (!err && device->what.type == CONTROL_DEVICE_FS)
+		err = node_folder_open(&node->opts, &device->what, &device->disk, why);
 	return err ? err : sockets_make(node, device, why);
+}
+
+struct node_devices *node_devices_new(void)
+{
+	struct node_devices *devices = calloc(1, sizeof(*devices));
+
+	if (devices)
+		devices->handover[0] = devices->handover[1] = -1;
+	return devices;
+}
+
+int node_device_connect(const struct node_daemon *node, struct node_device *device)
+{
+	return listener_make(node->opts.run_dir, device);
+}
+
+/* The descriptor behind those of the devices is for all of them. */
+static int handover_make(const struct node_daemon *node, struct node_devices *devices, char *why)
+{
+	bool any = false;
+	int err;
+
+	for (unsigned i = 0; i < devices->count; i++) {
+		struct node_device *device = &devices->list[i];
+
+		device->handover =
+			device->what.restart ? (int)(NODE_DEVICE_FD_FIRST + devices->count) : -1;
+		any |= device->what.restart;
+	}
+	err = any ? node_handover_open(devices->handover) : 0;
+	if (err)
+		snprintf(why, CONTROL_WHY_MAX, "no socket for its devices on node %s: %s",
+			 node->opts.name, error_text(err));
+	return err;
 }
 
 int node_devices_open(const struct node_daemon *node, const json_t *msg, int seed,
@@ -140,6 +203,7 @@ int node_devices_open(const struct node_daemon *node, const json_t *msg, int see
 	int err = control_devices_get(msg, &devices, why);
 
 	out->count = 0;
+	out->handover[0] = out->handover[1] = -1;
 	for (unsigned i = 0; !err && i < devices.count; i++) {
 		struct node_device *device = &out->list[out->count++];
 
@@ -150,6 +214,8 @@ int node_devices_open(const struct node_daemon *node, const json_t *msg, int see
 		if (err == -PANGEA_ECONTROL)
 			snprintf(why, CONTROL_WHY_MAX, "slice-start: a device has no id");
 	}
+	if (!err)
+		err = handover_make(node, out, why);
 	if (err)
 		node_devices_close(out);
 	return err;
@@ -166,6 +232,10 @@ void node_devices_close(struct node_devices *devices)
 			close(device->back_fd);
 		node_disk_close(&device->disk);
 	}
+	for (unsigned i = 0; i < 2; i++)
+		if (devices->handover[i] >= 0)
+			close(devices->handover[i]);
+	devices->handover[0] = devices->handover[1] = -1;
 	devices->count = 0;
 }
 
@@ -183,8 +253,15 @@ json_t *node_devices_json(const struct node_devices *devices, unsigned slices)
 		control_mac_format(what->mac, mac);
 		if (what->type == CONTROL_DEVICE_NET)
 			json_object_set_new(one, "mac", json_string(mac));
+		else if (what->type == CONTROL_DEVICE_FS)
+			json_object_set_new(one, "tag", json_string(what->tag));
 		else
 			json_object_set_new(one, "readonly", json_boolean(what->readonly));
+		if (what->ifname[0])
+			json_object_set_new(one, "tap", json_true());
+		if (devices->list[i].handover >= 0)
+			json_object_set_new(one, "handover",
+					    json_integer(devices->list[i].handover));
 		if (what->type == CONTROL_DEVICE_BLK)
 			json_object_set_new(one, "queues",
 					    json_integer((json_int_t)node_queues(slices)));

@@ -300,6 +300,32 @@ int node_seed_open(const struct control_device *device, int contents, struct nod
 	return 0;
 }
 
+int node_folder_open(const struct node_options *opts, const struct control_device *device,
+		     struct node_disk *out, char *why)
+{
+	struct opening o = {.opts = opts, .device = device, .disk = out, .why = why};
+	struct stat st;
+	int fd, err;
+
+	memset(out, 0, sizeof(*out));
+	err = path_find(&o, device->path, out->real);
+	if (err)
+		return err;
+	fd = open(out->real, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0) {
+		err = -errno;
+		return refuse(&o, err, "%.200s: %s", out->real, error_text(err));
+	}
+	if (fstat(fd, &st) < 0 || !same_path(fd, out->real)) {
+		close(fd);
+		return refuse(&o, -EINVAL, "%.200s is no folder", out->real);
+	}
+	out->layer[out->layers++].fd = fd;
+	out->uid = st.st_uid;
+	out->gid = st.st_gid;
+	return 0;
+}
+
 void node_disk_close(struct node_disk *disk)
 {
 	for (unsigned i = 0; i < disk->layers; i++)

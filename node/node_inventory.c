@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "node/node.h"
@@ -113,6 +114,8 @@ void slice_drop(struct node_slice *slice)
 	json_decref(slice->config);
 	json_decref(slice->ended);
 	free(slice->console);
+	if (slice->handover_fd >= 0)
+		close(slice->handover_fd);
 	free(slice);
 	record_drop_unused(node, incarnation);
 }

@@ -72,7 +72,7 @@ struct child {
 	char oom[24];
 	int sock, kernel, initrd;
 	unsigned devices;
-	int device[CONTROL_DEVICES_MAX];
+	int device[CONTROL_DEVICES_MAX + 1]; /* the last for new connections */
 };
 
 /* In the child: every descriptor has its number, and there are no others. */
@@ -81,7 +81,7 @@ static bool child_descriptors(const struct child *child)
 	int sock = fd_lift(child->sock);
 	int kernel = fd_lift(child->kernel);
 	int initrd = fd_lift(child->initrd);
-	int device[CONTROL_DEVICES_MAX];
+	int device[CONTROL_DEVICES_MAX + 1];
 
 	for (unsigned i = 0; i < child->devices; i++)
 		device[i] = fd_lift(child->device[i]);
@@ -138,6 +138,8 @@ pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd,
 	oom_text(child.oom, sizeof(child.oom));
 	for (; devices && child.devices < devices->count; child.devices++)
 		child.device[child.devices] = devices->list[child.devices].slice_fd;
+	if (devices && devices->handover[1] >= 0)
+		child.device[child.devices++] = devices->handover[1];
 	return confine_spawn(&node->confine, &process, child_run, &child, &slice->hold);
 }
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Back ends: the programs that serve a slice's disks and networks, one process each, from before the slice is
+ * Back ends: the programs that serve a slice's disks, networks and folders, one process each, from before the slice is
  * configured until its process has ended.
  *
  * Timers, for each: every READY_EVERY_MS until it is ready, for at most START_MS; EXIT_MS after it was asked to end it
  * is killed; one that ended while its slice lives is told JUDGE_MS later, unless the slice has ended meanwhile: it may
- * only have seen its slice's end before we did.
+ * only have seen its slice's end before we did. A disk's that is to be started again is so by then, at most
+ * NODE_RESTARTS_MAX times in NODE_RESTART_S.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,7 @@
 /* Memory: the program, and for a disk the tables of its image and the host's cache of it. */
 #define DISK_BYTES (UINT64_C(512) << 20)
 #define NET_BYTES  (UINT64_C(256) << 20)
+#define FS_BYTES   (UINT64_C(512) << 20)
 
 /* What it says is logged line by line: so long ones, so many at once, and so many a second. */
 #define LINE_MAX_BYTES	 400
@@ -53,10 +55,12 @@ struct node_backend {
 	pid_t pid;
 	int status;
 	bool reaped, ready, ending;
+	bool again;		/* in the place of one that ended */
+	struct node_kept *kept; /* of one that may be started again; else null */
 	struct confine_hold hold;
 	uint64_t started_ns;
 	/* until it is ready */
-	int sock; /* a disk's: the slice's end of its connection; else -1 */
+	int sock; /* a disk's or folder's: the slice's end of its connection; else -1 */
 	uint8_t answer[VHOST_ANSWER_BYTES];
 	size_t answered;
 	struct control_deadline *ready_timer;
@@ -71,6 +75,13 @@ struct node_backend {
 	struct rate rate;
 	unsigned unlogged;
 };
+
+static uint64_t bytes_max(enum control_device_type type)
+{
+	if (type == CONTROL_DEVICE_BLK)
+		return DISK_BYTES;
+	return type == CONTROL_DEVICE_NET ? NET_BYTES : FS_BYTES;
+}
 
 /* ---- what it says ---- */
 
@@ -187,9 +198,7 @@ static void how_make(const struct node_backend *backend, bool oom, char *out, si
 	if (oom)
 		snprintf(out + used, size - used,
 			 ": it wanted more than its limit of %llu MiB of memory",
-			 (unsigned long long)(backend->type == CONTROL_DEVICE_BLK ? DISK_BYTES
-										  : NET_BYTES) >>
-				 20);
+			 (unsigned long long)bytes_max(backend->type) >> 20);
 	else if (backend->last[1][0])
 		snprintf(out + used, size - used, ": %.160s; %.160s", backend->last[1],
 			 backend->last[0]);
@@ -209,6 +218,7 @@ static void backend_free(struct node_backend *backend)
 			slice->backend[i] = NULL;
 	if (backend->sock >= 0)
 		close(backend->sock);
+	node_kept_free(backend->kept);
 	control_deadline_cancel(&backend->ready_timer);
 	control_deadline_cancel(&backend->deadline);
 	if (backend->said_open)
@@ -216,6 +226,8 @@ static void backend_free(struct node_backend *backend)
 	else
 		free(backend);
 }
+
+static int backend_again(struct node_backend *backend);
 
 /* The VM goes on without it: who runs it is told. */
 static void judge(void *arg)
@@ -226,6 +238,15 @@ static void judge(void *arg)
 
 	backend->deadline = NULL;
 	how_make(backend, false, how, sizeof(how));
+	if (!slice->reaped && slice->said != SAID_EXIT && backend->kept) {
+		log_warn("VM %s: %s: its back end ended (%s): it is started again", slice->vm,
+			 backend->id, how);
+		if (backend_again(backend) == 0)
+			return;
+		log_warn("VM %s: %s: its back end cannot be started again, or has ended too often",
+			 slice->vm, backend->id);
+		(void)node_handover_send(slice->handover_fd, backend->id, -1);
+	}
 	if (!slice->reaped && slice->said != SAID_EXIT) {
 		log_warn("VM %s: %s: its back end ended (%s): the VM goes on without it", slice->vm,
 			 backend->id, how);
@@ -245,7 +266,7 @@ static void backend_over(struct node_backend *backend)
 	how_make(backend, oom, how, sizeof(how));
 	control_deadline_cancel(&backend->ready_timer);
 	control_deadline_cancel(&backend->deadline);
-	if (backend->ready && !backend->ending && !slice->reaped) {
+	if ((backend->ready || backend->again) && !backend->ending && !slice->reaped) {
 		backend->deadline =
 			control_deadline_start(&slice->node->loop, JUDGE_MS, judge, backend);
 		if (backend->deadline)
@@ -380,7 +401,9 @@ static void ready_again(struct node_backend *backend)
 
 	backend->ready_timer =
 		control_deadline_start(&slice->node->loop, READY_EVERY_MS, ready_look, backend);
-	if (!backend->ready_timer)
+	if (!backend->ready_timer && backend->again)
+		kill(backend->pid, SIGKILL);
+	else if (!backend->ready_timer)
 		slice_refuse(slice, error_text(-ENOMEM));
 }
 
@@ -388,12 +411,17 @@ static void ready_look(void *arg)
 {
 	struct node_backend *backend = arg;
 	struct node_slice *slice = backend->slice;
-	int ready = backend->type == CONTROL_DEVICE_BLK ? disk_ready(backend) : net_ready(backend);
+	int ready = node_device_listens(backend->type) ? disk_ready(backend) : net_ready(backend);
 	char why[CONTROL_WHY_MAX];
 
 	backend->ready_timer = NULL;
 	if (ready == 0 && clock_now_ns() - backend->started_ns < START_MS * NS_PER_MS) {
 		ready_again(backend);
+		return;
+	}
+	if (ready <= 0 && backend->again) {
+		log_warn("VM %s: %s: its back end is not ready", slice->vm, backend->id);
+		kill(backend->pid, SIGKILL);
 		return;
 	}
 	if (ready <= 0) {
@@ -408,12 +436,15 @@ static void ready_look(void *arg)
 	backend->ready = true;
 	/* What it said of its start is not why it ends. */
 	backend->last[0][0] = backend->last[1][0] = 0;
+	if (backend->again && node_handover_send(slice->handover_fd, backend->id, backend->sock))
+		log_warn("VM %s: %s: its new connection cannot be handed over", slice->vm,
+			 backend->id);
 	if (backend->sock >= 0)
 		close(backend->sock);
 	backend->sock = -1;
 	log_info("VM %s: %s: its back end is process %d", slice->vm, backend->id,
 		 (int)backend->pid);
-	if (backends_ready(slice))
+	if (!backend->again && backends_ready(slice))
 		slice_configure_go(slice);
 }
 
@@ -424,6 +455,8 @@ struct child {
 	const struct node_disk *disk;
 	uid_t uid;
 	gid_t gid;
+	bool serves_folder, readonly;
+	struct confine_folder folder;
 };
 
 /* In the child: descriptors in their places, which are below all that were lifted. */
@@ -463,7 +496,11 @@ static void child_run(const char *option, void *arg)
 	setpgid(0, 0);
 	if (!child_descriptors(child))
 		_exit(127);
-	if (confine_helper(child->uid, child->gid))
+	if (child->serves_folder &&
+	    confine_folder_show(NODE_BACK_LAYER, child->disk->real, child->readonly))
+		child_fail("the folder cannot be shown to it alone\n");
+	if (child->serves_folder ? confine_folder_enter(&child->folder)
+				 : confine_helper(child->uid, child->gid))
 		child_fail("its rights cannot be taken away\n");
 	/* The daemon has ended before we asked to be told of that. */
 	if (poll(&said, 1, 0) > 0 && (said.revents & POLLERR))
@@ -483,7 +520,7 @@ static void user_choose(const struct node_slice *slice, const struct node_device
 
 	child->uid = (uid_t)-1;
 	child->gid = (gid_t)-1;
-	if (confine->users && device->what.type == CONTROL_DEVICE_BLK && !device->what.seed) {
+	if (confine->users && device->what.type != CONTROL_DEVICE_NET && !device->what.seed) {
 		child->uid = device->disk.uid;
 		child->gid = device->disk.gid;
 	} else if (confine->users) {
@@ -494,14 +531,14 @@ static void user_choose(const struct node_slice *slice, const struct node_device
 static int process_start(struct node_backend *backend, struct node_device *device, int said)
 {
 	struct node_slice *slice = backend->slice;
-	bool disk = backend->type == CONTROL_DEVICE_BLK;
+	bool network = backend->type == CONTROL_DEVICE_NET;
 	char name[NAME_MAX_LEN + CONTROL_ID_MAX + 32];
 	struct confine_process process = {.name = name,
 					  .vm = slice->incarnation,
-					  .mem_bytes = disk ? DISK_BYTES : NET_BYTES,
-					  .network = !disk,
+					  .mem_bytes = bytes_max(backend->type),
+					  .network = network,
 					  .helper = true,
-					  .own_spaces = !disk};
+					  .own_spaces = network};
 	struct node_command command;
 	struct child child = {.sock = device->back_fd, .said = said, .disk = &device->disk};
 	int err = node_command_make(device, node_queues(slice->slices), &command);
@@ -511,6 +548,11 @@ static int process_start(struct node_backend *backend, struct node_device *devic
 	if (!err && child.null < 0)
 		err = -errno;
 	user_choose(slice, device, &child);
+	child.serves_folder = backend->type == CONTROL_DEVICE_FS;
+	child.readonly = device->what.readonly;
+	if (!err && child.serves_folder)
+		err = confine_folder_make(&slice->node->confine, child.uid, child.gid,
+					  &child.folder);
 	snprintf(name, sizeof(name), "pangea-%s.%s.%d", slice->vm, backend->id, (int)getpid());
 	if (!err)
 		backend->pid = confine_spawn(&slice->node->confine, &process, child_run, &child,
@@ -528,7 +570,7 @@ static int question_send(struct node_backend *backend)
 {
 	const uint32_t question[3] = {VHOST_FEATURES, VHOST_VERSION, 0};
 
-	if (backend->type != CONTROL_DEVICE_BLK)
+	if (!node_device_listens(backend->type))
 		return 0;
 	return send(backend->sock, question, sizeof(question), MSG_DONTWAIT | MSG_NOSIGNAL) ==
 			       (ssize_t)sizeof(question)
@@ -573,22 +615,69 @@ static struct node_backend *backend_new(struct node_slice *slice, struct node_de
 	snprintf(backend->path, sizeof(backend->path), "%s", device->what.path);
 	backend->started_ns = clock_now_ns();
 	backend->sock = -1;
-	if (backend->type == CONTROL_DEVICE_BLK) {
+	if (node_device_listens(backend->type)) {
 		backend->sock = device->slice_fd;
 		device->slice_fd = -1;
 	}
 	return backend;
 }
 
+/* Another process, with the same files, in the place of this one, which is freed. 0, or negative: it stays. */
+static int backend_again(struct node_backend *backend)
+{
+	struct node_slice *slice = backend->slice;
+	struct node_kept *kept = backend->kept;
+	struct node_backend *next;
+	unsigned slot = 0;
+	int err;
+
+	if (!node_kept_again(kept, clock_now_ns()))
+		return -EAGAIN;
+	err = node_device_connect(slice->node, &kept->device);
+	if (err)
+		return err;
+	next = backend_new(slice, &kept->device);
+	err = next ? backend_start(next, &kept->device) : -ENOMEM;
+	close(kept->device.back_fd);
+	kept->device.back_fd = -1;
+	if (next && next->pid <= 0) {
+		backend_free(next);
+		return err;
+	}
+	if (!next)
+		return err;
+	while (slice->backend[slot] != backend)
+		slot++;
+	backend->kept = NULL;
+	backend_free(backend);
+	slice->backend[slot] = next;
+	next->again = true;
+	next->kept = kept;
+	if (err)
+		kill(next->pid, SIGKILL);
+	else
+		ready_again(next);
+	return 0;
+}
+
 int backends_start(struct node_slice *slice, struct node_devices *devices, char *why)
 {
 	for (unsigned i = 0; i < devices->count; i++) {
 		struct node_device *device = &devices->list[i];
-		struct node_backend *backend = backend_new(slice, device);
-		int err = backend ? backend_start(backend, device) : -ENOMEM;
+		struct node_backend *backend;
+		int err;
+
+		if (device->what.ifname[0])
+			continue;
+		backend = backend_new(slice, device);
+		err = backend ? backend_start(backend, device) : -ENOMEM;
 
 		if (backend)
 			slice->backend[i] = backend;
+		if (!err && device->what.restart) {
+			backend->kept = node_kept_new(device);
+			err = backend->kept ? 0 : -ENOMEM;
+		}
 		if (backend && backend->pid <= 0)
 			backend_free(backend);
 		if (err) {

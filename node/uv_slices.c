@@ -418,11 +418,13 @@ static void slice_begin(struct node_slice *slice, const json_t *msg, struct node
 	slice_record(slice->node, msg);
 	log_info("VM %s: slice %u is process %d", slice->vm, slice->index, (int)slice->pid);
 	slice->config = json_incref((json_t *)msg);
+	slice->handover_fd = devices->handover[0];
+	devices->handover[0] = -1;
 	if (devices->count)
 		slice->devices = node_devices_json(devices, slice->slices);
 	if (backends_start(slice, devices, why))
 		slice_refuse(slice, why);
-	else if (!devices->count)
+	else if (backends_ready(slice)) /* there are none */
 		slice_configure_go(slice);
 }
 
@@ -447,11 +449,13 @@ static int boot_prepare(struct node_daemon *node, const json_t *msg, struct node
 void slice_start(struct node_daemon *node, const json_t *msg)
 {
 	struct node_slice **slot = slice_slot(node), *slice = calloc(1, sizeof(*slice));
-	struct node_devices *devices = calloc(1, sizeof(*devices));
+	struct node_devices *devices = node_devices_new();
 	char why[CONTROL_WHY_MAX] = "no room for one more slice";
 	struct upload *upload = NULL;
 	int err = -ENOMEM, code = 0;
 
+	if (slice)
+		slice->handover_fd = -1;
 	if (slice && slot && devices)
 		err = start_parse(node, msg, slice, why);
 	if (!err && slice_find(node, slice->incarnation, slice->index)) {

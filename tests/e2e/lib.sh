@@ -41,7 +41,7 @@ our_pids() {
 		pid=${dir#/proc/}
 		{ read -r comm <"$dir/comm"; } 2>/dev/null || continue
 		case $comm in
-		pangea | pangead | pangea-coordina | pangea-vmm | qemu-storage-da | passt | passt.avx2) ;;
+		pangea | pangead | pangea-coordina | pangea-vmm | qemu-storage-da | passt | passt.avx2 | virtiofsd) ;;
 		*) continue ;;
 		esac
 		[ -z "${1-}" ] || [ "$comm" = "${1:0:15}" ] || continue

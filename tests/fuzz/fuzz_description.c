@@ -22,8 +22,9 @@ static void config_check(const struct slice_config *config)
 		const struct slice_device *device = &config->devices.list[i];
 
 		invariant(device->fd >= SLICE_DEVICE_FD_FIRST && device->id[0]);
-		invariant(device->type == SLICE_DEVICE_NET ? !(device->mac[0] & 1)
-							   : device->queues >= 1);
+		invariant(device->type != SLICE_DEVICE_NET || !(device->mac[0] & 1));
+		invariant(device->type != SLICE_DEVICE_BLK || device->queues >= 1);
+		invariant(device->type != SLICE_DEVICE_FS || device->tag[0]);
 	}
 	for (unsigned vcpu = 0; vcpu < shape->vcpus; vcpu++)
 		invariant(shape_slice_of_vcpu(shape, vcpu) < shape->slices);

@@ -70,7 +70,7 @@ struct machine_callbacks {
 };
 
 /* virtio devices of one machine: fewer than a PCI bus has numbers. */
-#define MACHINE_DEVICES_MAX 16u
+#define MACHINE_DEVICES_MAX 24u
 
 struct machine_config {
 	const struct vm_shape *shape; /* copied */

@@ -109,6 +109,9 @@ struct slice {
 	int boot_error;			/* written by the worker, read when it is done */
 	size_t input_used, input_taken; /* taken: by the guest, not yet told */
 	uint8_t input[SLICE_INPUT_BUFFER];
+	void *disk[SLICE_DEVICES_MAX]; /* those of config.devices that are disks; else NULL */
+	uv_poll_t handover;
+	struct virtio_console *hvc; /* what is typed is for it; NULL: for the serial line */
 
 	/* Own locking. */
 	struct engine *engine;
@@ -135,6 +138,16 @@ int slice_cpu_choose(const struct slice_config *config, struct cpu_choice *out);
  */
 unsigned slice_virtio_count(const struct slice_config *config);
 int slice_virtio_make(struct slice *s, struct virtio_device *devices, unsigned *count);
+
+/* slice_handover.c: takes connections to back ends that were started again, where a disk has that. 0 or negative. */
+int slice_handover_open(struct slice *s);
+
+/* slice_hvc.c: the console hvc0. Wanted: the kernel's command line names it. */
+bool slice_hvc_wanted(const struct slice_config *config);
+/* Makes its device, before the machine; 0 or a negative errno. It gets what is typed if it is named last. */
+int slice_hvc_make(struct slice *s, struct virtio_device *out);
+/* Offers it what was typed; returns how many bytes it took. Only where s->hvc is set. */
+size_t slice_hvc_input(struct slice *s, const uint8_t *bytes, size_t len);
 
 /* slice_mailbox.c: callbacks for engine and machine (ctx: struct slice), and the reader. */
 int slice_mailbox_init(struct slice *s);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads what slice-config says of disks and networks. */
+/* Reads what slice-config says of disks, networks and folders. */
 #include "vmm/main/slice_devices.h"
 
 #include <assert.h>
@@ -15,6 +15,7 @@
 #define QUEUES_MAX 4
 
 static_assert(SLICE_DEVICES_MAX == CONTROL_DEVICES_MAX, "a slice takes all that a VM may have");
+static_assert(SLICE_DEVICE_TAG_MAX == CONTROL_TAG_MAX, "and their tags");
 static_assert(SLICE_DEVICE_ID_MAX == CONTROL_ID_MAX, "and their ids");
 
 static int bad(char *why, const char *what)
@@ -26,9 +27,29 @@ static int bad(char *why, const char *what)
 static int blk_parse(const json_t *one, struct slice_device *device, char *why)
 {
 	int err = control_get_bool(one, "readonly", &device->readonly, why);
+	unsigned handover;
 
 	device->type = SLICE_DEVICE_BLK;
+	if (!err && json_object_get(one, "handover")) {
+		err = control_get_uint(one, "handover", SLICE_DEVICE_FD_FIRST, FD_LAST, &handover,
+				       why);
+		device->handover = err ? -1 : (int)handover;
+	}
 	return err ? err : control_get_uint(one, "queues", 1, QUEUES_MAX, &device->queues, why);
+}
+
+static int fs_parse(const json_t *one, struct slice_device *device, char *why)
+{
+	const char *tag;
+	int err = control_get_string(one, "tag", &tag, why);
+
+	device->type = SLICE_DEVICE_FS;
+	if (err)
+		return err;
+	if (!control_tag_valid(tag))
+		return bad(why, "a tag is none");
+	snprintf(device->tag, sizeof(device->tag), "%s", tag);
+	return 0;
 }
 
 static int net_parse(const json_t *one, struct slice_device *device, char *why)
@@ -37,6 +58,8 @@ static int net_parse(const json_t *one, struct slice_device *device, char *why)
 	int err = control_get_string(one, "mac", &mac, why);
 
 	device->type = SLICE_DEVICE_NET;
+	if (!err && json_object_get(one, "tap"))
+		err = control_get_bool(one, "tap", &device->tap, why);
 	if (err)
 		return err;
 	return control_mac_parse(mac, device->mac) ? bad(why, "mac is no station's address") : 0;
@@ -56,11 +79,14 @@ static int device_parse(const json_t *one, struct slice_device *device, char *wh
 		return bad(why, "an id is no name");
 	snprintf(device->id, sizeof(device->id), "%s", id);
 	device->fd = (int)fd;
+	device->handover = -1;
 	if (strcmp(type, "blk") == 0)
 		return blk_parse(one, device, why);
 	if (strcmp(type, "net") == 0)
 		return net_parse(one, device, why);
-	return bad(why, "a type is neither blk nor net");
+	if (strcmp(type, "fs") == 0)
+		return fs_parse(one, device, why);
+	return bad(why, "a type is not blk, net or fs");
 }
 
 /* Each has a descriptor and an id of its own. */

@@ -159,7 +159,9 @@ static int machine_make(struct slice *s)
 	};
 	int err = slice_virtio_make(s, devices, &config.devices_count);
 
-	return err ? err : machine_create(&config, &s->machine);
+	if (!err)
+		err = machine_create(&config, &s->machine);
+	return err ? err : slice_handover_open(s);
 }
 
 /*

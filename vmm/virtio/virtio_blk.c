@@ -92,15 +92,6 @@ static int id_give(const struct virtio_blk *b, struct virtqueue *q,
 
 /* ---- to the back end ---- */
 
-/* No more of a chain than it has. */
-static void chain_copy(struct virtqueue_chain *to, const struct virtqueue_chain *from)
-{
-	size_t segments = from->out_count + from->in_count;
-
-	memcpy(to, from, offsetof(struct virtqueue_chain, segment));
-	memcpy(to->segment, from->segment, segments * sizeof(from->segment[0]));
-}
-
 /* Fills the room that was taken, and hands it over. The header is as it was judged: the driver may have changed its
  * own since. */
 static void request_send(struct virtio_blk *b, unsigned queue, unsigned number)
@@ -147,7 +138,7 @@ static int request_submit(struct virtio_blk *b, unsigned queue,
 	r->busy = true;
 	r->dropped = r->flushes = false;
 	r->header = *header;
-	chain_copy(&r->chain, &b->chain);
+	virtqueue_chain_copy(&r->chain, &b->chain);
 	request_send(b, queue, (unsigned)number);
 	return PASSED_ON;
 }
@@ -163,7 +154,7 @@ static void request_move(struct virtio_blk *b, unsigned queue, unsigned from, un
 	next->dropped = r->dropped;
 	next->flushes = r->flushes;
 	next->header = r->header;
-	chain_copy(&next->chain, &r->chain);
+	virtqueue_chain_copy(&next->chain, &r->chain);
 	r->busy = false;
 }
 

@@ -60,5 +60,10 @@ void virtio_blk_offer_take(struct virtio_blk *b, struct virtio *v)
 		log_info("%s: another back end has taken its place", b->name);
 	} else if (fd >= 0 && b->on_lost) {
 		b->on_lost(b->ctx);
+	} else if (fd >= 0) {
+		/* Nobody would know that another one is to be offered. */
+		b->waits = false;
+		log_error("%s: %u requests failed, and all others will", b->name,
+			  virtio_blk_requests_fail(b, v));
 	}
 }

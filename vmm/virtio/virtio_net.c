@@ -56,6 +56,7 @@ struct net_buffer {
 
 struct net {
 	int fd; /* -1: the stream has ended */
+	bool tap;
 	uint8_t mac[VIRTIO_NET_MAC_SIZE];
 	_Atomic bool link_up;
 	bool tx_blocked; /* the stream takes no more for now */
@@ -90,10 +91,37 @@ static void stream_ended(struct net *n, struct virtio *v, const char *why)
 
 /* ---- to the guest ---- */
 
+static void length_put(uint8_t *bytes, uint32_t len)
+{
+	for (unsigned i = 0; i < LENGTH_SIZE; i++)
+		bytes[i] = (uint8_t)(len >> (24 - 8 * i));
+}
+
 static uint32_t length_get(const uint8_t *bytes)
 {
 	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
 	       bytes[3];
+}
+
+/* Whether there is room to read into; of a tap a frame is read whole. */
+static bool in_room(const struct net *n)
+{
+	return n->in.size - n->in.used >= (n->tap ? LENGTH_SIZE + FRAME_MAX : 1);
+}
+
+/* As much of the stream as there is, or the next frame of a tap behind its length; as read(). */
+static ssize_t in_read(struct net *n)
+{
+	uint8_t *at = n->in.bytes + n->in.used;
+	ssize_t got;
+
+	if (!n->tap)
+		return recv(n->fd, at, n->in.size - n->in.used, MSG_DONTWAIT);
+	got = read(n->fd, at + LENGTH_SIZE, FRAME_MAX);
+	if (got <= 0)
+		return got;
+	length_put(at, (uint32_t)got);
+	return got + (ssize_t)LENGTH_SIZE;
 }
 
 /* Reads more of the stream. False: there is no more for now, or ever. */
@@ -105,14 +133,14 @@ static bool stream_read(struct net *n, struct virtio *v)
 	if (n->fd < 0)
 		return false;
 	/* Moved only when half of it is free, so that each byte is moved once at the most. */
-	if (b->taken == b->used || (b->used == b->size && b->taken >= b->size / 2)) {
+	if (b->taken == b->used || (!in_room(n) && b->taken >= b->size / 2)) {
 		memmove(b->bytes, b->bytes + b->taken, b->used - b->taken);
 		b->used -= b->taken;
 		b->taken = 0;
 	}
-	if (b->used == b->size)
+	if (!in_room(n))
 		return false;
-	got = recv(n->fd, b->bytes + b->used, b->size - b->used, MSG_DONTWAIT);
+	got = in_read(n);
 	if (got > 0) {
 		b->used += (size_t)got;
 		return true;
@@ -198,7 +226,9 @@ static int frames_receive(struct net *n, struct virtio *v)
 		frame = frame_next(n, v, &len);
 		if (!frame)
 			break;
-		header[HEADER_FLAGS] = virtio_features(v) & F_GUEST_CSUM ? DATA_VALID : 0;
+		/* What comes by a tap may have been on a wire; what passt has made was not. */
+		header[HEADER_FLAGS] =
+			!n->tap && virtio_features(v) & F_GUEST_CSUM ? DATA_VALID : 0;
 		err = frame_spread(q, merge, header, frame, len);
 		if (err == 0)
 			break;
@@ -218,14 +248,30 @@ static int frames_receive(struct net *n, struct virtio *v)
 
 /* ---- from the guest ---- */
 
+/* Writes the next of what is waiting, of a tap the next frame; as send(), whose bytes count. A frame that the tap does
+ * not take (it is down, or its queue is full) is lost, as on a wire. */
+static ssize_t out_write(struct net *n)
+{
+	const struct net_buffer *b = &n->out;
+	const uint8_t *at = b->bytes + b->taken;
+	uint32_t len;
+
+	if (!n->tap)
+		return send(n->fd, at, b->used - b->taken, MSG_DONTWAIT | MSG_NOSIGNAL);
+	len = length_get(at);
+	if (write(n->fd, at + LENGTH_SIZE, len) < 0 &&
+	    (errno == EAGAIN || errno == EINTR || errno == EBADFD))
+		return -1;
+	return (ssize_t)(LENGTH_SIZE + len);
+}
+
 /* Sends what is waiting; false: some of it still is. */
 static bool stream_write(struct net *n, struct virtio *v)
 {
 	struct net_buffer *b = &n->out;
 
 	while (n->fd >= 0 && b->taken < b->used) {
-		ssize_t put = send(n->fd, b->bytes + b->taken, b->used - b->taken,
-				   MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t put = out_write(n);
 
 		if (put > 0)
 			b->taken += (size_t)put;
@@ -248,8 +294,7 @@ static void frame_queue(struct net *n, const struct virtqueue_chain *chain)
 		n->dropped++;
 		return;
 	}
-	for (unsigned i = 0; i < LENGTH_SIZE; i++)
-		b->bytes[b->used + i] = (uint8_t)(len >> (24 - 8 * i));
+	length_put(b->bytes + b->used, len);
 	virtqueue_read(chain, HEADER_SIZE, b->bytes + b->used + LENGTH_SIZE, len);
 	b->used += LENGTH_SIZE + len;
 }
@@ -301,7 +346,7 @@ static unsigned net_poll(void *dev, struct virtio *v, struct pollfd *fds, int *t
 	if (n->fd < 0)
 		return 0;
 	fds[0] = (struct pollfd){.fd = n->fd};
-	if (n->in.used < n->in.size || n->in.taken >= n->in.size / 2)
+	if (in_room(n) || n->in.taken >= n->in.size / 2)
 		fds[0].events |= POLLIN;
 	if (n->tx_blocked)
 		fds[0].events |= POLLOUT;
@@ -355,6 +400,7 @@ int virtio_net_create(const struct virtio_net_config *config, struct virtio_devi
 		return -ENOMEM;
 	}
 	n->fd = config->fd;
+	n->tap = config->tap;
 	n->in.size = IN_BYTES;
 	n->out.size = OUT_BYTES;
 	n->in.bytes = malloc(IN_BYTES);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The network device (virtio 1.2, section 5.1) over a stream of Ethernet frames, as passt speaks it. */
+/* The network device (virtio 1.2, section 5.1) over a stream of Ethernet frames, as passt speaks it, or a tap. */
 #ifndef VMM_VIRTIO_NET_H
 #define VMM_VIRTIO_NET_H
 
@@ -13,6 +13,11 @@ struct virtio_net_config {
 	 * bytes, most significant first (passt(1), "--socket"; QEMU's -netdev stream).
 	 */
 	int fd;
+	/*
+	 * Else fd is a tap without headers (IFF_NO_PI), not blocking: each read and each write is a frame. Nothing is
+	 * left to the other side to do, neither checksums nor cutting into segments.
+	 */
+	bool tap;
 	uint8_t mac[VIRTIO_NET_MAC_SIZE];
 	const char *name; /* copied */
 };

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -286,6 +287,14 @@ bool virtqueue_interrupt_wanted(struct virtqueue *q)
 }
 
 /* ---- their bytes ---- */
+
+void virtqueue_chain_copy(struct virtqueue_chain *to, const struct virtqueue_chain *from)
+{
+	size_t segments = from->out_count + from->in_count;
+
+	memcpy(to, from, offsetof(struct virtqueue_chain, segment));
+	memcpy(to->segment, from->segment, segments * sizeof(from->segment[0]));
+}
 
 uint32_t virtqueue_read(const struct virtqueue_chain *chain, uint32_t offset, void *out,
 			uint32_t len)

@@ -67,6 +67,8 @@ void virtqueue_push(struct virtqueue *q, uint16_t head, uint32_t written);
 /* Whether the driver wants to be interrupted for what was pushed since this was last asked. */
 bool virtqueue_interrupt_wanted(struct virtqueue *q);
 
+/* Copies a chain: no more of it than it has. */
+void virtqueue_chain_copy(struct virtqueue_chain *to, const struct virtqueue_chain *from);
 /* Copies from the out-part (at offset) or into the in-part; returns how many bytes there were, at most len. */
 uint32_t virtqueue_read(const struct virtqueue_chain *chain, uint32_t offset, void *out,
 			uint32_t len);

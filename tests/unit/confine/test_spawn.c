@@ -323,3 +323,101 @@ Test(confine_spawn, a_helper_keeps_no_rights)
 			cr_expect_eq(h.space[i] == own[i], own_spaces, "%s", spaces[i]);
 	}
 }
+
+/* ---- a folder ---- */
+
+struct shown {
+	int err, made_errno;
+	uid_t uid;
+	bool gains, rooted, etc;
+	int death;
+};
+
+struct folder_arg {
+	int out, folder;
+	const char *path;
+	bool readonly;
+	struct confine_folder how;
+};
+
+static void folder_report(const char *option, void *arg)
+{
+	const struct folder_arg *to = arg;
+	struct shown s = {0};
+	char root[64];
+	int fd;
+
+	(void)option;
+	s.err = confine_folder_show(to->folder, to->path, to->readonly);
+	if (!s.err)
+		s.err = confine_folder_enter(&to->how);
+	s.uid = getuid();
+	s.gains = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1;
+	prctl(PR_GET_PDEATHSIG, &s.death);
+	snprintf(root, sizeof(root), "/proc/self/fd/%d/.", to->folder);
+	s.rooted = chroot(root) == 0 && chdir("/") == 0;
+	s.etc = access("/etc/passwd", F_OK) == 0;
+	fd = open("/made", O_CREAT | O_WRONLY, 0600);
+	s.made_errno = fd < 0 ? errno : 0;
+	_exit(write(to->out, &s, sizeof(s)) == (ssize_t)sizeof(s) ? 0 : 1);
+}
+
+static void folder_try(const struct confine *c, const char *path, const char *name, bool readonly,
+		       struct shown *out)
+{
+	struct confine_process process = {.name = "pangea-test.folder.1", .vm = 77, .helper = true};
+	struct folder_arg arg = {.path = name, .readonly = readonly};
+	uid_t uid = c->users ? 4711 : (uid_t)-1;
+	struct confine_hold hold;
+	int fds[2], status;
+	pid_t pid;
+
+	cr_assert_eq(pipe(fds), 0);
+	arg.out = fds[1];
+	arg.folder = open(path, O_PATH | O_DIRECTORY);
+	cr_assert_geq(arg.folder, 0);
+	cr_assert_eq(confine_folder_make(c, uid, uid, &arg.how), 0);
+	pid = confine_spawn(c, &process, folder_report, &arg, &hold);
+	cr_assert_gt(pid, 0, "%s", strerror(-pid));
+	close(fds[1]);
+	close(arg.folder);
+	cr_assert_eq(read(fds[0], out, sizeof(*out)), (ssize_t)sizeof(*out));
+	close(fds[0]);
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_expect_eq(status, 0);
+	cr_expect_eq(confine_release(c, &hold), false);
+}
+
+Test(confine_spawn, a_folder_is_all_that_is_shown)
+{
+	char path[] = "/tmp/pangea-folder-XXXXXX", made[64];
+	struct confine c;
+	struct shown s;
+	struct stat st;
+
+	cr_assert_eq(confine_probe(CONFINE_AUTO, NULL, &c), 0);
+	if (c.spaces == CONFINE_SPACES_NONE)
+		cr_skip_test("no name spaces can be made here: %s", c.lacks);
+	cr_assert_not_null(mkdtemp(path));
+	if (c.users)
+		cr_assert_eq(chown(path, 4711, 4711), 0);
+	snprintf(made, sizeof(made), "%s/made", path);
+	for (int readonly = 1; readonly >= 0; readonly--) {
+		folder_try(&c, path, path, readonly, &s);
+		cr_expect_eq(s.err, 0, "%s", strerror(-s.err));
+		cr_expect_eq(s.uid, 0, "it is root where it is");
+		cr_expect(s.rooted);
+		cr_expect_not(s.etc);
+		cr_expect_not(s.gains);
+		cr_expect_eq(s.death, SIGKILL);
+		cr_expect_eq(s.made_errno, readonly ? EROFS : 0, "%s", strerror(s.made_errno));
+	}
+	cr_assert_eq(stat(made, &st), 0);
+	if (c.users)
+		cr_expect_eq(st.st_uid, 4711, "what it makes is the folder's owner's");
+	/* The name leads to another folder by now. */
+	folder_try(&c, path, "/tmp", false, &s);
+	cr_expect_eq(s.err, -ESTALE);
+	cr_assert_eq(unlink(made), 0);
+	cr_assert_eq(rmdir(path), 0);
+}

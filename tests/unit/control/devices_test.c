@@ -85,6 +85,61 @@ Test(devices, a_disks_words)
 	d = disk("/x,format=raw,cache=writeback");
 	cr_expect_eq(d->format, CONTROL_DISK_RAW);
 	cr_expect_not(d->direct);
+	cr_expect_not(d->restart);
+	cr_expect(disk("/x,on-error=restart")->restart);
+	cr_expect_not(disk("/x,on-error=report")->restart);
+}
+
+Test(devices, a_taps_words)
+{
+	static const char *const bad[] = {"tap",
+					  "tap,ifname=",
+					  "tap,ifname=a/b",
+					  "tap,ifname=..",
+					  "tap,ifname=abcdefghijklmnop",
+					  "tap,ifname=t,forward=1:1",
+					  "user,ifname=t"};
+
+	memset(&devices, 0, sizeof(devices));
+	cr_assert_eq(control_net_parse("tap,ifname=br0.tap-1,id=lan", &devices, why), 0, "%s", why);
+	cr_expect_str_eq(devices.list[0].ifname, "br0.tap-1");
+	cr_expect_eq(devices.list[0].type, CONTROL_DEVICE_NET);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		memset(&devices, 0, sizeof(devices));
+		cr_expect_eq(control_net_parse(bad[i], &devices, why), -EINVAL, "%s", bad[i]);
+		cr_expect_eq(devices.count, 0);
+	}
+}
+
+Test(devices, a_folders_words)
+{
+	static const char *const bad[] = {"",
+					  "/a",
+					  "a,tag=t",
+					  "/a,tag=",
+					  "/a,tag=-t",
+					  "/a,tag=a/b",
+					  "/a,tag=t,x",
+					  "/a,tag=t,id=A",
+					  "/a,tag=t,cache=none",
+					  "/a,tag=ttttttttttttttttttttttttttttttttttttt"};
+	const struct control_device *d = &devices.list[0];
+
+	memset(&devices, 0, sizeof(devices));
+	cr_assert_eq(control_fs_parse("/srv/a,,b,tag=Home_1.x-y,readonly,id=home", &devices, why),
+		     0, "%s", why);
+	cr_expect_eq(d->type, CONTROL_DEVICE_FS);
+	cr_expect_str_eq(d->path, "/srv/a,b");
+	cr_expect_str_eq(d->tag, "Home_1.x-y");
+	cr_expect(d->readonly);
+	cr_expect_str_eq(d->id, "home");
+	cr_expect_eq(control_fs_parse("/c,tag=Home_1.x-y", &devices, why), -EINVAL);
+	cr_expect(strstr(why, "two folders"));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		memset(&devices, 0, sizeof(devices));
+		cr_expect_eq(control_fs_parse(bad[i], &devices, why), -EINVAL, "%s", bad[i]);
+		cr_expect_eq(devices.count, 0);
+	}
 }
 
 Test(devices, a_disk_that_is_none)
@@ -100,6 +155,7 @@ Test(devices, a_disk_that_is_none)
 					  "/a,id=A",
 					  "/a,id=abcdefghijklmnopqrstuvwxyz012345",
 					  "/a,cache=unsafe",
+					  "/a,on-error=hope",
 					  "/a,",
 					  "/a,bogus",
 					  "/a,b.img",
@@ -185,6 +241,13 @@ Test(devices, as_many_as_may_be_and_no_more)
 	for (int i = 0; i < CONTROL_NETS_MAX; i++)
 		cr_assert_eq(control_net_parse("user", &devices, why), 0);
 	cr_expect_eq(control_net_parse("user", &devices, why), -EINVAL);
+	for (int i = 0; i < CONTROL_FOLDERS_MAX; i++) {
+		char text[] = "/a,tag=t0";
+
+		text[8] = (char)('0' + i);
+		cr_assert_eq(control_fs_parse(text, &devices, why), 0);
+	}
+	cr_expect_eq(control_fs_parse("/a,tag=x", &devices, why), -EINVAL);
 	cr_expect_eq(devices.count, CONTROL_DEVICES_MAX);
 	memset(&devices, 0, sizeof(devices));
 	cr_expect_eq(
@@ -202,20 +265,25 @@ Test(devices, what_is_sent_is_what_arrives)
 	memset(&devices, 0, sizeof(devices));
 	cr_assert_eq(control_disk_parse("/srv/a,,\xc3\xa4.img,readonly,cache=none", &devices, why),
 		     0);
-	cr_assert_eq(control_disk_parse("/b,format=raw", &devices, why), 0);
+	cr_assert_eq(control_disk_parse("/b,format=raw,on-error=restart", &devices, why), 0);
+	cr_assert_eq(control_fs_parse("/c,tag=t,readonly", &devices, why), 0);
+	cr_assert_eq(control_net_parse("tap,ifname=t0", &devices, why), 0);
 	cr_assert_eq(control_net_parse("user,forward=[::1]:8080:80,forward=1:2", &devices, why), 0);
 	cr_assert_eq(control_devices_complete(&devices, "vm1", why), 0);
 	msg = json_pack("{s:o}", "devices", control_devices_json(&devices));
 	cr_assert(msg);
 	cr_assert_eq(control_devices_get(msg, &back, why), 0, "%s", why);
-	cr_expect_eq(back.count, 3);
+	cr_expect_eq(back.count, 5);
 	again = json_pack("{s:o}", "devices", control_devices_json(&back));
 	cr_expect(json_equal(again, msg));
 	json_decref(again);
 	cr_expect_str_eq(back.list[0].path, "/srv/a,\xc3\xa4.img");
 	cr_expect(back.list[0].readonly && back.list[0].direct);
 	cr_expect_eq(back.list[1].format, CONTROL_DISK_RAW);
-	cr_expect_eq(back.list[2].forward[1].guest_port, 2);
+	cr_expect(back.list[1].restart && !back.list[0].restart);
+	cr_expect_str_eq(back.list[2].tag, "t");
+	cr_expect_str_eq(back.list[3].ifname, "t0");
+	cr_expect_eq(back.list[4].forward[1].guest_port, 2);
 	json_decref(msg);
 }
 
@@ -341,6 +409,13 @@ Test(devices, the_longest_fit_into_a_message)
 		for (unsigned f = 0; f < d->forwards; f++)
 			d->forward[f] = (struct control_forward){
 				"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535, 65535};
+	}
+	for (int i = 0; i < CONTROL_FOLDERS_MAX; i++) {
+		struct control_device *d = &devices.list[devices.count++];
+
+		d->type = CONTROL_DEVICE_FS;
+		strcpy(d->path, path);
+		memset(d->tag, 't', sizeof(d->tag) - 1);
 	}
 	cr_assert_eq(control_devices_complete(&devices, "vm1", why), 0);
 	list = control_devices_json(&devices);

@@ -56,6 +56,7 @@ static void world_open(struct world *w)
 	setenv("PATH", "bin::/usr/sbin:/usr/bin", 1);
 	file_put(w, "/usr/bin/qemu-storage-daemon", "");
 	file_put(w, "/usr/bin/passt", "");
+	file_put(w, "/usr/lib/qemu/virtiofsd", "");
 }
 
 static void world_close(struct world *w)
@@ -95,7 +96,7 @@ Test(host, good_intel)
 
 	world_open(&w);
 	host_judge(w.root, &w.live, &w.report);
-	cr_expect_eq(w.report.count, 13);
+	cr_expect_eq(w.report.count, 14);
 	for (unsigned i = 0; i < w.report.count; i++)
 		cr_expect_eq(w.report.items[i].matters, HOST_OK, "%s: %s", w.report.items[i].name,
 			     w.report.items[i].sentence);
@@ -232,7 +233,7 @@ static void rdma_port_put(struct world *w, const char *port, const char *layer, 
 	file_put(w, path, "100 Gb/sec (4X EDR)\n");
 }
 
-Test(host, programs_for_disks_and_networks)
+Test(host, programs_for_disks_networks_and_folders)
 {
 	char path[128];
 	struct world w;
@@ -243,6 +244,12 @@ Test(host, programs_for_disks_and_networks)
 	snprintf(path, sizeof(path), "%s/usr/bin/passt", w.root);
 	cr_assert_eq(unlink(path), 0);
 	expect(&w, "networks", HOST_NOTE, "no passt", "apt-get install passt");
+	expect(&w, "folders", HOST_OK, "/usr/lib/qemu/virtiofsd", "");
+	snprintf(path, sizeof(path), "%s/usr/lib/qemu/virtiofsd", w.root);
+	cr_assert_eq(unlink(path), 0);
+	expect(&w, "folders", HOST_NOTE, "no virtiofsd", "qemu-system-common");
+	file_put(&w, "/usr/libexec/virtiofsd", "");
+	expect(&w, "folders", HOST_OK, "/usr/libexec/virtiofsd", "");
 	setenv("PATH", "/sbin", 1);
 	expect(&w, "disks", HOST_NOTE, "no qemu-storage-daemon", "apt-get install qemu-utils");
 	setenv("PATH", "/usr/bin", 1); /* for rm */
@@ -279,7 +286,7 @@ Test(host, rdma_devices_and_what_they_lack)
 	expect(&w, "rdma:mlx5_0/2", HOST_NOTE, "InfiniBand, INIT, 100", "opensm");
 	expect(&w, "rdma:rxe0/1", HOST_NOTE, "Ethernet, DOWN, 100 Gb/sec (4X EDR), firmware ?",
 	       "ip link set dev eth7 up");
-	cr_expect_eq(w.report.count, 16);
+	cr_expect_eq(w.report.count, 17);
 	world_close(&w);
 }
 
@@ -297,7 +304,7 @@ Test(host, rdma_ports_beyond_number)
 		rdma_port_put(&w, port, odd, odd);
 	}
 	judged(&w, "rdma");
-	cr_expect_eq(w.report.count, 13 + HOST_RDMA_PORTS_MAX);
+	cr_expect_eq(w.report.count, 14 + HOST_RDMA_PORTS_MAX);
 	world_close(&w);
 }
 
@@ -308,7 +315,7 @@ Test(host, nothing_to_read)
 	struct host_report report;
 
 	host_judge("/nowhere/at/all", &nothing, &report);
-	cr_expect_eq(report.count, 13);
+	cr_expect_eq(report.count, 14);
 	cr_expect_eq(host_item_find(&report, "memory")->matters, HOST_WARN);
 	cr_expect_null(host_item_find(&report, "no such item"));
 }

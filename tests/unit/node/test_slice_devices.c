@@ -26,6 +26,24 @@ static int parse(const char *list)
 #define BLK(fd) "{\"type\":\"blk\",\"id\":\"disk0\",\"readonly\":true,\"queues\":2,\"fd\":" #fd "}"
 #define NET(fd) "{\"type\":\"net\",\"id\":\"net0\",\"mac\":\"52:54:00:00:00:01\",\"fd\":" #fd "}"
 
+Test(slice_devices, folders_and_next_back_ends)
+{
+	cr_assert_eq(parse("[{\"type\":\"fs\",\"id\":\"fs0\",\"tag\":\"a.b\",\"fd\":8}]"), 0, "%s",
+		     why);
+	cr_expect_eq(devices.list[0].type, SLICE_DEVICE_FS);
+	cr_expect_str_eq(devices.list[0].tag, "a.b");
+	cr_expect_eq(devices.list[0].handover, -1);
+	cr_expect_neq(parse("[{\"type\":\"fs\",\"id\":\"fs0\",\"tag\":\"a/b\",\"fd\":8}]"), 0);
+	cr_expect_neq(parse("[{\"type\":\"fs\",\"id\":\"fs0\",\"fd\":8}]"), 0);
+	cr_assert_eq(parse("[{\"type\":\"blk\",\"id\":\"disk0\",\"readonly\":true,\"queues\":2,"
+			   "\"fd\":6,\"handover\":7}]"),
+		     0, "%s", why);
+	cr_expect_eq(devices.list[0].handover, 7);
+	cr_expect_neq(parse("[{\"type\":\"blk\",\"id\":\"disk0\",\"readonly\":true,\"queues\":2,"
+			    "\"fd\":6,\"handover\":3}]"),
+		      0);
+}
+
 Test(slice_devices, both_kinds)
 {
 	cr_assert_eq(parse("[" BLK(6) "," NET(7) "]"), 0, "%s", why);

@@ -2,6 +2,7 @@
 /* The network device between a driver's rings and the stream of frames that passt would hold the other end of. */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -31,6 +32,24 @@ static struct pci_driver *net_new(int *peer)
 
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
 	setsockopt(fds[1], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	config.fd = fds[0];
+	memcpy(config.mac, mac, sizeof(mac));
+	cr_assert_eq(virtio_net_create(&config, &device), 0);
+	*peer = fds[1];
+	return pci_driver_new(&device);
+}
+
+/* The same over a tap: both ends keep frames apart. */
+static struct pci_driver *tap_new(int *peer)
+{
+	struct timeval limit = {.tv_sec = PCI_DRIVER_WAIT_MS / 1000};
+	struct virtio_net_config config = {.name = "net0", .tap = true};
+	struct virtio_device device;
+	int fds[2];
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+	setsockopt(fds[1], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	cr_assert_eq(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
 	config.fd = fds[0];
 	memcpy(config.mac, mac, sizeof(mac));
 	cr_assert_eq(virtio_net_create(&config, &device), 0);
@@ -120,6 +139,47 @@ Test(virtio_net, frames_go_out)
 	}
 	pci_driver_free(d);
 	close(peer);
+}
+
+/* Without lengths, and none of them is said to be checked. */
+Test(virtio_net, a_taps_frames_go_out_and_come_in)
+{
+	int peer;
+	struct pci_driver *d = tap_new(&peer);
+	uint8_t want[2000], got[2000];
+	uint32_t written;
+	uint16_t head;
+
+	cr_assert(pci_driver_up(d, VIRTIO_F_VERSION_1 | F_GUEST_CSUM));
+	for (uint16_t i = 0; i < 100; i++) {
+		uint32_t len = 60 + 13u * i;
+
+		fill(want, len, i);
+		tx_add(d, 2 * (i % 8), len, i);
+		cr_assert_eq(recv(peer, got, sizeof(got), 0), (ssize_t)len);
+		cr_assert_arr_eq(got, want, len);
+		pci_driver_await(d, TX, &head, &written);
+		rx_add(d, 2 * (i % 8), 2048);
+		cr_assert_eq(send(peer, want, len, 0), (ssize_t)len);
+		pci_driver_await(d, RX, &head, &written);
+		cr_assert_eq(written, HEADER + len);
+		cr_assert_eq(d->ram[BUFFER(head)], 0);
+		cr_assert_arr_eq(d->ram + BUFFER(head) + HEADER, want, len);
+	}
+	/* Those that come before there is a buffer wait. */
+	for (unsigned i = 0; i < 6; i++) {
+		fill(want, 100 + i, i);
+		cr_assert_eq(send(peer, want, 100 + i, 0), 100 + (ssize_t)i);
+	}
+	for (uint16_t i = 0; i < 6; i++) {
+		rx_add(d, 2 * i, 2048);
+		pci_driver_await(d, RX, &head, &written);
+		cr_assert_eq(written, HEADER + 100 + i);
+	}
+	/* A tap that is gone. */
+	close(peer);
+	pci_driver_until(pci_driver_read(d, d->config + 6, 2) == 0);
+	pci_driver_free(d);
 }
 
 Test(virtio_net, frames_come_in)

@@ -297,6 +297,26 @@ bool fake_take(struct fake_back_end *f, unsigned queue, struct fake_request *out
 	return true;
 }
 
+bool fake_take_chain(struct fake_back_end *f, unsigned queue, struct fake_chain *out)
+{
+	struct fake_ring *r = &f->ring[queue];
+	struct descriptor d;
+
+	if (__atomic_load_n(field(f, r->driver + 2), __ATOMIC_ACQUIRE) == r->last_available)
+		return false;
+	memset(out, 0, sizeof(*out));
+	out->head = *field(f, r->driver + 4 + 2u * (r->last_available++ % r->size));
+	d = (struct descriptor){.flags = 1, .next = out->head};
+	while (d.flags & 1) {
+		cr_assert(d.next < r->size && out->parts < r->size);
+		memcpy(&d, at(f, r->descriptors + 16u * d.next, 16), 16);
+		out->part[out->parts].at = at(f, d.address, d.len);
+		out->part[out->parts].len = d.len;
+		out->part[out->parts++].in = d.flags & 2;
+	}
+	return true;
+}
+
 void fake_step(struct fake_back_end *f, unsigned queue, uint16_t by)
 {
 	uint16_t *idx = field(f, f->ring[queue].device + 2);

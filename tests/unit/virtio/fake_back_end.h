@@ -55,6 +55,17 @@ struct fake_request {
 		*status; /* the first of each; data that lie in several places are not all here */
 };
 
+/* A chain of any device's, as it lies in the shared memory. */
+struct fake_chain {
+	uint16_t head;
+	unsigned parts;
+	struct {
+		uint8_t *at;
+		uint32_t len;
+		bool in;
+	} part[256];
+};
+
 /* A good back end of `sectors`, to be changed before the start. */
 void fake_init(struct fake_back_end *f, uint64_t sectors);
 /* Starts the thread that answers; returns the front end's socket. */
@@ -64,6 +75,8 @@ void fake_settle(struct fake_back_end *f);
 void fake_close(struct fake_back_end *f);
 /* The next request of a queue; false: there is none. */
 bool fake_take(struct fake_back_end *f, unsigned queue, struct fake_request *out);
+/* The same of a device that is no disk. */
+bool fake_take_chain(struct fake_back_end *f, unsigned queue, struct fake_chain *out);
 /* Writes a used entry, and calls. */
 void fake_use(struct fake_back_end *f, unsigned queue, uint32_t id, uint32_t len);
 /* Steps the used index without an entry. */
