@@ -391,6 +391,25 @@ static int guest_option(struct run_options *opts, int opt, const char *command)
 	}
 }
 
+/* What it has beside CPUs and memory. */
+static int device_option(struct run_options *opts, int opt, const char *command)
+{
+	switch (opt) {
+	case OPT_DISK:
+		return run_disk_option(opts, optarg, command);
+	case OPT_NET:
+		return run_net_option(opts, optarg, command);
+	case OPT_FS:
+		return run_fs_option(opts, optarg, command);
+	case OPT_CLOUD_INIT:
+		return run_seed_option(opts, &opts->seed.user_data, optarg, command);
+	case OPT_HOSTNAME:
+		return run_seed_option(opts, &opts->seed.hostname, optarg, command);
+	default: /* OPT_SSH_KEY */
+		return run_seed_option(opts, &opts->seed.ssh_key, optarg, command);
+	}
+}
+
 /* How long it lives, and whose it is. */
 static int life_option(struct run_options *opts, int opt, const char *command)
 {
@@ -443,17 +462,12 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 		opts->name = optarg;
 		return -1;
 	case OPT_DISK:
-		return run_disk_option(opts, optarg, command);
 	case OPT_NET:
-		return run_net_option(opts, optarg, command);
-	case OPT_CLOUD_INIT:
-		return run_seed_option(opts, &opts->seed.user_data, optarg, command);
-	case OPT_HOSTNAME:
-		return run_seed_option(opts, &opts->seed.hostname, optarg, command);
-	case OPT_SSH_KEY:
-		return run_seed_option(opts, &opts->seed.ssh_key, optarg, command);
 	case OPT_FS:
-		return run_fs_option(opts, optarg, command);
+	case OPT_CLOUD_INIT:
+	case OPT_HOSTNAME:
+	case OPT_SSH_KEY:
+		return device_option(opts, opt, command);
 	case OPT_TRANSPORT:
 		return transport_option(opts, command);
 	case OPT_PLAINTEXT_DATA:
