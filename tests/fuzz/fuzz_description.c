@@ -18,6 +18,9 @@ static void config_check(const struct slice_config *config)
 	invariant(!config->rdma.device[0] || control_device_valid(config->rdma.device));
 	invariant(config->rdma.mtu <= 4096 && config->rdma.gid_index <= 255);
 	invariant(config->devices.count <= SLICE_DEVICES_MAX);
+	invariant(!config->devices.count || shape_has_bridge(shape, config->self));
+	invariant(__builtin_popcountll(shape->bridges) <= SLICE_DEVICES_MAX);
+	invariant(!(shape->bridges & 1) && !(shape->bridges >> (shape->slices - 1) >> 1));
 	for (unsigned i = 0; i < config->devices.count; i++) {
 		const struct slice_device *device = &config->devices.list[i];
 

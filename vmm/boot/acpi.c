@@ -145,23 +145,36 @@ static void dsdt_cpu_put(struct acpi_writer *w, unsigned vcpu)
 	aml_close(w, device);
 }
 
-/*
- * The host bridge, on slice 0's node, and what its configuration space takes of the address space (PCI Firmware
- * Specification 3.3, section 4.1.2). There are no interrupt lines: every device has MSI-X.
- */
-static void dsdt_pci_put(struct acpi_writer *w)
+/* The host bridge of a slice, on its node. There are no interrupt lines: every device has MSI-X. */
+static void dsdt_bridge_put(struct acpi_writer *w, unsigned slice)
 {
-	size_t bridge = aml_device_open(w, "PCI0"), board;
+	char name[5] = "PCI0";
+	size_t bridge;
 
+	if (slice)
+		snprintf(name, sizeof(name), "PC%02X", slice & 0xff);
+	bridge = aml_device_open(w, name);
 	aml_name_eisaid(w, "_HID", "PNP0A08");
 	aml_name_eisaid(w, "_CID", "PNP0A03");
-	aml_name_integer(w, "_UID", 0);
+	aml_name_integer(w, "_UID", slice);
 	aml_name_integer(w, "_SEG", 0);
-	aml_name_integer(w, "_BBN", 0);
-	aml_name_integer(w, "_PXM", 0);
+	aml_name_integer(w, "_BBN", slice);
+	aml_name_integer(w, "_PXM", slice);
 	aml_name_integer(w, "_CCA", 1);
-	aml_crs_bridge(w, 0, LAYOUT_PCI_WINDOW, LAYOUT_PCI_WINDOW_SIZE);
+	aml_crs_bridge(w, (uint16_t)slice, LAYOUT_PCI_WINDOW + slice * LAYOUT_PCI_WINDOW_BUS,
+		       LAYOUT_PCI_WINDOW_BUS);
 	aml_close(w, bridge);
+}
+
+/* The host bridges, and what their configuration space takes of the address space (PCI Firmware Specification 3.3,
+ * section 4.1.2). */
+static void dsdt_pci_put(struct acpi_writer *w, const struct vm_shape *shape)
+{
+	size_t board;
+
+	for (unsigned i = 0; i < shape->slices; i++)
+		if (shape_has_bridge(shape, i))
+			dsdt_bridge_put(w, i);
 	board = aml_device_open(w, "MBRD");
 	aml_name_eisaid(w, "_HID", "PNP0C02");
 	aml_name_integer(w, "_UID", 0);
@@ -205,7 +218,7 @@ static uint64_t dsdt_build(struct build *b)
 	aml_name_eisaid(w, "_HID", "PNP0B00");
 	aml_crs_port_irq(w, LAYOUT_CMOS_PORT, LAYOUT_CMOS_SIZE, LAYOUT_CMOS_GSI);
 	aml_close(w, rtc);
-	dsdt_pci_put(w);
+	dsdt_pci_put(w, b->shape);
 	dsdt_button_put(w);
 	aml_close(w, scope);
 	aml_name_sleep_package(w, "_S5_", LAYOUT_SLEEP_TYPE_S5);
@@ -309,16 +322,20 @@ static uint64_t hmat_build(struct build *b)
 	return table_close(b, start);
 }
 
-/* PCI Firmware Specification 3.3, section 4.1.2: one bus. */
+/* PCI Firmware Specification 3.3, section 4.1.2: up to the last bus that there is. */
 static uint64_t mcfg_build(struct build *b)
 {
 	size_t start = table_open(b, "MCFG", 1);
+	unsigned last = b->shape->slices - 1;
+
+	while (!shape_has_bridge(b->shape, last))
+		last--;
 
 	acpi_put64(&b->w, 0);
 	acpi_put64(&b->w, LAYOUT_PCI_ECAM);
 	acpi_put16(&b->w, 0); /* segment */
 	acpi_put8(&b->w, 0);  /* first bus */
-	acpi_put8(&b->w, 0);  /* last bus */
+	acpi_put8(&b->w, (uint8_t)last);
 	acpi_put32(&b->w, 0);
 	return table_close(b, start);
 }

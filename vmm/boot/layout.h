@@ -48,16 +48,19 @@
 #define LAYOUT_PVPANIC_PORT 0x505u
 
 /*
- * PCI: one host bridge with one bus, on slice 0. Its configuration space is reached by the enhanced mechanism (MCFG)
- * and, for kernels that look for it first, by mechanism 1. Byte 0xcf9 of that is the reset register above.
+ * PCI: a host bridge with one bus on slice 0, and on each other slice that has devices; a bus has its slice's number.
+ * Configuration space is reached by the enhanced mechanism (MCFG) and, for kernels that look for it first, by
+ * mechanism 1. Byte 0xcf9 of that is the reset register above.
  */
 #define LAYOUT_PCI_ECAM		0xe0000000u
-#define LAYOUT_PCI_ECAM_SIZE	0x100000u
+#define LAYOUT_PCI_ECAM_BUS	0x100000u /* of one bus */
+#define LAYOUT_PCI_ECAM_SIZE	(LAYOUT_PCI_ECAM_BUS * SLICES_MAX)
 #define LAYOUT_PCI_ADDRESS_PORT 0xcf8u /* as a dword */
 #define LAYOUT_PCI_DATA_PORT	0xcfcu
 #define LAYOUT_PCI_DATA_SIZE	4u
 #define LAYOUT_PCI_WINDOW	0xd0000000u /* for BARs */
-#define LAYOUT_PCI_WINDOW_SIZE	0x10000000u
+#define LAYOUT_PCI_WINDOW_BUS	0x400000u   /* of one bus */
+#define LAYOUT_PCI_WINDOW_SIZE	(LAYOUT_PCI_WINDOW_BUS * SLICES_MAX)
 
 /* Debug exit (debug_exit.h), in no table: only for kernels whose ELF notes ask for it. */
 #define LAYOUT_DEBUG_EXIT_PORT 0xf4u

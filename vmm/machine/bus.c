@@ -54,6 +54,16 @@ static const struct bus_range *range_find(const struct bus_range *ranges, unsign
 	return NULL;
 }
 
+bool bus_claims_port(const struct bus *bus, uint16_t port)
+{
+	return range_find(bus->ports, bus->ports_count, port) != NULL;
+}
+
+bool bus_claims_mmio(const struct bus *bus, uint64_t gpa)
+{
+	return range_find(bus->mmio, bus->mmio_count, gpa) != NULL;
+}
+
 uint32_t bus_pio_read(const struct bus *bus, unsigned vcpu, uint16_t port, unsigned size)
 {
 	const struct bus_range *r = range_find(bus->ports, bus->ports_count, port);

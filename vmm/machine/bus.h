@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which device answers at which port and address. The same table on all slices: on slice 0 the
- * devices themselves stand behind it, elsewhere the calls to slice 0. */
+/* Which device answers at which port and address. A machine has the same ranges on all slices: behind each stands the
+ * device itself on its own slice, elsewhere the calls to that slice. */
 #ifndef VMM_BUS_H
 #define VMM_BUS_H
 
@@ -8,8 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The machine has eleven port ranges and three MMIO ranges: PCI devices share one window. */
-#define BUS_RANGES_MAX 32u
+/* The machine has eleven port ranges; of MMIO the I/O APIC's, and two for each slice with PCI devices, which share a
+ * window: not more slices than a VM has devices, and slice 0. */
+#define BUS_RANGES_MAX 48u
 
 /* Reads give the value zero-extended. addr is absolute; the access begins within the range. */
 struct bus_ops {
@@ -45,6 +46,10 @@ void bus_pio_write(const struct bus *bus, unsigned vcpu, uint16_t port, unsigned
 uint64_t bus_mmio_read(const struct bus *bus, unsigned vcpu, uint64_t gpa, unsigned size);
 void bus_mmio_write(const struct bus *bus, unsigned vcpu, uint64_t gpa, unsigned size,
 		    uint64_t value);
+
+/* Whether somebody has claimed where an access begins. */
+bool bus_claims_port(const struct bus *bus, uint16_t port);
+bool bus_claims_mmio(const struct bus *bus, uint64_t gpa);
 
 /* All ones of 1, 2, 4 or 8 bytes. */
 uint64_t bus_ones(unsigned size);

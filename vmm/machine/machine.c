@@ -43,7 +43,7 @@ static bool config_valid(const struct machine_config *c)
 			return false;
 		next += shape->slice[i].vcpus;
 	}
-	if (c->devices_count > (c->self == 0 ? MACHINE_DEVICES_MAX : 0))
+	if (c->devices_count > (shape_has_bridge(shape, c->self) ? MACHINE_DEVICES_MAX : 0))
 		return false;
 	return next == shape->vcpus && c->tsc_hz >= TSC_HZ_MIN && c->tsc_hz <= TSC_HZ_MAX;
 }
@@ -68,9 +68,9 @@ static void timer_fired(void *ctx, unsigned slot)
 	machine_end_finish(m);
 }
 
-static int remote_post(void *ctx, const struct wire_msg *msg)
+static int remote_post(void *ctx, unsigned slice, const struct wire_msg *msg)
 {
-	return machine_post(ctx, 0, msg, NULL);
+	return machine_post(ctx, slice, msg, NULL);
 }
 
 static void remote_failed(void *ctx, int err, const char *sentence)
@@ -164,24 +164,52 @@ static void threads_destroy(struct machine *m)
 	pthread_mutex_destroy(&m->threads_lock);
 }
 
-/* The way to the devices: the devices themselves, or the door to slice 0's. */
+/* How many writes a vCPU may have on their way to each slice that serves any. */
+static unsigned posted_share(const struct machine *m)
+{
+	unsigned doors = 0;
+
+	for (unsigned i = 0; i < m->shape.slices; i++)
+		doors += i != m->self && shape_has_bridge(&m->shape, i);
+	if (doors >= REMOTE_IO_POSTED_MAX)
+		return 1;
+	return REMOTE_IO_POSTED_MAX / (doors ? doors : 1);
+}
+
+/* The devices that are here, and the way to those of other slices. Takes c's devices over, come what may. */
 static int io_create(struct machine *m, const struct machine_config *c)
 {
-	if (m->self == 0)
-		return machine_devices_create(m, c);
+	int err;
+
 	m->remote.timeout_ms = REMOTE_IO_TIMEOUT_MS;
+	m->remote.posted_max = posted_share(m);
 	m->remote.ctx = m;
 	m->remote.post = remote_post;
 	m->remote.failed = remote_failed;
-	return remote_io_init(&m->remote, m->first_vcpu, m->vcpus_count);
+	err = remote_io_init(&m->remote, m->first_vcpu, m->vcpus_count);
+	if (err)
+		goto fail_drop;
+	err = m->self == 0 ? machine_devices_create(m) : 0;
+	if (err)
+		goto fail_remote;
+	err = shape_has_bridge(&m->shape, m->self) ? machine_pci_create(m, c) : 0;
+	if (!err)
+		return 0;
+	machine_devices_destroy(m);
+	remote_io_destroy(&m->remote);
+	return err;
+fail_remote:
+	remote_io_destroy(&m->remote);
+fail_drop:
+	machine_pci_drop(c, 0);
+	return err;
 }
 
 static void io_destroy(struct machine *m)
 {
-	if (m->self == 0)
-		machine_devices_destroy(m);
-	else
-		remote_io_destroy(&m->remote);
+	machine_pci_destroy(m);
+	machine_devices_destroy(m);
+	remote_io_destroy(&m->remote);
 }
 
 static void machine_fill(struct machine *m, const struct machine_config *c)
@@ -341,7 +369,7 @@ static int threads_start(struct machine *m)
 
 	if (!err && m->devices)
 		err = serial_output_start(&m->devices->serial);
-	if (!err && m->devices)
+	if (!err)
 		err = machine_pci_start(m);
 	for (i = 0; i < m->vcpus_count && !err; i++)
 		err = vcpu_thread_start(m, &m->vcpus[i]);
@@ -377,10 +405,8 @@ void machine_halt(struct machine *m)
 	unsigned i;
 
 	atomic_store(&m->stopping, true);
-	if (m->self != 0)
-		remote_io_abort(&m->remote);
-	else
-		machine_pci_halt(m);
+	remote_io_abort(&m->remote);
+	machine_pci_halt(m);
 	for (i = 0; i < m->vcpus_count; i++)
 		machine_vcpu_kick(&m->vcpus[i]);
 }
@@ -467,10 +493,9 @@ int machine_stop(struct machine *m, unsigned timeout_ms)
 			pthread_join(m->vcpus[i].thread, NULL);
 		m->vcpus[i].thread_running = false;
 	}
-	if (m->devices) {
-		machine_pci_join(m);
+	machine_pci_join(m);
+	if (m->devices)
 		serial_output_stop(&m->devices->serial);
-	}
 	return 0;
 }
 
@@ -505,8 +530,7 @@ void machine_stats(struct machine *m, struct machine_stats *out)
 		vcpu_stats(&m->vcpus[i], out);
 	out->ipis_remote += atomic_load(&m->device_ipis_remote);
 	out->timer_fires += timer_fires(&m->timer);
-	if (m->self != 0)
-		out->remote_io = remote_io_accesses(&m->remote);
+	out->remote_io = remote_io_accesses(&m->remote);
 	out->remote_io_served = atomic_load(&m->io_served);
 	machine_clock_stats(m, out);
 }

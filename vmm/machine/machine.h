@@ -28,7 +28,7 @@
  *   machine_stop: 0 -> engine_destroy, machine_destroy
  *                 -ETIMEDOUT (a vCPU hangs in a page fault) -> just _exit
  *
- * Threads: one a vCPU, one for all timers, and on slice 0 one that carries console output out and one a virtio device.
+ * Threads: one a vCPU, one for all timers, one a virtio device, and on slice 0 one that carries console output out.
  * An idle vCPU sleeps; nothing here polls.
  */
 struct machine;
@@ -84,7 +84,8 @@ struct machine_config {
 		tsc_origin_ns; /* slice 0: the host's clock when guest time is 0; others: ignored */
 	struct guest_clock_source host_clock; /* zeroes: CLOCK_MONOTONIC */
 	bool debug_exit; /* slice 0: the debug-exit port is there (loader_debug_exit) */
-	/* Slice 0: at most MACHINE_DEVICES_MAX. They become the machine's, also when it cannot be made. */
+	/* Slices with a host bridge (shape.h): at most MACHINE_DEVICES_MAX. They become the machine's, also when it
+	 * cannot be made. */
 	const struct virtio_device *devices;
 	unsigned devices_count;
 	struct machine_callbacks callbacks;
@@ -97,8 +98,8 @@ struct machine_stats {
 	uint64_t interrupts; /* injected into vCPUs, NMIs not counted */
 	uint64_t ipis_local, ipis_remote;
 	uint64_t timer_fires;
-	uint64_t remote_io;	   /* accesses that slice 0 served for us */
-	uint64_t remote_io_served; /* accesses that we (slice 0) served for others */
+	uint64_t remote_io;	   /* accesses that other slices served for us */
+	uint64_t remote_io_served; /* accesses that we served for others */
 	unsigned vcpus, vcpus_started, vcpus_idle;
 	int64_t clock_offset_ns; /* guest time less this host's CLOCK_MONOTONIC */
 	uint64_t clock_error_ns; /* bound on guest time here less guest time on slice 0 */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The devices of slice 0, and the bus that leads to them: directly there, by messages elsewhere. */
+/* The platform devices of slice 0, and the bus that leads to devices: directly at home, by messages elsewhere. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -234,24 +234,42 @@ static const struct port_claim port_claims[] = {
 
 static const struct bus_ops ioapic_ops = {ioapic_mmio_read, ioapic_mmio_write};
 
-/* The same claims on every slice; where the devices are not, slice 0 is asked. */
+int machine_ports_claim(struct machine *m, unsigned owner, uint16_t first, unsigned count,
+			const struct bus_ops *ops, void *dev)
+{
+	int err;
+
+	if (owner != m->self)
+		return bus_add_ports(&m->bus, first, count, &remote_port_ops,
+				     &m->remote.door[owner]);
+	err = bus_add_ports(&m->bus, first, count, ops, dev);
+	return err ? err : bus_add_ports(&m->served, first, count, ops, dev);
+}
+
+int machine_mmio_claim(struct machine *m, unsigned owner, uint64_t first, uint64_t count,
+		       const struct bus_ops *ops, void *dev, const struct bus_ops *far)
+{
+	int err;
+
+	if (owner != m->self)
+		return bus_add_mmio(&m->bus, first, count, far, &m->remote.door[owner]);
+	err = bus_add_mmio(&m->bus, first, count, ops, dev);
+	return err ? err : bus_add_mmio(&m->served, first, count, ops, dev);
+}
+
 int machine_devices_attach(struct machine *m)
 {
-	bool here = m->devices != NULL;
 	size_t i;
 	int err = 0;
 
 	for (i = 0; i < sizeof(port_claims) / sizeof(port_claims[0]) && !err; i++) {
 		const struct port_claim *claim = &port_claims[i];
 
-		err = bus_add_ports(&m->bus, claim->first, claim->count,
-				    here ? &claim->ops : &remote_port_ops,
-				    here ? (void *)m : &m->remote);
+		err = machine_ports_claim(m, 0, claim->first, claim->count, &claim->ops, m);
 	}
 	if (!err)
-		err = bus_add_mmio(&m->bus, LAYOUT_IOAPIC_BASE, LAYOUT_IOAPIC_SIZE,
-				   here ? &ioapic_ops : &remote_mmio_ops,
-				   here ? (void *)m : &m->remote);
+		err = machine_mmio_claim(m, 0, LAYOUT_IOAPIC_BASE, LAYOUT_IOAPIC_SIZE, &ioapic_ops,
+					 m, &remote_mmio_ops);
 	return err ? err : machine_pci_attach(m);
 }
 
@@ -304,28 +322,17 @@ fail_ioapic:
 	return err;
 }
 
-int machine_devices_create(struct machine *m, const struct machine_config *c)
+int machine_devices_create(struct machine *m)
 {
 	struct machine_devices *d = calloc(1, sizeof(*d));
-	int err;
+	int err = d ? platform_create(m, d) : -ENOMEM;
 
-	if (!d) {
-		machine_pci_drop(c, 0);
-		return -ENOMEM;
+	if (err) {
+		free(d);
+		return err;
 	}
-	err = machine_pci_create(m, c, &d->pci);
-	if (err)
-		goto fail_alloc;
-	err = platform_create(m, d);
-	if (err)
-		goto fail_pci;
 	m->devices = d;
 	return 0;
-fail_pci:
-	machine_pci_destroy(d->pci);
-fail_alloc:
-	free(d);
-	return err;
 }
 
 void machine_devices_destroy(struct machine *m)
@@ -334,7 +341,6 @@ void machine_devices_destroy(struct machine *m)
 
 	if (!d)
 		return;
-	machine_pci_destroy(d->pci);
 	power_destroy(&d->power);
 	cmos_destroy(&d->cmos);
 	serial_destroy(&d->serial);

@@ -14,8 +14,8 @@
  * type | from -> to | two words (gfn, arg) and payload
  * IPI        | any -> any  | destination, who is excluded; vector, delivery, modes
  * EOI        | any -> 0    | a level-triggered vector was ended: for the I/O APIC
- * IO_REQUEST | any -> 0    | a port or MMIO access of one vCPU; it waits for the reply, unless it is posted
- * IO_REPLY   | 0 -> any    | the value read (0 for a write)
+ * IO_REQUEST | any -> any  | a port or MMIO access of one vCPU to a device there; it waits for the reply, unless it is posted
+ * IO_REPLY   | any -> any  | the value read (0 for a write)
  * END        | any -> 0, 0 -> any | the VM is over: reason; payload: the sentence
  * PING       | any -> any  | arg: the sender's clock
  * PONG       | any -> any  | arg: echoed; gfn: from slice 0 guest time in ns, from others 0

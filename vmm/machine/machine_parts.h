@@ -73,7 +73,6 @@ struct machine_devices {
 	struct cmos cmos;
 	struct power power;
 	struct debug_exit debug_exit;
-	struct machine_pci *pci;
 };
 
 struct machine {
@@ -90,9 +89,11 @@ struct machine {
 	bool debug_exit;
 	struct machine_vcpu *vcpus;
 	struct apic_env apic_env;
-	struct bus bus;
+	struct bus bus;			 /* what the vCPUs here reach */
+	struct bus served;		 /* what other slices may ask for: devices that are here */
 	struct machine_devices *devices; /* slice 0 */
-	struct remote_io remote;	 /* other slices */
+	struct machine_pci *pci;	 /* slices with a host bridge */
+	struct remote_io remote;	 /* the way to other slices' devices */
 	struct machine_pending *pending; /* with other slices */
 	struct timer timer;
 	struct guest_clock clock; /* read by any thread; written under clock_lock */
@@ -167,20 +168,29 @@ void machine_clock_stats(struct machine *m, struct machine_stats *out);
 /* PING or PONG; engine thread. */
 int machine_ping_msg(struct machine *m, unsigned from, const struct wire_msg *msg);
 
-/* machine_devices.c */
-int machine_devices_create(struct machine *m, const struct machine_config *c);
+/* machine_devices.c: slice 0's platform; attach on all slices. */
+int machine_devices_create(struct machine *m);
 void machine_devices_destroy(struct machine *m);
 int machine_devices_attach(struct machine *m);
+/*
+ * Registers of a device of slice owner: dev and its ops are behind them there, for the vCPUs and for other slices; the
+ * way to the owner elsewhere (far's, with the owner's door for a device). -EINVAL or -ENOSPC as the bus says.
+ */
+int machine_ports_claim(struct machine *m, unsigned owner, uint16_t first, unsigned count,
+			const struct bus_ops *ops, void *dev);
+int machine_mmio_claim(struct machine *m, unsigned owner, uint64_t first, uint64_t count,
+		       const struct bus_ops *ops, void *dev, const struct bus_ops *far);
 
-/* machine_pci.c: slice 0's PCI bus and its devices; attach on all slices. Takes c's devices over, come what may. */
+/* machine_pci.c: this slice's PCI bus and its devices, if it has a host bridge; attach on all slices. Takes c's devices
+ * over, come what may. */
 struct machine_pci;
-int machine_pci_create(struct machine *m, const struct machine_config *c, struct machine_pci **out);
-void machine_pci_destroy(struct machine_pci *pci);
+int machine_pci_create(struct machine *m, const struct machine_config *c);
+void machine_pci_destroy(struct machine *m);
 /* Destroys c's devices from this one on: nobody takes them over. */
 void machine_pci_drop(const struct machine_config *c, unsigned first);
 int machine_pci_attach(struct machine *m);
 int machine_pci_start(struct machine *m);
-/* Any thread; does not block. */
+/* Any thread; does not block. These do nothing where there is no bridge. */
 void machine_pci_halt(struct machine *m);
 /* When all threads have gone. */
 void machine_pci_join(struct machine *m);

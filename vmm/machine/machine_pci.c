@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The PCI bus of slice 0: its host bridge, the virtio devices, their interrupts and their threads. */
+/* The PCI bus of a slice: its host bridge, the virtio devices, their interrupts and their threads. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -58,18 +58,34 @@ static void device_gone(void *ctx)
 
 /* ---- the bus's side ---- */
 
+/* dev is the struct pci_bus; an address's offset is within its bus. */
 static uint64_t ecam_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
 {
+	uint32_t offset = (uint32_t)(addr - LAYOUT_PCI_ECAM) % LAYOUT_PCI_ECAM_BUS;
+
 	(void)vcpu;
-	return size > 4 ? bus_ones(size)
-			: pci_ecam_read(dev, (uint32_t)(addr - LAYOUT_PCI_ECAM), size);
+	return size > 4 ? bus_ones(size) : pci_ecam_read(dev, offset, size);
 }
 
 static void ecam_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
 {
+	uint32_t offset = (uint32_t)(addr - LAYOUT_PCI_ECAM) % LAYOUT_PCI_ECAM_BUS;
+
 	(void)vcpu;
 	if (size <= 4)
-		pci_ecam_write(dev, (uint32_t)(addr - LAYOUT_PCI_ECAM), size, (uint32_t)value);
+		pci_ecam_write(dev, offset, size, (uint32_t)value);
+}
+
+static uint64_t window_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
+{
+	(void)vcpu;
+	return pci_memory_read(dev, addr, size);
+}
+
+static void window_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
+{
+	(void)vcpu;
+	pci_memory_write(dev, addr, size, value);
 }
 
 static uint64_t address_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
@@ -86,51 +102,84 @@ static void address_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size
 	pci_address_write(dev, size, (uint32_t)value);
 }
 
+/*
+ * The data ports of mechanism 1 may lead to any slice, and slice 0's engine thread could not wait for a third one. So
+ * each slice decodes them for its own vCPUs, which may wait: dev is the machine. Nobody else may ask for them.
+ */
+static bool data_leads(struct machine *m, unsigned vcpu, uint64_t port, uint64_t *gpa)
+{
+	uint32_t address = bus_pio_read(&m->bus, vcpu, LAYOUT_PCI_ADDRESS_PORT, 4), offset;
+
+	if (!pci_address_leads(address, (unsigned)(port - LAYOUT_PCI_DATA_PORT), &offset) ||
+	    offset >= LAYOUT_PCI_ECAM_SIZE)
+		return false;
+	*gpa = LAYOUT_PCI_ECAM + offset;
+	return true;
+}
+
 static uint64_t data_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
 {
-	(void)vcpu;
-	return pci_data_read(dev, (unsigned)(addr - LAYOUT_PCI_DATA_PORT), size);
+	struct machine *m = dev;
+	uint64_t gpa;
+
+	return data_leads(m, vcpu, addr, &gpa) ? bus_mmio_read(&m->bus, vcpu, gpa, size)
+					       : bus_ones(size);
 }
 
 static void data_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
 {
-	(void)vcpu;
-	pci_data_write(dev, (unsigned)(addr - LAYOUT_PCI_DATA_PORT), size, (uint32_t)value);
+	struct machine *m = dev;
+	uint64_t gpa;
+
+	if (data_leads(m, vcpu, addr, &gpa))
+		bus_mmio_write(&m->bus, vcpu, gpa, size, value);
 }
 
-static uint64_t window_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
+/*
+ * A window of another slice: dev is its door. Only notifications are posted, which nothing else must come behind. CPUs
+ * of several slices may use a device's other registers in turn, and with posted writes nothing would keep the turns.
+ */
+static uint64_t far_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
 {
-	(void)vcpu;
-	return pci_memory_read(dev, addr, size);
+	return remote_memory_ops.read(dev, vcpu, addr, size);
 }
 
-static void window_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
+static void far_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
 {
-	(void)vcpu;
-	pci_memory_write(dev, addr, size, value);
+	uint64_t offset = addr % VIRTIO_PCI_BAR_SIZE - VIRTIO_PCI_BAR_NOTIFY;
+	const struct bus_ops *far =
+		offset < PANGEA_PAGE_SIZE ? &remote_posted_ops : &remote_memory_ops;
+
+	far->write(dev, vcpu, addr, size, value);
+}
+
+/* A slice's bus: its configuration space and its window. */
+static int bridge_attach(struct machine *m, unsigned slice)
+{
+	static const struct bus_ops ecam = {ecam_read, ecam_write},
+				    window = {window_read, window_write},
+				    far = {far_read, far_write};
+	void *dev = slice == m->self ? &m->pci->bus : NULL;
+	int err = machine_mmio_claim(m, slice, LAYOUT_PCI_ECAM + slice * LAYOUT_PCI_ECAM_BUS,
+				     LAYOUT_PCI_ECAM_BUS, &ecam, dev, &remote_mmio_ops);
+
+	return err ? err
+		   : machine_mmio_claim(m, slice, LAYOUT_PCI_WINDOW + slice * LAYOUT_PCI_WINDOW_BUS,
+					LAYOUT_PCI_WINDOW_BUS, &window, dev, &far);
 }
 
 int machine_pci_attach(struct machine *m)
 {
-	static const struct bus_ops ecam = {ecam_read, ecam_write},
-				    address = {address_read, address_write},
-				    data = {data_read, data_write},
-				    window = {window_read, window_write};
-	bool here = m->self == 0;
-	void *dev = here ? (void *)&m->devices->pci->bus : (void *)&m->remote;
-	int err;
+	static const struct bus_ops address = {address_read, address_write},
+				    data = {data_read, data_write};
+	int err = machine_ports_claim(m, 0, LAYOUT_PCI_ADDRESS_PORT, 1, &address,
+				      m->self == 0 ? &m->pci->bus : NULL);
 
-	err = bus_add_ports(&m->bus, LAYOUT_PCI_ADDRESS_PORT, 1, here ? &address : &remote_port_ops,
-			    dev);
 	if (!err)
-		err = bus_add_ports(&m->bus, LAYOUT_PCI_DATA_PORT, LAYOUT_PCI_DATA_SIZE,
-				    here ? &data : &remote_port_ops, dev);
-	if (!err)
-		err = bus_add_mmio(&m->bus, LAYOUT_PCI_ECAM, LAYOUT_PCI_ECAM_SIZE,
-				   here ? &ecam : &remote_mmio_ops, dev);
-	if (!err)
-		err = bus_add_mmio(&m->bus, LAYOUT_PCI_WINDOW, LAYOUT_PCI_WINDOW_SIZE,
-				   here ? &window : &remote_posted_ops, dev);
+		err = bus_add_ports(&m->bus, LAYOUT_PCI_DATA_PORT, LAYOUT_PCI_DATA_SIZE, &data, m);
+	for (unsigned i = 0; i < m->shape.slices && !err; i++)
+		if (shape_has_bridge(&m->shape, i))
+			err = bridge_attach(m, i);
 	return err;
 }
 
@@ -151,7 +200,8 @@ static int devices_create(struct machine *m, struct machine_pci *pci,
 			break;
 		pci->count++;
 		pci_add(&pci->bus, i + 1, virtio_function(pci->device[i]),
-			LAYOUT_PCI_WINDOW + i * VIRTIO_PCI_BAR_SIZE);
+			LAYOUT_PCI_WINDOW + m->self * LAYOUT_PCI_WINDOW_BUS +
+				i * VIRTIO_PCI_BAR_SIZE);
 	}
 	return err;
 }
@@ -163,7 +213,15 @@ void machine_pci_drop(const struct machine_config *c, unsigned first)
 			c->devices[i].ops->destroy(c->devices[i].dev);
 }
 
-int machine_pci_create(struct machine *m, const struct machine_config *c, struct machine_pci **out)
+static void pci_free(struct machine_pci *pci)
+{
+	for (unsigned i = 0; i < pci->count; i++)
+		virtio_destroy(pci->device[i]);
+	pci_bus_destroy(&pci->bus);
+	free(pci);
+}
+
+int machine_pci_create(struct machine *m, const struct machine_config *c)
 {
 	static const struct pci_ops bridge_ops = {0};
 	struct machine_pci *pci = calloc(1, sizeof(*pci));
@@ -179,27 +237,26 @@ int machine_pci_create(struct machine *m, const struct machine_config *c, struct
 	err = devices_create(m, pci, c);
 	if (err) {
 		machine_pci_drop(c, pci->count + 1);
-		machine_pci_destroy(pci);
+		pci_free(pci);
 		return err;
 	}
-	*out = pci;
+	m->pci = pci;
 	return 0;
 }
 
-void machine_pci_destroy(struct machine_pci *pci)
+void machine_pci_destroy(struct machine *m)
 {
-	for (unsigned i = 0; i < pci->count; i++)
-		virtio_destroy(pci->device[i]);
-	pci_bus_destroy(&pci->bus);
-	free(pci);
+	if (m->pci)
+		pci_free(m->pci);
+	m->pci = NULL;
 }
 
 int machine_pci_start(struct machine *m)
 {
-	struct machine_pci *pci = m->devices->pci;
+	struct machine_pci *pci = m->pci;
 	int err = 0;
 
-	for (unsigned i = 0; i < pci->count && !err; i++) {
+	for (unsigned i = 0; pci && i < pci->count && !err; i++) {
 		machine_thread_new(m);
 		err = virtio_start(pci->device[i]);
 		if (err)
@@ -210,12 +267,12 @@ int machine_pci_start(struct machine *m)
 
 void machine_pci_halt(struct machine *m)
 {
-	for (unsigned i = 0; i < m->devices->pci->count; i++)
-		virtio_halt(m->devices->pci->device[i]);
+	for (unsigned i = 0; m->pci && i < m->pci->count; i++)
+		virtio_halt(m->pci->device[i]);
 }
 
 void machine_pci_join(struct machine *m)
 {
-	for (unsigned i = 0; i < m->devices->pci->count; i++)
-		virtio_join(m->devices->pci->device[i]);
+	for (unsigned i = 0; m->pci && i < m->pci->count; i++)
+		virtio_join(m->pci->device[i]);
 }

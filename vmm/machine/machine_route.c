@@ -199,7 +199,16 @@ static int eoi_received(struct machine *m, const struct wire_msg *msg)
 	return 0;
 }
 
-/* Devices' registers are quick: they are served right here, on the engine thread. */
+/* Devices' registers are quick: they are served right here, on the engine thread. What is not here is nobody's to ask
+ * for, since it would have to wait. */
+static bool io_request_allowed(const struct machine *m, unsigned from, const struct io_request *req)
+{
+	if (req->vcpu >= m->shape.vcpus || m->slice_of[req->vcpu] != from)
+		return false;
+	return req->mmio ? bus_claims_mmio(&m->served, req->addr)
+			 : bus_claims_port(&m->served, (uint16_t)req->addr);
+}
+
 static int io_request_received(struct machine *m, unsigned from, const struct wire_msg *msg)
 {
 	struct io_reply reply = {0};
@@ -209,16 +218,16 @@ static int io_request_received(struct machine *m, unsigned from, const struct wi
 
 	if (err)
 		return err;
-	if (!m->devices || req.vcpu >= m->shape.vcpus || m->slice_of[req.vcpu] != from)
+	if (!io_request_allowed(m, from, &req))
 		return -PANGEA_EWIRE;
 	if (req.mmio && req.write)
-		bus_mmio_write(&m->bus, req.vcpu, req.addr, req.size, req.value);
+		bus_mmio_write(&m->served, req.vcpu, req.addr, req.size, req.value);
 	else if (req.mmio)
-		reply.value = (uint32_t)bus_mmio_read(&m->bus, req.vcpu, req.addr, req.size);
+		reply.value = (uint32_t)bus_mmio_read(&m->served, req.vcpu, req.addr, req.size);
 	else if (req.write)
-		bus_pio_write(&m->bus, req.vcpu, (uint16_t)req.addr, req.size, req.value);
+		bus_pio_write(&m->served, req.vcpu, (uint16_t)req.addr, req.size, req.value);
 	else
-		reply.value = bus_pio_read(&m->bus, req.vcpu, (uint16_t)req.addr, req.size);
+		reply.value = bus_pio_read(&m->served, req.vcpu, (uint16_t)req.addr, req.size);
 	count(&m->io_served, 1);
 	if (req.posted)
 		return 0;
@@ -236,9 +245,9 @@ static int io_reply_received(struct machine *m, unsigned from, const struct wire
 
 	if (err)
 		return err;
-	if (from != 0 || m->devices)
+	if (!shape_has_bridge(&m->shape, from))
 		return -PANGEA_EWIRE;
-	return remote_io_reply(&m->remote, &reply);
+	return remote_io_reply(&m->remote, from, &reply);
 }
 
 static int end_received(struct machine *m, unsigned from, const struct wire_msg *msg,

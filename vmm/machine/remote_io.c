@@ -14,8 +14,9 @@ struct remote_slot {
 	pthread_cond_t done; /* CLOCK_MONOTONIC */
 	uint16_t seq;
 	bool waiting;
-	unsigned posted; /* writes since the last reply */
+	unsigned target; /* whose reply */
 	uint32_t value;
+	uint8_t posted[SLICES_MAX]; /* writes to each slice since its last reply */
 };
 
 static int slots_init(struct remote_io *r)
@@ -39,6 +40,8 @@ int remote_io_init(struct remote_io *r, unsigned first_vcpu, unsigned vcpus)
 	r->vcpus = vcpus;
 	r->aborted = false;
 	r->accesses = 0;
+	for (unsigned i = 0; i < SLICES_MAX; i++)
+		r->door[i] = (struct remote_door){r, i};
 	r->slots = calloc(vcpus + 1, sizeof(*r->slots));
 	if (!r->slots)
 		return -ENOMEM;
@@ -82,73 +85,90 @@ static int slot_wait(struct remote_io *r, struct remote_slot *slot)
 	return r->aborted ? -ECANCELED : -ETIMEDOUT;
 }
 
-static void access_failed(struct remote_io *r, const struct io_request *req, int err)
+static void access_failed(struct remote_io *r, unsigned slice, const struct io_request *req,
+			  int err)
 {
 	char sentence[MACHINE_SENTENCE_MAX];
 
-	/* Aborted, or slice 0 is lost: whoever found out about that tells it. */
+	/* Aborted, or the slice is lost: whoever found out about that tells it. */
 	if (err == -ECANCELED || err == -ENOTCONN)
 		return;
 	if (err == -ETIMEDOUT)
 		snprintf(sentence, sizeof(sentence),
-			 "slice 0 did not answer vCPU %u's access to %s 0x%llx within %u ms",
-			 req->vcpu, req->mmio ? "address" : "port", (unsigned long long)req->addr,
-			 r->timeout_ms);
+			 "slice %u did not answer vCPU %u's access to %s 0x%llx within %u ms",
+			 slice, req->vcpu, req->mmio ? "address" : "port",
+			 (unsigned long long)req->addr, r->timeout_ms);
 	else
 		snprintf(sentence, sizeof(sentence),
-			 "vCPU %u's access to %s 0x%llx could not be sent to slice 0: %s",
+			 "vCPU %u's access to %s 0x%llx could not be sent to slice %u: %s",
 			 req->vcpu, req->mmio ? "address" : "port", (unsigned long long)req->addr,
-			 error_text(err));
+			 slice, error_text(err));
 	r->failed(r->ctx, err, sentence);
 }
 
-static uint64_t remote_access(struct remote_io *r, struct io_request *req)
+/* lock held. Sends it and, unless it is posted, waits; 0, or why there is no reply. */
+static int slot_access(struct remote_io *r, struct remote_slot *slot, unsigned slice,
+		       struct io_request *req)
 {
-	struct remote_slot *slot;
+	uint8_t *posted = &slot->posted[slice];
 	struct wire_msg msg;
+	int err;
+
+	if (r->aborted)
+		return -ECANCELED;
+	r->accesses++;
+	req->seq = ++slot->seq;
+	req->posted = req->posted && ++*posted < r->posted_max;
+	slot->waiting = !req->posted;
+	slot->target = slice;
+	io_request_encode(req, &msg);
+	err = r->post(r->ctx, slice, &msg);
+	if (err)
+		slot->waiting = false;
+	else if (!req->posted)
+		err = slot_wait(r, slot);
+	if (!err && !req->posted)
+		*posted = 0;
+	return err;
+}
+
+static uint64_t remote_access(const struct remote_door *door, struct io_request *req)
+{
+	struct remote_io *r = door->r;
 	uint64_t value = bus_ones(req->size);
-	int err = -ECANCELED;
+	struct remote_slot *slot;
+	int err;
 
 	invariant(req->vcpu - r->first_vcpu < r->vcpus);
 	slot = &r->slots[req->vcpu - r->first_vcpu];
 	pthread_mutex_lock(&r->lock);
-	if (!r->aborted) {
-		r->accesses++;
-		req->seq = ++slot->seq;
-		req->posted = req->posted && ++slot->posted < REMOTE_IO_POSTED_MAX;
-		slot->waiting = !req->posted;
-		io_request_encode(req, &msg);
-		err = r->post(r->ctx, &msg);
-		if (err)
-			slot->waiting = false;
-		else if (!req->posted)
-			err = slot_wait(r, slot);
-		if (!err && !req->posted) {
-			value = slot->value;
-			slot->posted = 0;
-		}
-	}
+	err = slot_access(r, slot, door->slice, req);
+	if (!err && !req->posted)
+		value = slot->value;
 	pthread_mutex_unlock(&r->lock);
 	if (err)
-		access_failed(r, req, err);
+		access_failed(r, door->slice, req, err);
 	return value;
 }
 
-int remote_io_reply(struct remote_io *r, const struct io_reply *reply)
+int remote_io_reply(struct remote_io *r, unsigned from, const struct io_reply *reply)
 {
 	struct remote_slot *slot;
+	int err = 0;
 
 	if ((unsigned)(reply->vcpu - r->first_vcpu) >= r->vcpus)
 		return -PANGEA_EWIRE;
 	slot = &r->slots[reply->vcpu - r->first_vcpu];
 	pthread_mutex_lock(&r->lock);
-	if (slot->waiting && slot->seq == reply->seq) {
+	if (slot->waiting && slot->seq == reply->seq && slot->target != from) {
+		err = -PANGEA_EWIRE;
+	} else if (slot->waiting && slot->seq == reply->seq) {
 		slot->waiting = false;
 		slot->value = reply->value;
 		pthread_cond_signal(&slot->done);
 	}
 	pthread_mutex_unlock(&r->lock);
-	return 0;
+	return err;
 }
 
 void remote_io_abort(struct remote_io *r)
@@ -212,27 +232,35 @@ static void mmio_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, u
 	remote_access(dev, &req);
 }
 
-static void mmio_post(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
+/* A message has 32 bits; PCI memory takes eight bytes as two dwords, too. */
+static void dwords_write(const struct remote_door *door, struct io_request *req, unsigned size,
+			 uint64_t value, bool posted)
 {
-	struct io_request req = {.addr = addr,
-				 .value = (uint32_t)value,
-				 .vcpu = (uint16_t)vcpu,
-				 .size = (uint8_t)(size == 8 ? 4 : size),
-				 .mmio = true,
-				 .write = true,
-				 .posted = true};
-
-	remote_access(dev, &req);
-	if (size < 8)
-		return;
-	/* A message has 32 bits; PCI memory takes eight bytes as two dwords, too. */
-	req.addr += 4;
-	req.value = (uint32_t)(value >> 32);
-	req.posted = true;
-	remote_access(dev, &req);
+	req->mmio = req->write = true;
+	req->size = (uint8_t)(size == 8 ? 4 : size);
+	for (unsigned i = 0; i < size; i += 4) {
+		req->value = (uint32_t)(value >> 8 * i);
+		req->posted = posted;
+		remote_access(door, req);
+		req->addr += 4;
+	}
 }
 
-static uint64_t mmio_read_dwords(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
+static void memory_write(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
+{
+	struct io_request req = {.addr = addr, .vcpu = (uint16_t)vcpu};
+
+	dwords_write(dev, &req, size, value, false);
+}
+
+static void memory_post(void *dev, unsigned vcpu, uint64_t addr, unsigned size, uint64_t value)
+{
+	struct io_request req = {.addr = addr, .vcpu = (uint16_t)vcpu};
+
+	dwords_write(dev, &req, size, value, true);
+}
+
+static uint64_t memory_read(void *dev, unsigned vcpu, uint64_t addr, unsigned size)
 {
 	if (size < 8)
 		return mmio_read(dev, vcpu, addr, size);
@@ -241,4 +269,5 @@ static uint64_t mmio_read_dwords(void *dev, unsigned vcpu, uint64_t addr, unsign
 
 const struct bus_ops remote_port_ops = {port_read, port_write};
 const struct bus_ops remote_mmio_ops = {mmio_read, mmio_write};
-const struct bus_ops remote_posted_ops = {mmio_read_dwords, mmio_post};
+const struct bus_ops remote_memory_ops = {memory_read, memory_write};
+const struct bus_ops remote_posted_ops = {memory_read, memory_post};

@@ -130,3 +130,8 @@ unsigned shape_vcpu_of_apic_id(const struct vm_shape *shape, uint32_t apic_id)
 		return VCPUS_MAX;
 	return shape->slice[slice].first_vcpu + index;
 }
+
+bool shape_has_bridge(const struct vm_shape *shape, unsigned slice)
+{
+	return slice < shape->slices && (slice == 0 || (shape->bridges >> slice & 1));
+}

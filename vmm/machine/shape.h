@@ -3,6 +3,7 @@
 #ifndef VMM_SHAPE_H
 #define VMM_SHAPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,7 @@ struct vm_shape {
 	 * so that a shift gives the slice and all its CPUs are one package.
 	 */
 	unsigned apic_shift;
+	uint64_t bridges; /* slices other than 0 with a PCI host bridge, a bit each */
 	struct shape_slice slice[SLICES_MAX];
 	uint8_t distance[SLICES_MAX][SLICES_MAX];    /* ACPI SLIT: 10 to itself, 11..254 else */
 	uint32_t latency_ns[SLICES_MAX][SLICES_MAX]; /* of an access to another slice; 0: unknown */
@@ -53,5 +55,7 @@ unsigned shape_slice_of_vcpu(const struct vm_shape *shape, unsigned vcpu);
 uint32_t shape_apic_id(const struct vm_shape *shape, unsigned vcpu);
 /* And back; VCPUS_MAX if no vCPU has this id. */
 unsigned shape_vcpu_of_apic_id(const struct vm_shape *shape, uint32_t apic_id);
+/* Has the slice a PCI host bridge? Slice 0 always has one. */
+bool shape_has_bridge(const struct vm_shape *shape, unsigned slice);
 
 #endif

@@ -59,7 +59,7 @@ struct slice_config {
 	unsigned silence_ms;  /* how long a slice may be silent; 0: not said */
 	uint64_t cache_bytes; /* most memory for remote pages, if it is limited */
 	bool cache_limited;
-	struct slice_devices devices; /* slice 0 only */
+	struct slice_devices devices; /* of this slice */
 };
 
 enum slice_state {
@@ -133,7 +133,7 @@ int slice_cpu_parse(const json_t *msg, struct slice_config *config, char *why);
 int slice_cpu_choose(const struct slice_config *config, struct cpu_choice *out);
 
 /*
- * slice_virtio.c: the devices of this slice's machine, at most MACHINE_DEVICES_MAX; those on other slices have none.
+ * slice_virtio.c: the devices of this slice's machine, at most MACHINE_DEVICES_MAX.
  * Main thread; waits for back ends, with deadlines. 0, or a negative code: none are left then.
  */
 unsigned slice_virtio_count(const struct slice_config *config);

@@ -25,7 +25,8 @@ static int text_copy(const json_t *msg, const char *key, char *out, size_t size,
 static int slices_parse(const json_t *msg, struct slice_config *config, char *why)
 {
 	unsigned vcpus[SLICES_MAX];
-	uint64_t mem[SLICES_MAX];
+	uint64_t mem[SLICES_MAX], bridges = 0;
+	unsigned devices, devices_all = 0;
 	json_t *list;
 	int err = control_get_array(msg, "slices", SLICES_MAX, &list, why);
 
@@ -38,16 +39,37 @@ static int slices_parse(const json_t *msg, struct slice_config *config, char *wh
 			err = control_get_uint(entry, "vcpus", 0, VCPUS_MAX, &vcpus[i], why);
 		if (!err)
 			err = control_get_u64(entry, "mem_bytes", 0, GUEST_MEM_MAX, &mem[i], why);
+		devices = 0;
+		if (!err && json_object_get(entry, "devices"))
+			err = control_get_uint(entry, "devices", 0, SLICE_DEVICES_MAX - devices_all,
+					       &devices, why);
+		devices_all += devices;
+		bridges |= (uint64_t)(i && devices) << i;
 		if (!err)
 			snprintf(config->node[i], sizeof(config->node[i]), "%s", node);
 	}
 	if (err)
 		return err;
 	err = shape_init(&config->shape, (unsigned)json_array_size(list), vcpus, mem);
+	config->shape.bridges = bridges;
 	if (err)
 		snprintf(why, CONTROL_WHY_MAX, "slice-config: the slices make no machine: %s",
 			 error_text(err));
 	return err;
+}
+
+/* Its own devices hang on a bridge that all slices know of. */
+static int devices_parse(const json_t *msg, struct slice_config *config, char *why)
+{
+	int err = slice_devices_parse(msg, &config->devices, why);
+
+	if (err || !config->devices.count || shape_has_bridge(&config->shape, config->self))
+		return err;
+	snprintf(why, CONTROL_WHY_MAX,
+		 "slice-config: slice %u has devices of which slices says "
+		 "nothing",
+		 config->self);
+	return -PANGEA_ECONTROL;
 }
 
 /* The kernel is slice 0's affair alone. */
@@ -189,8 +211,8 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 	config->devices.count = 0;
 	if (!err && config->self == 0)
 		err = boot_parse(msg, config, why);
-	if (!err && config->self == 0)
-		err = slice_devices_parse(msg, &config->devices, why);
+	if (!err)
+		err = devices_parse(msg, config, why);
 	if (!err)
 		config->epoch = (uint32_t)epoch;
 	return err;

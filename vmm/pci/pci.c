@@ -176,30 +176,12 @@ void pci_address_write(struct pci_bus *bus, unsigned size, uint32_t value)
 	pthread_mutex_unlock(&bus->lock);
 }
 
-/* Where the data ports lead in configuration space; false: nowhere. */
-static bool data_offset(struct pci_bus *bus, unsigned byte, uint32_t *offset)
+bool pci_address_leads(uint32_t address, unsigned byte, uint32_t *offset)
 {
-	uint32_t address = pci_address_read(bus, 4);
-
-	if (!(address & ADDRESS_ENABLE) || (address >> 16 & 0xff))
+	if (!(address & ADDRESS_ENABLE))
 		return false;
-	*offset = (address >> 8 & 0xff) * FUNCTION_SIZE + (address & 0xfc) + byte;
+	*offset = (address >> 8 & 0xffff) * FUNCTION_SIZE + (address & 0xfc) + byte;
 	return true;
-}
-
-uint32_t pci_data_read(struct pci_bus *bus, unsigned byte, unsigned size)
-{
-	uint32_t offset;
-
-	return data_offset(bus, byte, &offset) ? pci_ecam_read(bus, offset, size) : ones(size);
-}
-
-void pci_data_write(struct pci_bus *bus, unsigned byte, unsigned size, uint32_t value)
-{
-	uint32_t offset;
-
-	if (data_offset(bus, byte, &offset))
-		pci_ecam_write(bus, offset, size, value);
 }
 
 /* ---- memory ---- */

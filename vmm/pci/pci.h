@@ -97,11 +97,12 @@ uint32_t pci_get32(const uint8_t *bytes, unsigned at);
  */
 uint32_t pci_ecam_read(struct pci_bus *bus, uint32_t offset, unsigned size);
 void pci_ecam_write(struct pci_bus *bus, uint32_t offset, unsigned size, uint32_t value);
-/* The same by configuration mechanism 1 (PCI Local Bus 3.0, section 3.2.2.3.2): ports 0xcf8, and 0xcfc to 0xcff. */
+/* Configuration mechanism 1 (PCI Local Bus 3.0, section 3.2.2.3.2): the register at port 0xcf8, which bus 0 has for all. */
 uint32_t pci_address_read(struct pci_bus *bus, unsigned size);
 void pci_address_write(struct pci_bus *bus, unsigned size, uint32_t value);
-uint32_t pci_data_read(struct pci_bus *bus, unsigned byte, unsigned size);
-void pci_data_write(struct pci_bus *bus, unsigned byte, unsigned size, uint32_t value);
+/* Where the ports 0xcfc to 0xcff (byte 0 to 3) lead then: an offset from bus 0's configuration space on, 1 MiB a bus.
+ * False: nowhere. Pure. */
+bool pci_address_leads(uint32_t address, unsigned byte, uint32_t *offset);
 /* Memory: goes to whoever decodes gpa; else ones, and nothing. size 1, 2, 4, 8. Any thread. */
 uint64_t pci_memory_read(struct pci_bus *bus, uint64_t gpa, unsigned size);
 void pci_memory_write(struct pci_bus *bus, uint64_t gpa, unsigned size, uint64_t value);

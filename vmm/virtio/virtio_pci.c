@@ -10,7 +10,7 @@
 #define BAR_COMMON    0x0000u
 #define BAR_ISR	      0x1000u
 #define BAR_CONFIG    0x2000u
-#define BAR_NOTIFY    0x3000u
+#define BAR_NOTIFY    VIRTIO_PCI_BAR_NOTIFY
 #define BAR_MSIX      0x4000u
 #define BAR_PENDING   0x5000u
 #define NOTIFY_STRIDE 4u

@@ -7,7 +7,8 @@
 #include "vmm/virtio/virtio.h"
 
 /* BAR 0: common configuration, ISR, device configuration, notifications, MSI-X table, pending bits; a page each. */
-#define VIRTIO_PCI_BAR_SIZE 0x8000u
+#define VIRTIO_PCI_BAR_SIZE   0x8000u
+#define VIRTIO_PCI_BAR_NOTIFY 0x3000u
 
 struct virtio_env {
 	struct guest_memory mem; /* copied */

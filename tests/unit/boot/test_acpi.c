@@ -230,6 +230,33 @@ static void table_judge(const char *dir, const struct acpi_table *table)
 	cr_assert(text_contains(dir, "iasl.log", "0 Errors"), "%s", name);
 }
 
+static bool area_contains(const struct acpi_index *index, const char *signature, const char *text)
+{
+	uint32_t length;
+	const uint8_t *table = table_find(index, signature, &length);
+
+	return memmem(table, length, text, strlen(text)) != NULL;
+}
+
+/* A bridge for each slice that has devices: its name, and all buses in the one entry of MCFG. */
+Test(acpi, host_bridges)
+{
+	struct vm_shape s;
+	struct acpi_index index;
+	uint32_t length;
+
+	shape_make(&s, 40, 1);
+	s.bridges = 1u << 1 | UINT64_C(1) << 38;
+	cr_assert_eq(acpi_build(&s, area, AREA_SIZE, LAYOUT_ACPI_START, &index), 0);
+	cr_assert(area_contains(&index, "DSDT", "PCI0"));
+	cr_assert(area_contains(&index, "DSDT", "PC01"));
+	cr_assert(area_contains(&index, "DSDT", "PC26"));
+	cr_assert_not(area_contains(&index, "DSDT", "PC02"));
+	const uint8_t *mcfg = table_find(&index, "MCFG", &length);
+	cr_assert_eq(length, 60);
+	cr_assert_eq(get32(mcfg + 52), 38u << 24, "segment 0, bus 0 to 38");
+}
+
 Test(acpi, iasl_accepts_every_table)
 {
 	char dir[] = "/tmp/pangea-acpi-XXXXXX", command[64];
@@ -238,10 +265,14 @@ Test(acpi, iasl_accepts_every_table)
 
 	cr_assert(mkdtemp(dir));
 	shape_make(&s, 4, 20);
+	s.bridges = 1u << 3;
 	cr_assert_eq(acpi_build(&s, area, AREA_SIZE, LAYOUT_ACPI_START, &index), 0);
 	for (unsigned i = 0; i < index.count; i++)
 		table_judge(dir, &index.table[i]);
 	cr_assert(text_contains(dir, "DSDT.dsl", "PNP0501"));
+	cr_assert(text_contains(dir, "DSDT.dsl", "Device (PC03)"));
+	cr_assert(text_contains(dir, "DSDT.dsl", "0xD0C00000,"), "its window");
+	cr_assert(text_contains(dir, "DSDT.dsl", "0xD0FFFFFF,"));
 	snprintf(command, sizeof(command), "rm -r %s", dir);
 	cr_assert_eq(system(command), 0);
 }

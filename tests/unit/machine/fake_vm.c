@@ -347,7 +347,7 @@ static void slice_new(struct fake_vm *vm, unsigned self)
 		.ram = (uint8_t *)vm,
 		.tsc_hz = LAYOUT_TSC_HZ,
 		.devices = vm->device,
-		.devices_count = self == 0 && vm->device,
+		.devices_count = self == vm->device_slice && vm->device,
 		.callbacks = {s, slice_exit, slice_console, NULL, slice_post, slice_ring}};
 
 	s->vm = vm;
@@ -360,17 +360,19 @@ static void slice_new(struct fake_vm *vm, unsigned self)
 
 struct fake_vm *fake_vm_new(unsigned slices, const unsigned *vcpus, fake_guest guest)
 {
-	return fake_vm_new_device(slices, vcpus, guest, NULL);
+	return fake_vm_new_device(slices, vcpus, guest, NULL, 0);
 }
 
 struct fake_vm *fake_vm_new_device(unsigned slices, const unsigned *vcpus, fake_guest guest,
-				   const struct virtio_device *device)
+				   const struct virtio_device *device, unsigned slice)
 {
 	struct fake_vm *vm = calloc(1, sizeof(*vm));
 	unsigned i;
 
 	cr_assert(vm && slices <= FAKE_SLICES);
 	vm->device = device;
+	vm->device_slice = slice;
+	vm->shape.bridges = slice ? UINT64_C(1) << slice : 0;
 	vm->shape.slices = slices;
 	vm->shape.ram_end = 64u << 20;
 	vm->shape.apic_shift = 3;

@@ -82,14 +82,15 @@ struct fake_vm {
 	struct fake_cpu *cpu[FAKE_VCPUS];
 	struct fake_slice slice[FAKE_SLICES];
 	_Atomic unsigned shared_made;
-	const struct virtio_device *device; /* slice 0's, or NULL */
+	const struct virtio_device *device; /* or NULL */
+	unsigned device_slice;		    /* whose it is */
 };
 
 /* A VM of this many slices with vcpus[i] CPUs each; guests are set, nothing is started. */
 struct fake_vm *fake_vm_new(unsigned slices, const unsigned *vcpus, fake_guest guest);
-/* The same with a device, which must leave guest memory alone: there is none. */
+/* The same with a device of a slice, which must leave guest memory alone: there is none. */
 struct fake_vm *fake_vm_new_device(unsigned slices, const unsigned *vcpus, fake_guest guest,
-				   const struct virtio_device *device);
+				   const struct virtio_device *device, unsigned slice);
 /* Gives vCPU 0 a state and starts all machines. */
 void fake_vm_start(struct fake_vm *vm);
 /* Stops and destroys everything; fails the test if a thread does not come back. */

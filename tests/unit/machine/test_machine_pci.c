@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A device of slice 0 that a CPU of slice 1 drives: configuration, posted writes, interrupts, the end. */
+/* A device of a slice, driven by CPUs of all: configuration, posted writes, interrupts, what may be asked, the end. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
@@ -7,14 +7,16 @@
 #include "fake_vm.h"
 #include "vmm/apic/apic.h"
 #include "vmm/boot/layout.h"
+#include "vmm/machine/machine_msg.h"
 #include "vmm/machine/remote_io.h"
 #include "vmm/virtio/virtio_pci.h"
 
-#define ICR	      (MSR_X2APIC_FIRST + APIC_ICR)
-#define DEVICE_CONFIG (LAYOUT_PCI_ECAM + (1u << 15))
-#define COMMON	      LAYOUT_PCI_WINDOW
-#define NOTIFY	      (LAYOUT_PCI_WINDOW + 0x3000)
-#define MSIX_TABLE    (LAYOUT_PCI_WINDOW + 0x4000)
+#define ICR    (MSR_X2APIC_FIRST + APIC_ICR)
+#define DEVICE (1u << 15)
+/* Within the BAR. */
+#define COMMON	      0x0000u
+#define NOTIFY	      0x3000u
+#define MSIX_TABLE    0x4000u
 #define VECTOR	      0x51u
 #define NOTIFICATIONS 100u
 
@@ -87,28 +89,54 @@ static uint64_t mmio_read(struct fake_cpu *c, uint64_t gpa, unsigned size)
 	return value;
 }
 
+static uint64_t config_at(const struct fake_cpu *c, unsigned offset)
+{
+	return LAYOUT_PCI_ECAM + c->vm->device_slice * LAYOUT_PCI_ECAM_BUS + DEVICE + offset;
+}
+
+static void bar_write(struct fake_cpu *c, unsigned offset, unsigned size, uint64_t value)
+{
+	mmio_write(c, LAYOUT_PCI_WINDOW + c->vm->device_slice * LAYOUT_PCI_WINDOW_BUS + offset,
+		   size, value);
+}
+
+static uint64_t bar_read(struct fake_cpu *c, unsigned offset, unsigned size)
+{
+	return mmio_read(
+		c, LAYOUT_PCI_WINDOW + c->vm->device_slice * LAYOUT_PCI_WINDOW_BUS + offset, size);
+}
+
 static void device_up(struct fake_cpu *c)
 {
-	unsigned cap = (unsigned)mmio_read(c, DEVICE_CONFIG + PCI_CAPS, 1);
+	unsigned cap = (unsigned)mmio_read(c, config_at(c, PCI_CAPS), 1);
 
-	cr_assert_eq(mmio_read(c, DEVICE_CONFIG, 4), (0x1040u + 60) << 16 | 0x1af4);
-	while (mmio_read(c, DEVICE_CONFIG + cap, 1) != PCI_CAP_MSIX)
-		cap = (unsigned)mmio_read(c, DEVICE_CONFIG + cap + 1, 1);
-	mmio_write(c, DEVICE_CONFIG + cap + 2, 2, 0x8000);
-	mmio_write(c, DEVICE_CONFIG + PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	cr_assert_eq(mmio_read(c, config_at(c, 0), 4), (0x1040u + 60) << 16 | 0x1af4);
+	while (mmio_read(c, config_at(c, cap), 1) != PCI_CAP_MSIX)
+		cap = (unsigned)mmio_read(c, config_at(c, cap + 1), 1);
+	mmio_write(c, config_at(c, cap + 2), 2, 0x8000);
+	mmio_write(c, config_at(c, PCI_COMMAND), 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	/* The configuration's vector is 1: address and data of an interrupt for this CPU. */
-	mmio_write(c, MSIX_TABLE + 16, 8,
-		   LAYOUT_LAPIC_BASE | shape_apic_id(&c->vm->shape, c->vcpu.id) << 12);
-	mmio_write(c, MSIX_TABLE + 24, 8, VECTOR);
-	mmio_write(c, COMMON + 0x10, 2, 1);
-	mmio_write(c, COMMON + 0x14, 1, 3);
-	mmio_write(c, COMMON + 0x08, 4, 1);
-	mmio_write(c, COMMON + 0x0c, 4, 1);
-	mmio_write(c, COMMON + 0x14, 1, 0xb);
-	cr_assert_eq(mmio_read(c, COMMON + 0x14, 1), 0xb,
+	bar_write(c, MSIX_TABLE + 16, 8,
+		  LAYOUT_LAPIC_BASE | shape_apic_id(&c->vm->shape, c->vcpu.id) << 12);
+	bar_write(c, MSIX_TABLE + 24, 8, VECTOR);
+	bar_write(c, COMMON + 0x10, 2, 1);
+	bar_write(c, COMMON + 0x14, 1, 3);
+	bar_write(c, COMMON + 0x08, 4, 1);
+	bar_write(c, COMMON + 0x0c, 4, 1);
+	bar_write(c, COMMON + 0x14, 1, 0xb);
+	cr_assert_eq(bar_read(c, COMMON + 0x14, 1), 0xb,
 		     "what was posted comes before what is read");
-	cr_assert_eq(mmio_read(c, MSIX_TABLE + 24, 8), VECTOR);
-	mmio_write(c, COMMON + 0x14, 1, 0xf);
+	cr_assert_eq(bar_read(c, MSIX_TABLE + 24, 8), VECTOR);
+	bar_write(c, COMMON + 0x14, 1, 0xf);
+}
+
+/* Starts the last CPU. */
+static void last_start(struct fake_cpu *c)
+{
+	uint64_t to = (uint64_t)shape_apic_id(&c->vm->shape, c->vm->shape.vcpus - 1) << 32;
+
+	fake_wrmsr(c, ICR, to | 0x4500);
+	fake_wrmsr(c, ICR, to | 0x4611);
 }
 
 static enum vcpu_exit_reason drives(struct fake_cpu *c)
@@ -118,15 +146,12 @@ static enum vcpu_exit_reason drives(struct fake_cpu *c)
 	fake_wrmsr(c, MSR_X2APIC_FIRST + APIC_SVR, APIC_SVR_ENABLE | 0xff);
 	atomic_store(&c->interrupts_on, true);
 	if (c->vcpu.id == 0 && c->vm->shape.slices > 1) {
-		uint64_t to = (uint64_t)shape_apic_id(&c->vm->shape, 1) << 32;
-
-		fake_wrmsr(c, ICR, to | 0x4500);
-		fake_wrmsr(c, ICR, to | 0x4611);
+		last_start(c);
 		return VCPU_EXIT_HLT;
 	}
 	device_up(c);
 	for (unsigned i = 0; i < NOTIFICATIONS; i++)
-		mmio_write(c, NOTIFY, 2, 0);
+		bar_write(c, NOTIFY, 2, 0);
 	return VCPU_EXIT_HLT;
 }
 
@@ -141,7 +166,7 @@ static bool interrupted(struct fake_cpu *c)
 Test(machine_pci, a_device_of_this_slice)
 {
 	const struct virtio_device device = bell_device();
-	struct fake_vm *vm = fake_vm_new_device(1, (unsigned[]){1}, drives, &device);
+	struct fake_vm *vm = fake_vm_new_device(1, (unsigned[]){1}, drives, &device, 0);
 
 	fake_vm_start(vm);
 	fake_until(interrupted(vm->cpu[0]));
@@ -154,7 +179,7 @@ Test(machine_pci, a_device_of_this_slice)
 Test(machine_pci, a_device_of_another_slice)
 {
 	const struct virtio_device device = bell_device();
-	struct fake_vm *vm = fake_vm_new_device(2, (unsigned[]){1, 1}, drives, &device);
+	struct fake_vm *vm = fake_vm_new_device(2, (unsigned[]){1, 1}, drives, &device, 0);
 	struct machine_stats near, far;
 
 	fake_vm_start(vm);
@@ -173,12 +198,12 @@ Test(machine_pci, a_device_of_another_slice)
 Test(machine_pci, posted_writes_are_bounded)
 {
 	const struct virtio_device device = bell_device();
-	struct fake_vm *vm = fake_vm_new_device(2, (unsigned[]){1, 1}, drives, &device);
+	struct fake_vm *vm = fake_vm_new_device(2, (unsigned[]){1, 1}, drives, &device, 0);
 	struct machine_stats far;
 	unsigned waiting;
 
 	fake_vm_start(vm);
-	fake_until((machine_stats(vm->slice[1].machine, &far), far.remote_io > 10));
+	fake_until((machine_stats(vm->slice[1].machine, &far), far.remote_io > 60));
 	fake_hold(vm, 0, true);
 	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
 	pthread_mutex_lock(&vm->slice[0].lock);
@@ -187,6 +212,214 @@ Test(machine_pci, posted_writes_are_bounded)
 	cr_assert_leq(waiting, REMOTE_IO_POSTED_MAX);
 	fake_hold(vm, 0, false);
 	fake_until(interrupted(vm->cpu[1]));
+	fake_vm_free(vm);
+}
+
+/* ---- a device of slice 1 ---- */
+
+/* vCPU 0 drives it, and then lets the last one do so. */
+static enum vcpu_exit_reason drives_in_turn(struct fake_cpu *c)
+{
+	if (c->step == 1 && c->vcpu.id == 0 && interrupted(c)) {
+		/* A reset from here, so that the other one begins anew. */
+		bar_write(c, COMMON + 0x14, 1, 0);
+		while (bar_read(c, COMMON + 0x14, 1))
+			;
+		last_start(c);
+		c->step++;
+	}
+	if (c->step)
+		return VCPU_EXIT_HLT;
+	c->step++;
+	fake_wrmsr(c, MSR_X2APIC_FIRST + APIC_SVR, APIC_SVR_ENABLE | 0xff);
+	atomic_store(&c->interrupts_on, true);
+	cr_assert_eq(mmio_read(c, LAYOUT_PCI_ECAM + DEVICE, 4), 0xffffffff, "none on slice 0");
+	device_up(c);
+	for (unsigned i = 0; i < NOTIFICATIONS; i++)
+		bar_write(c, NOTIFY, 2, 0);
+	return VCPU_EXIT_HLT;
+}
+
+Test(machine_pci, slice_0_and_slice_2_reach_a_device_of_slice_1)
+{
+	const struct virtio_device device = bell_device();
+	struct fake_vm *vm =
+		fake_vm_new_device(3, (unsigned[]){1, 1, 1}, drives_in_turn, &device, 1);
+	struct machine_stats zero, one, two;
+
+	fake_vm_start(vm);
+	fake_until(interrupted(vm->cpu[0]));
+	fake_until(interrupted(vm->cpu[2]));
+	fake_until(
+		(machine_stats(vm->slice[0].machine, &zero),
+		 machine_stats(vm->slice[1].machine, &one),
+		 machine_stats(vm->slice[2].machine, &two),
+		 zero.remote_io_served + one.remote_io_served == zero.remote_io + two.remote_io));
+	/* Slice 2's one look at bus 0 alone goes to slice 0. */
+	cr_assert_eq(zero.remote_io_served, 1);
+	cr_assert_gt(one.remote_io_served, 2 * NOTIFICATIONS);
+	cr_assert_eq(one.remote_io, 0);
+	fake_vm_free(vm);
+	cr_assert_eq(atomic_load(&bell.destroys), 1);
+}
+
+/* Its own CPU needs no messages. */
+Test(machine_pci, slice_1_reaches_its_own_device)
+{
+	const struct virtio_device device = bell_device();
+	struct fake_vm *vm = fake_vm_new_device(2, (unsigned[]){1, 1}, drives, &device, 1);
+	struct machine_stats far;
+
+	fake_vm_start(vm);
+	fake_until(interrupted(vm->cpu[1]));
+	machine_stats(vm->slice[1].machine, &far);
+	cr_assert_eq(far.remote_io, 0);
+	fake_vm_free(vm);
+}
+
+/* Mechanism 1 leads to every slice's bus, from every slice. */
+static enum vcpu_exit_reason finds_by_ports(struct fake_cpu *c)
+{
+	static const struct {
+		uint32_t address, first;
+	} looks[] = {{0x80000000, 0x0d578086},
+		     {0x80010000, 0x0d578086},
+		     {0x80010800, 0x107c1af4},
+		     {0x00010800, 0xffffffff},
+		     {0x80000800, 0xffffffff},
+		     {0x80020000, 0xffffffff},
+		     {0x80000000 | 0xff << 16, 0xffffffff}};
+	const struct vcpu_bus *bus = &c->config.bus;
+	uint32_t value;
+
+	if (c->step++)
+		return VCPU_EXIT_HLT;
+	fake_wrmsr(c, MSR_X2APIC_FIRST + APIC_SVR, APIC_SVR_ENABLE | 0xff);
+	atomic_store(&c->interrupts_on, true);
+	for (unsigned i = 0; i < sizeof(looks) / sizeof(looks[0]); i++) {
+		bus->pio_write(bus->ctx, c->vcpu.id, LAYOUT_PCI_ADDRESS_PORT, 4, looks[i].address);
+		bus->pio_read(bus->ctx, c->vcpu.id, LAYOUT_PCI_DATA_PORT, 4, &value);
+		cr_assert_eq(value, looks[i].first, "vCPU %u at %x: %x", c->vcpu.id,
+			     looks[i].address, value);
+	}
+	/* The command register, by bytes. */
+	bus->pio_write(bus->ctx, c->vcpu.id, LAYOUT_PCI_ADDRESS_PORT, 4, 0x80010804);
+	bus->pio_write(bus->ctx, c->vcpu.id, LAYOUT_PCI_DATA_PORT, 1, PCI_COMMAND_MASTER);
+	bus->pio_read(bus->ctx, c->vcpu.id, LAYOUT_PCI_DATA_PORT, 2, &value);
+	cr_assert_eq(value, PCI_COMMAND_MASTER);
+	bus->pio_write(bus->ctx, c->vcpu.id, LAYOUT_PCI_DATA_PORT, 1, 0);
+	if (c->vcpu.id == 0)
+		last_start(c);
+	else
+		fake_wrmsr(c, ICR, VECTOR);
+	return VCPU_EXIT_HLT;
+}
+
+Test(machine_pci, ports_lead_to_every_bus)
+{
+	const struct virtio_device device = bell_device();
+	struct fake_vm *vm =
+		fake_vm_new_device(3, (unsigned[]){1, 1, 1}, finds_by_ports, &device, 1);
+
+	fake_vm_start(vm);
+	fake_until(interrupted(vm->cpu[0]));
+	fake_vm_free(vm);
+}
+
+static enum vcpu_exit_reason sleeps(struct fake_cpu *c)
+{
+	(void)c;
+	return VCPU_EXIT_HLT;
+}
+
+/* What slice 1 says to a request of slice 2's vCPU. */
+static int asked(struct fake_vm *vm, const struct io_request *req)
+{
+	unsigned handled = atomic_load(&vm->slice[1].handled);
+	struct wire_msg msg;
+	int err;
+
+	io_request_encode(req, &msg);
+	fake_post(vm, 2, 1, &msg);
+	fake_until(atomic_load(&vm->slice[1].handled) == handled + 1);
+	pthread_mutex_lock(&vm->slice[1].lock);
+	err = vm->slice[1].msg_error;
+	vm->slice[1].msg_error = 0;
+	pthread_mutex_unlock(&vm->slice[1].lock);
+	return err;
+}
+
+/* The engine thread would have to wait for a third slice. */
+Test(machine_pci, what_is_elsewhere_cannot_be_asked_for)
+{
+	const struct virtio_device device = bell_device();
+	struct fake_vm *vm = fake_vm_new_device(3, (unsigned[]){1, 1, 1}, sleeps, &device, 1);
+	static const struct io_request refused[] = {
+		{.addr = LAYOUT_COM1_PORT, .size = 1, .vcpu = 2},
+		{.addr = LAYOUT_PCI_ADDRESS_PORT, .size = 4, .vcpu = 2},
+		{.addr = LAYOUT_PCI_DATA_PORT, .size = 4, .vcpu = 2},
+		{.addr = LAYOUT_IOAPIC_BASE, .size = 4, .vcpu = 2, .mmio = true},
+		{.addr = LAYOUT_PCI_ECAM, .size = 4, .vcpu = 2, .mmio = true},
+		{.addr = LAYOUT_PCI_WINDOW, .size = 4, .vcpu = 2, .mmio = true, .write = true},
+		{.addr = LAYOUT_PCI_WINDOW + 2 * LAYOUT_PCI_WINDOW_BUS,
+		 .size = 4,
+		 .vcpu = 2,
+		 .mmio = true,
+		 .write = true,
+		 .posted = true},
+		{.addr = 0, .size = 4, .vcpu = 2, .mmio = true},
+		/* Another slice's vCPU. */
+		{.addr = LAYOUT_PCI_WINDOW + LAYOUT_PCI_WINDOW_BUS, .size = 4, .mmio = true}};
+	struct io_request ours = {.addr = LAYOUT_PCI_WINDOW + LAYOUT_PCI_WINDOW_BUS,
+				  .size = 4,
+				  .vcpu = 2,
+				  .mmio = true};
+
+	fake_vm_start(vm);
+	for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		cr_expect_eq(asked(vm, &refused[i]), -PANGEA_EWIRE, "request %u", i);
+	cr_expect_eq(asked(vm, &ours), 0);
+	ours.addr = LAYOUT_PCI_ECAM + LAYOUT_PCI_ECAM_BUS;
+	cr_expect_eq(asked(vm, &ours), 0);
+	fake_vm_free(vm);
+}
+
+static _Atomic uint32_t answer;
+
+static enum vcpu_exit_reason reads_bus_1(struct fake_cpu *c)
+{
+	if (!c->step++ && c->vcpu.id == 0)
+		last_start(c);
+	else if (c->vcpu.id == 2)
+		atomic_store(&answer, (uint32_t)mmio_read(c, config_at(c, 0), 4));
+	return VCPU_EXIT_HLT;
+}
+
+/* Slice 2 waits for slice 1: slice 0 cannot answer in its place. */
+Test(machine_pci, only_who_was_asked_can_answer)
+{
+	const struct virtio_device device = bell_device();
+	struct fake_vm *vm = fake_vm_new_device(3, (unsigned[]){1, 1, 1}, reads_bus_1, &device, 1);
+	const struct io_reply lie = {.vcpu = 2, .seq = 1, .value = 0xbad};
+	struct machine_stats two;
+	struct wire_msg msg;
+	unsigned handled;
+
+	fake_hold(vm, 1, true);
+	fake_vm_start(vm);
+	fake_until((machine_stats(vm->slice[2].machine, &two), two.remote_io == 1));
+	io_reply_encode(&lie, &msg);
+	handled = atomic_load(&vm->slice[2].handled);
+	fake_post(vm, 0, 2, &msg);
+	fake_until(atomic_load(&vm->slice[2].handled) > handled);
+	pthread_mutex_lock(&vm->slice[2].lock);
+	cr_assert_eq(vm->slice[2].msg_error, -PANGEA_EWIRE);
+	vm->slice[2].msg_error = 0;
+	pthread_mutex_unlock(&vm->slice[2].lock);
+	cr_assert_eq(atomic_load(&answer), 0);
+	fake_hold(vm, 1, false);
+	fake_until(atomic_load(&answer));
+	cr_assert_eq(atomic_load(&answer), 0x107c1af4);
 	fake_vm_free(vm);
 }
 
@@ -202,6 +435,20 @@ static void ignore_console(void *ctx, const uint8_t *bytes, size_t len)
 	(void)ctx;
 	(void)bytes;
 	(void)len;
+}
+
+static int ignore_post(void *ctx, unsigned to, const struct wire_msg *msg, const void *payload)
+{
+	(void)ctx;
+	(void)to;
+	(void)msg;
+	(void)payload;
+	return 0;
+}
+
+static void ignore_ring(void *ctx)
+{
+	(void)ctx;
 }
 
 /* Whoever makes a device may forget it then, also when there is no machine. */
@@ -229,4 +476,11 @@ Test(machine_pci, devices_of_a_machine_that_cannot_be_are_destroyed)
 	config.devices_count = 3;
 	cr_assert_eq(machine_create(&config, &m), -EINVAL, "one that cannot be");
 	cr_assert_eq(atomic_load(&bell.destroys), MACHINE_DEVICES_MAX + 1 + 3);
+	shape.slices = 2;
+	config.self = 1;
+	config.devices_count = 1;
+	config.callbacks.post = ignore_post;
+	config.callbacks.ring = ignore_ring;
+	cr_assert_eq(machine_create(&config, &m), -EINVAL, "of a slice without a bridge");
+	cr_assert_eq(atomic_load(&bell.destroys), MACHINE_DEVICES_MAX + 1 + 3 + 1);
 }

@@ -51,18 +51,21 @@ TestSuite(pci, .init = setup, .fini = teardown);
 
 Test(pci, a_header_is_found_by_both_ways)
 {
+	uint32_t at;
+
 	cr_assert_eq(pci_ecam_read(&bus, FUNCTION, 4), 0x10421af4);
 	cr_assert_eq(pci_ecam_read(&bus, FUNCTION + 2, 2), 0x1042);
 	cr_assert_eq(pci_ecam_read(&bus, FUNCTION + 8, 4), 0x01000001, "class, revision");
 	cr_assert_eq(pci_ecam_read(&bus, FUNCTION + 0x3d, 1), 0, "no interrupt pin");
-	pci_address_write(&bus, 4, 0x80000000u | NUMBER << 11);
-	cr_assert_eq(pci_address_read(&bus, 4), 0x80000000u | NUMBER << 11);
-	cr_assert_eq(pci_data_read(&bus, 0, 4), 0x10421af4);
-	cr_assert_eq(pci_data_read(&bus, 2, 2), 0x1042);
-	pci_address_write(&bus, 4, NUMBER << 11);
-	cr_assert_eq(pci_data_read(&bus, 0, 4), UINT32_MAX, "not enabled");
 	pci_address_write(&bus, 4, 0x80010000u | NUMBER << 11);
-	cr_assert_eq(pci_data_read(&bus, 0, 4), UINT32_MAX, "another bus");
+	cr_assert_eq(pci_address_read(&bus, 4), 0x80010000u | NUMBER << 11);
+	cr_assert(pci_address_leads(0x80000000u | NUMBER << 11, 0, &at));
+	cr_assert_eq(pci_ecam_read(&bus, at, 4), 0x10421af4);
+	cr_assert(pci_address_leads(0x80000000u | NUMBER << 11, 2, &at));
+	cr_assert_eq(pci_ecam_read(&bus, at, 2), 0x1042);
+	cr_assert_not(pci_address_leads(NUMBER << 11, 0, &at), "not enabled");
+	cr_assert(pci_address_leads(0x80030000u | NUMBER << 11 | 0x3d, 1, &at));
+	cr_assert_eq(at, 3 * PCI_ECAM_BUS + FUNCTION + 0x3d, "another bus, a register's dword");
 	pci_address_write(&bus, 2, 0);
 	cr_assert_eq(pci_address_read(&bus, 4), 0x80010000u | NUMBER << 11, "only as a dword");
 }
