@@ -37,28 +37,38 @@ int run_fs_option(struct run_options *opts, const char *value, const char *comma
 	return -1;
 }
 
-static void fs_say(const struct control_device *device)
+/* ", of slice 1 on node2"; nothing of slice 0. */
+static void where_say(const struct control_device *device, const char *node, char *out, size_t size)
 {
-	char path[CONTROL_DISK_PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s", device->path);
-	control_text_clean(path);
-	cli_say("%s is the folder %s%s: mount -t virtiofs %s DIR", device->id, path,
-		device->readonly ? ", for reading only" : "", device->tag);
+	out[0] = '\0';
+	if (device->slice)
+		snprintf(out, size, ", of slice %u on %s", device->slice, node);
 }
 
-static void disk_say(const struct control_device *device)
+static void fs_say(const struct control_device *device, const char *node)
 {
-	char path[CONTROL_DISK_PATH_MAX];
+	char path[CONTROL_DISK_PATH_MAX], where[NAME_MAX_LEN + 32];
+
+	where_say(device, node, where, sizeof(where));
+	snprintf(path, sizeof(path), "%s", device->path);
+	control_text_clean(path);
+	cli_say("%s is the folder %s%s%s: mount -t virtiofs %s DIR", device->id, path,
+		device->readonly ? ", for reading only" : "", where, device->tag);
+}
+
+static void disk_say(const struct control_device *device, const char *node)
+{
+	char path[CONTROL_DISK_PATH_MAX], where[NAME_MAX_LEN + 32];
 
 	if (device->seed) {
 		cli_say("%s is what cloud-init reads, for reading only", device->id);
 		return;
 	}
+	where_say(device, node, where, sizeof(where));
 	snprintf(path, sizeof(path), "%s", device->path);
 	control_text_clean(path);
-	cli_say("%s is %s%s%s", device->id, path, device->readonly ? ", for reading only" : "",
-		device->direct ? ", past the page cache" : "");
+	cli_say("%s is %s%s%s%s", device->id, path, device->readonly ? ", for reading only" : "",
+		device->direct ? ", past the page cache" : "", where);
 }
 
 static void net_say(const struct control_device *device, const char *node)
@@ -88,14 +98,17 @@ void run_devices_say(const json_t *placed)
 	char why[CONTROL_WHY_MAX];
 	const char *node;
 
-	if (control_devices_get(placed, &devices, why) ||
-	    control_get_name(json_array_get(slices, 0), "node", &node, why))
+	if (control_devices_get(placed, &devices, why))
 		return;
-	for (unsigned i = 0; i < devices.count; i++)
-		if (devices.list[i].type == CONTROL_DEVICE_BLK)
-			disk_say(&devices.list[i]);
-		else if (devices.list[i].type == CONTROL_DEVICE_FS)
-			fs_say(&devices.list[i]);
+	for (unsigned i = 0; i < devices.count; i++) {
+		const struct control_device *device = &devices.list[i];
+		if (control_get_name(json_array_get(slices, device->slice), "node", &node, why))
+			return;
+		if (device->type == CONTROL_DEVICE_BLK)
+			disk_say(device, node);
+		else if (device->type == CONTROL_DEVICE_FS)
+			fs_say(device, node);
 		else
-			net_say(&devices.list[i], node);
+			net_say(device, node);
+	}
 }

@@ -2,6 +2,7 @@
 /* pangea vms: the virtual machines and where they are. */
 #include "cli/cli.h"
 #include "cli/links.h"
+#include "control/devices.h"
 
 static const char usage[] = "Usage: pangea vms [OPTION]...\n"
 			    "Lists the virtual machines, their state, size, links and nodes.\n"
@@ -28,23 +29,36 @@ static void wait_print(const json_t *vm)
 		printf("  waits %u s for slice %u on node %s", seconds, slice, node);
 }
 
-/* Below a VM: its disks, networks and folders that do not work any more. */
-static void ended_print(const json_t *vm)
+/* A disk, network or folder that does not work any more. */
+static void ended_print(const json_t *device, const char *id)
 {
-	const json_t *device;
-	const char *id, *how;
 	char why[CONTROL_WHY_MAX], text[CONTROL_WHY_MAX];
+	const char *how;
+
+	if (!json_object_get(device, "ended") || control_get_string(device, "ended", &how, why))
+		return;
+	snprintf(text, sizeof(text), "%.40s: its back end ended (%.200s)", id, how);
+	control_text_clean(text);
+	printf("%16s %s\n", "", text);
+}
+
+/* Below a VM: whose its disks and networks are. */
+static void devices_print(const json_t *vm, const json_t *slices)
+{
+	const char *id, *node;
+	const json_t *device;
+	char why[CONTROL_WHY_MAX];
+	unsigned slice;
 	size_t i;
 
 	json_array_foreach(json_object_get(vm, "devices"), i, device)
 	{
-		if (!json_object_get(device, "ended") ||
-		    control_get_string(device, "id", &id, why) ||
-		    control_get_string(device, "ended", &how, why))
+		if (control_get_string(device, "id", &id, why) || !control_device_id_valid(id) ||
+		    control_get_uint(device, "node", 0, SLICES_MAX - 1, &slice, why) ||
+		    control_get_name(json_array_get(slices, slice), "node", &node, why))
 			continue;
-		snprintf(text, sizeof(text), "%.40s: its back end ended (%.200s)", id, how);
-		control_text_clean(text);
-		printf("%16s %s\n", "", text);
+		printf("%16s %s: of slice %u on node %s\n", "", id, slice, node);
+		ended_print(device, id);
 	}
 }
 
@@ -77,7 +91,7 @@ static void vm_print(const json_t *vm, bool pairs)
 		printf("%s%s", i ? "," : " ", node);
 	wait_print(vm);
 	putchar('\n');
-	ended_print(vm);
+	devices_print(vm, slices);
 	if (pairs)
 		links_pairs_print(slices);
 }

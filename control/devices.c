@@ -221,6 +221,23 @@ static int net_get(const json_t *one, struct control_device *device, char *why)
 	return control_mac_parse(mac, device->mac) ? bad(why, "a mac is no station's address") : 0;
 }
 
+/* A slice's number or a node's name; it may be missing: slice 0. */
+static int node_get(const json_t *one, struct control_device *device, char *why)
+{
+	const json_t *node = json_object_get(one, "node");
+	const char *name;
+	int err;
+
+	if (!node)
+		return 0;
+	if (!json_is_string(node))
+		return control_get_uint(one, "node", 0, SLICES_MAX - 1, &device->slice, why);
+	err = control_get_name(one, "node", &name, why);
+	if (!err)
+		snprintf(device->node, sizeof(device->node), "%s", name);
+	return err;
+}
+
 static int device_get(const json_t *one, struct control_device *device, char *why)
 {
 	const char *type, *id = "";
@@ -233,6 +250,8 @@ static int device_get(const json_t *one, struct control_device *device, char *wh
 	if (*id && !control_device_id_valid(id))
 		return bad(why, "an id is not 1 to 31 of a-z, 0-9 and '-'");
 	snprintf(device->id, sizeof(device->id), "%s", id);
+	if ((err = node_get(one, device, why)))
+		return err;
 	if (strcmp(type, "blk") == 0) {
 		device->type = CONTROL_DEVICE_BLK;
 		return disk_get(one, device, why);
@@ -352,11 +371,23 @@ static json_t *fs_json(const struct control_device *device)
 			 device->path, "tag", device->tag, "readonly", (int)device->readonly);
 }
 
-static json_t *device_json(const struct control_device *device)
+static json_t *device_type_json(const struct control_device *device)
 {
 	if (device->type == CONTROL_DEVICE_BLK)
 		return disk_json(device);
 	return device->type == CONTROL_DEVICE_NET ? net_json(device) : fs_json(device);
+}
+
+static json_t *device_json(const struct control_device *device)
+{
+	json_t *one = device_type_json(device);
+	json_t *node = device->node[0] ? json_string(device->node)
+				       : json_integer((json_int_t)device->slice);
+
+	if (json_object_set_new(one, "node", node) == 0)
+		return one;
+	json_decref(one);
+	return NULL;
 }
 
 json_t *control_devices_json(const struct control_devices *devices)

@@ -54,6 +54,9 @@ struct control_forward {
 struct control_device {
 	enum control_device_type type;
 	char id[CONTROL_ID_MAX]; /* "": to be given */
+	/* Whose it is: the slice of this number, or, until the coordinator has looked, the VM's slice on this node. */
+	unsigned slice;
+	char node[NAME_MAX_LEN + 1]; /* "": slice says it */
 	/* a disk or a folder */
 	char path[CONTROL_DISK_PATH_MAX];
 	bool readonly;
@@ -79,14 +82,14 @@ struct control_devices {
 
 /*
  * Adds what one --disk or --net says: "FILE[,format=raw|qcow2][,readonly][,id=ID][,cache=writeback|none]
- * [,on-error=report|restart]", a
- * comma in FILE written twice; "user[,forward=[HOST:]PORT:GUESTPORT]...[,mac=MAC][,id=ID]",
- * "tap,ifname=NAME[,mac=MAC][,id=ID]" or "none", which adds
- * nothing. 0, or -EINVAL with a sentence in why (CONTROL_WHY_MAX bytes). Any thread.
+ * [,on-error=report|restart][,node=N]", a comma in FILE written twice;
+ * "user[,forward=[HOST:]PORT:GUESTPORT]...[,mac=MAC][,id=ID][,node=N]", "tap,ifname=NAME[,mac=MAC][,id=ID][,node=N]" or
+ * "none", which adds nothing. N is a slice's number or a node's name. 0, or -EINVAL with a sentence in why
+ * (CONTROL_WHY_MAX bytes). Any thread.
  */
 int control_disk_parse(const char *text, struct control_devices *out, char *why);
 int control_net_parse(const char *text, struct control_devices *out, char *why);
-/* Adds what one --fs says: "DIR,tag=TAG[,readonly][,id=ID]", a comma in DIR written twice. As above. */
+/* Adds what one --fs says: "DIR,tag=TAG[,readonly][,id=ID][,node=N]", a comma in DIR written twice. As above. */
 int control_fs_parse(const char *text, struct control_devices *out, char *why);
 /* Adds the seed as one more disk. 0, or -EINVAL with a sentence in why: there are too many, or there is one. */
 int control_seed_add(struct control_devices *out, char *why);

@@ -75,6 +75,24 @@ static int id_word(struct control_device *device, const char *value, char *why)
 	return 0;
 }
 
+/* node=: digits are a slice, all else is a node's name. */
+static int node_word(struct control_device *device, const char *value, char *why)
+{
+	bool number = value[0] && strspn(value, "0123456789") == strlen(value);
+
+	device->slice = 0;
+	device->node[0] = 0;
+	if (number && control_uint_parse(value, 0, SLICES_MAX - 1, &device->slice) == 0)
+		return 0;
+	if (number || !control_name_valid(value))
+		return wrong(why,
+			     "node= is the number of one of the VM's slices, 0 to %d, or the name "
+			     "of the node that holds it, not \"%.40s\"",
+			     SLICES_MAX - 1, value);
+	snprintf(device->node, sizeof(device->node), "%s", value);
+	return 0;
+}
+
 /* The value of a word KEY=VALUE of this key; null: it is another. */
 static const char *value_of(const char *word, const char *key)
 {
@@ -111,11 +129,14 @@ static int disk_word(struct control_device *device, const char *word, char *why)
 			       ? 0
 			       : wrong(why, "on-error= is report or restart, not \"%.40s\"", value);
 	}
-	return wrong(why,
-		     "it takes format=, readonly, id=, cache= and on-error=, not \"%.40s\" (a "
-		     "comma in FILE "
-		     "is written twice)",
-		     word);
+	if ((value = value_of(word, "node")))
+		return node_word(device, value, why);
+	return wrong(
+		why,
+		"it takes format=, readonly, id=, cache=, on-error= and node=, not \"%.40s\" (a "
+		"comma in FILE "
+		"is written twice)",
+		word);
 }
 
 static int fs_word(struct control_device *device, const char *word, char *why)
@@ -128,11 +149,14 @@ static int fs_word(struct control_device *device, const char *word, char *why)
 	}
 	if ((value = value_of(word, "id")))
 		return id_word(device, value, why);
+	if ((value = value_of(word, "node")))
+		return node_word(device, value, why);
 	if (!(value = value_of(word, "tag")))
-		return wrong(why,
-			     "it takes tag=, readonly and id=, not \"%.40s\" (a comma in DIR is "
-			     "written twice)",
-			     word);
+		return wrong(
+			why,
+			"it takes tag=, readonly, id= and node=, not \"%.40s\" (a comma in DIR is "
+			"written twice)",
+			word);
 	if (!control_tag_valid(value))
 		return wrong(why,
 			     "tag= is 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-', not first '-'",
@@ -154,7 +178,7 @@ static int path_words(const char *text, struct control_device *device, const cha
 		return wrong(why, "it is longer than %d bytes", CONTROL_DISK_PATH_MAX - 1);
 	if (device->path[0] != '/' || !path_printable(device->path))
 		return wrong(why,
-			     "%s is a path on the node that boots the guest: it begins with '/' "
+			     "%s is a path on the node of the device's slice: it begins with '/' "
 			     "and has no control characters",
 			     what);
 	strcpy(copy, rest);
@@ -260,8 +284,10 @@ static int net_word(struct control_device *device, bool tap, const char *word, c
 		snprintf(device->ifname, sizeof(device->ifname), "%s", value);
 		return 0;
 	}
+	if ((value = value_of(word, "node")))
+		return node_word(device, value, why);
 	if (!(value = value_of(word, "mac")))
-		return wrong(why, "it takes %s=, mac= and id=, not \"%.40s\"",
+		return wrong(why, "it takes %s=, mac=, id= and node=, not \"%.40s\"",
 			     tap ? "ifname" : "forward", word);
 	if (control_mac_parse(value, device->mac))
 		return wrong(why,

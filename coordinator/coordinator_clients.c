@@ -439,7 +439,8 @@ static void run_make(struct coordinator *co, struct peer *peer, const json_t *ms
 		snprintf(name, sizeof(name), "%s", request->name);
 	else
 		name_invent(co, name, sizeof(name));
-	if (control_devices_complete(&request->devices, name, why)) {
+	if (control_devices_complete(&request->devices, name, why) ||
+	    devices_place(&request->devices, placement, why)) {
 		run_refuse(co, peer, request, EXIT_USAGE, why);
 		return;
 	}

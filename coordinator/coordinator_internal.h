@@ -465,10 +465,19 @@ void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *m
 		const void *blob, size_t len);
 
 /* ---- coordinator_devices.c ---- */
+/*
+ * Finds the slice of each device that names a node. 0, or -EINVAL with a sentence in why: the VM has no such slice, none
+ * on that node, or several.
+ */
+int devices_place(struct control_devices *devices, const struct placement *placement, char *why);
+/* Those of one slice: how many, and for its daemon; a new reference. */
+unsigned vm_devices_count(const struct vm *vm, unsigned slice);
+json_t *vm_devices_of(const struct vm *vm, unsigned slice);
 /* For lists: the VM's devices, and how those ended that did; a new reference. */
 json_t *vm_devices_json(const struct vm *vm);
-/* slice-devices: who watches the VM is told what is news. 0, or -PANGEA_ECONTROL with a sentence. */
-int vm_devices_ended(struct coordinator *co, struct vm *vm, const json_t *msg, char *why);
+/* slice-devices of a slice: who watches the VM is told what is news. 0, or -PANGEA_ECONTROL with a sentence. */
+int vm_devices_ended(struct coordinator *co, struct vm *vm, unsigned slice, const json_t *msg,
+		     char *why);
 
 /* ---- coordinator_distance.c ---- */
 /* The distances between slices, from their measured round trips or as the owner says, as rows of a

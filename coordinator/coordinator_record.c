@@ -126,6 +126,20 @@ static int slices_restore(struct vm *vm, const json_t *record, char *why)
 	return 0;
 }
 
+/* Each device is of a slice that there is. */
+static int devices_check(const struct vm *vm, char *why)
+{
+	for (unsigned i = 0; i < vm->devices.count; i++) {
+		const struct control_device *device = &vm->devices.list[i];
+
+		if (!device->node[0] && device->slice < vm->slices)
+			continue;
+		snprintf(why, CONTROL_WHY_MAX, "a record of a VM with a device of no slice");
+		return -PANGEA_ECONTROL;
+	}
+	return 0;
+}
+
 /* The nodes that a VM names; one that has not come yet is away. */
 static int nodes_restore(struct coordinator *co, struct vm *vm, char *why)
 {
@@ -160,6 +174,8 @@ int vm_restore(struct coordinator *co, const json_t *record, char *why)
 		err = options_restore(vm, record, why);
 	if (!err)
 		err = slices_restore(vm, record, why);
+	if (!err)
+		err = devices_check(vm, why);
 	for (unsigned i = 0; i < VMS_MAX && !slot; i++)
 		if (!co->vm[i])
 			slot = &co->vm[i];

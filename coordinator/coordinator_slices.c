@@ -300,7 +300,7 @@ static int console_taken(struct report *report, char *why)
 
 static int devices_take(struct report *report, char *why)
 {
-	return vm_devices_ended(report->co, report->vm, report->event->msg, why);
+	return vm_devices_ended(report->co, report->vm, report->index, report->event->msg, why);
 }
 
 static const struct {

@@ -119,6 +119,10 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats)
 		if (slice->cache_room_bytes)
 			json_object_set_new(one, "cache_room_bytes",
 					    json_integer((json_int_t)slice->cache_room_bytes));
+		/* All slices lead accesses to where devices are. */
+		if (vm_devices_count(vm, i))
+			json_object_set_new(one, "devices",
+					    json_integer((json_int_t)vm_devices_count(vm, i)));
 		if (slice->cpu) {
 			json_object_set_new(one, "cpu", json_string(slice->cpu));
 			json_object_set_new(one, "cpu_why", json_string(slice->cpu_why));
@@ -164,9 +168,9 @@ void vm_start(struct coordinator *co, struct vm *vm)
 				    json_integer((json_int_t)co->deadline_s * 1000));
 		if (vm->tsc_hz)
 			json_object_set_new(msg, "tsc_hz", json_integer((json_int_t)vm->tsc_hz));
-		/* They are slice 0's, and their paths nobody else's business. */
-		if (i == 0 && vm->devices.count)
-			json_object_set_new(msg, "devices", control_devices_json(&vm->devices));
+		/* Its own; the paths of others' are not its business. */
+		if (vm_devices_count(vm, i))
+			json_object_set_new(msg, "devices", vm_devices_of(vm, i));
 		vm->slice[i].state = SLICE_STARTING;
 		slice_send(co, vm, i, msg, NULL, 0);
 	}

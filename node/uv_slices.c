@@ -428,20 +428,19 @@ static void slice_begin(struct node_slice *slice, const json_t *msg, struct node
 		slice_configure_go(slice);
 }
 
-/* What boots has a kernel, and the VM's devices. *code: see start_failed. */
-static int boot_prepare(struct node_daemon *node, const json_t *msg, struct node_slice *slice,
-			struct upload **upload, struct node_devices *devices, int *code, char *why)
+/* What boots has a kernel, and each slice its devices. *code: see start_failed. */
+static int start_prepare(struct node_daemon *node, const json_t *msg, struct node_slice *slice,
+			 struct upload **upload, struct node_devices *devices, int *code, char *why)
 {
 	int err;
 
-	if (slice->index != 0)
-		return 0;
-	*upload = upload_find(node, slice->incarnation);
-	if (!*upload || !upload_whole(*upload)) {
+	if (slice->index == 0)
+		*upload = upload_find(node, slice->incarnation);
+	if (slice->index == 0 && (!*upload || !upload_whole(*upload))) {
 		snprintf(why, CONTROL_WHY_MAX, "its kernel has not arrived");
 		return -ENOENT;
 	}
-	err = node_devices_open(node, msg, (*upload)->fd[UPLOAD_SEED], devices, why);
+	err = node_devices_open(node, msg, *upload ? (*upload)->fd[UPLOAD_SEED] : -1, devices, why);
 	*code = err ? EXIT_ERROR : 0;
 	return err;
 }
@@ -463,7 +462,7 @@ void slice_start(struct node_daemon *node, const json_t *msg)
 		err = -EEXIST;
 	}
 	if (!err)
-		err = boot_prepare(node, msg, slice, &upload, devices, &code, why);
+		err = start_prepare(node, msg, slice, &upload, devices, &code, why);
 	if (!err) {
 		slice->node = node;
 		err = slice_spawn(slice, upload, devices);

@@ -232,6 +232,30 @@ Test(devices, a_network_that_is_none)
 	}
 }
 
+Test(devices, on_a_slice_or_a_node)
+{
+	static const char *const bad[] = {"/a,node=",	"/a,node=64",
+					  "/a,node=-1", "/a,node=-x",
+					  "/a,node=A",	"/a,node=00000000000000000064"};
+	const struct control_device *d = disk("/a");
+
+	cr_expect_eq(d->slice, 0);
+	cr_expect_str_eq(d->node, "");
+	d = disk("/a,node=63,readonly");
+	cr_expect_eq(d->slice, 63);
+	cr_expect_str_eq(d->node, "");
+	d = net("user,node=node1");
+	cr_expect_str_eq(d->node, "node1");
+	d = net("user,node=node1,node=2");
+	cr_expect_eq(d->slice, 2);
+	cr_expect_str_eq(d->node, "", "the last one counts");
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		memset(&devices, 0, sizeof(devices));
+		cr_expect_eq(control_disk_parse(bad[i], &devices, why), -EINVAL, "%s", bad[i]);
+		cr_expect(strstr(why, "node="), "%s", why);
+	}
+}
+
 Test(devices, as_many_as_may_be_and_no_more)
 {
 	memset(&devices, 0, sizeof(devices));
@@ -265,10 +289,12 @@ Test(devices, what_is_sent_is_what_arrives)
 	memset(&devices, 0, sizeof(devices));
 	cr_assert_eq(control_disk_parse("/srv/a,,\xc3\xa4.img,readonly,cache=none", &devices, why),
 		     0);
-	cr_assert_eq(control_disk_parse("/b,format=raw,on-error=restart", &devices, why), 0);
-	cr_assert_eq(control_fs_parse("/c,tag=t,readonly", &devices, why), 0);
+	cr_assert_eq(control_disk_parse("/b,format=raw,on-error=restart,node=5", &devices, why), 0);
+	cr_assert_eq(control_fs_parse("/c,tag=t,readonly,node=3", &devices, why), 0);
 	cr_assert_eq(control_net_parse("tap,ifname=t0", &devices, why), 0);
-	cr_assert_eq(control_net_parse("user,forward=[::1]:8080:80,forward=1:2", &devices, why), 0);
+	cr_assert_eq(control_net_parse("user,forward=[::1]:8080:80,forward=1:2,node=here", &devices,
+				       why),
+		     0);
 	cr_assert_eq(control_devices_complete(&devices, "vm1", why), 0);
 	msg = json_pack("{s:o}", "devices", control_devices_json(&devices));
 	cr_assert(msg);
@@ -281,8 +307,11 @@ Test(devices, what_is_sent_is_what_arrives)
 	cr_expect(back.list[0].readonly && back.list[0].direct);
 	cr_expect_eq(back.list[1].format, CONTROL_DISK_RAW);
 	cr_expect(back.list[1].restart && !back.list[0].restart);
+	cr_expect_eq(back.list[1].slice, 5);
 	cr_expect_str_eq(back.list[2].tag, "t");
+	cr_expect_eq(back.list[2].slice, 3);
 	cr_expect_str_eq(back.list[3].ifname, "t0");
+	cr_expect_str_eq(back.list[4].node, "here");
 	cr_expect_eq(back.list[4].forward[1].guest_port, 2);
 	json_decref(msg);
 }
@@ -315,6 +344,10 @@ Test(devices, nothing_of_a_message_is_trusted)
 		"[{\"type\":\"blk\",\"path\":\"/a\",\"format\":\"raw\",\"direct\":false}]",
 		"[{\"type\":\"blk\",\"id\":\"a b\",\"path\":\"/a\",\"format\":\"raw\",\"readonly\":"
 		"true,\"direct\":false}]",
+		"[{" BLK ",\"path\":\"/a\",\"node\":64}]",
+		"[{" BLK ",\"path\":\"/a\",\"node\":-1}]",
+		"[{" BLK ",\"path\":\"/a\",\"node\":true}]",
+		"[{" BLK ",\"path\":\"/a\",\"node\":\"No\"}]",
 		"[{" NET "}]",
 		"[{" NET ",\"forward\":4}]",
 		"[{" NET ",\"forward\":[4]}]",

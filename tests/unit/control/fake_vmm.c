@@ -129,6 +129,15 @@ static bool net_stands(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
+/* To the console, which only slice 0 has; else to the daemon's log. */
+static void line_say(struct fake *fake, const char *text)
+{
+	if (fake->slice)
+		fputs(text, stderr);
+	else
+		say(fake, text);
+}
+
 static void devices_say(struct fake *fake)
 {
 	const json_t *list = json_object_get(fake->config, "devices"), *one;
@@ -147,10 +156,10 @@ static void devices_say(struct fake *fake)
 			 json_is_true(json_object_get(one, "readonly")),
 			 blk ? "-" : json_string_value(json_object_get(one, "mac")),
 			 (blk ? disk_answers(fd) : net_stands(fd)) ? "answers" : "is dead");
-		say(fake, text);
+		line_say(fake, text);
 	}
 	snprintf(text, sizeof(text), "devices %zu\r\n", json_array_size(list));
-	say(fake, text);
+	line_say(fake, text);
 }
 
 static void hello_say(struct fake *fake, const json_t *msg)
@@ -296,8 +305,10 @@ static void run_take(struct fake *fake, const json_t *msg)
 		end(fake, EXIT_NODE_LOST, "lost its connection to slice 1");
 		return;
 	}
-	if (fake->slice)
+	if (fake->slice) {
+		devices_say(fake);
 		return;
+	}
 	if (order(fake, "lines=") >= 0) {
 		lines_begin(fake);
 		return;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A VM's disks and networks: to slice 0, into the record and lists, and what is told of their ends. */
+/* A VM's disks and networks: to their slices, into the record and lists, and what is told of their ends. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -24,12 +24,21 @@ static void run_with(struct world *world, json_t *devices)
 		  "cpus", 4, "mem_bytes", (json_int_t)(512 * MIB), "nodes", 0, "devices", devices);
 }
 
-static struct world *running(void)
+/* The disk stays where it is, and the network goes to this one. */
+static json_t *devices_ask_net(json_t *node)
+{
+	json_t *list = devices_ask();
+
+	json_object_set_new(json_array_get(list, 1), "node", node);
+	return list;
+}
+
+static struct world *running_with(json_t *devices)
 {
 	static const char *const steps[] = {"slice-connected", "slice-started"};
 	struct world *world = world_pair();
 
-	run_with(world, devices_ask());
+	run_with(world, devices);
 	world_say(world, 1, "{s:s, s:s}", "type", "files-stored", "vm", "vm1");
 	for (unsigned i = 0; i < 2; i++)
 		world_say(world, i + 1, "{s:s, s:s, s:i, s:i}", "type", "slice-listening", "vm",
@@ -41,10 +50,20 @@ static struct world *running(void)
 	return world;
 }
 
+static struct world *running(void)
+{
+	return running_with(devices_ask());
+}
+
+static void ended_say_by(struct world *world, unsigned slice, const char *id, const char *how)
+{
+	world_say(world, slice + 1, "{s:s, s:s, s:i, s:[{s:s, s:s}]}", "type", "slice-devices",
+		  "vm", "vm1", "slice", (int)slice, "ended", "id", id, "how", how);
+}
+
 static void ended_say(struct world *world, const char *id, const char *how)
 {
-	world_say(world, 1, "{s:s, s:s, s:i, s:[{s:s, s:s}]}", "type", "slice-devices", "vm", "vm1",
-		  "slice", 0, "ended", "id", id, "how", how);
+	ended_say_by(world, 0, id, how);
 }
 
 static json_t *listed(struct world *world)
@@ -77,6 +96,97 @@ Test(devices, go_to_slice_0_alone)
 	cr_expect(json_equal(list,
 			     json_object_get(world_last(world, 10, "run-placed")->msg, "devices")));
 	cr_expect(json_equal(list, listed(world)));
+	world_free(world);
+}
+
+/* How many devices all daemons hear that each slice has. */
+static void counts_expect(struct world *world, unsigned of_0, unsigned of_1)
+{
+	for (uint64_t peer = 1; peer <= 2; peer++) {
+		const json_t *slices =
+			json_object_get(world_last(world, peer, "slice-start")->msg, "slices");
+
+		for (size_t i = 0; i < 2; i++)
+			cr_expect_eq(json_integer_value(
+					     json_object_get(json_array_get(slices, i), "devices")),
+				     i ? of_1 : of_0);
+	}
+}
+
+Test(devices, go_to_their_slices)
+{
+	json_t *const places[] = {json_integer(1), json_string("node1")};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct world *world = running_with(devices_ask_net(places[i]));
+		const json_t *all = listed(world), *first, *second;
+
+		first = json_object_get(world_last(world, 1, "slice-start")->msg, "devices");
+		second = json_object_get(world_last(world, 2, "slice-start")->msg, "devices");
+		cr_expect_eq(json_array_size(first), 1);
+		cr_expect_str_eq(text(first, 0, "id"), "disk0");
+		cr_expect_eq(json_array_size(second), 1);
+		cr_expect_str_eq(text(second, 0, "id"), "net0");
+		counts_expect(world, 1, 1);
+		cr_expect_eq(json_integer_value(json_object_get(json_array_get(all, 0), "node")),
+			     0);
+		cr_expect_eq(json_integer_value(json_object_get(json_array_get(all, 1), "node")),
+			     1);
+		/* Its end is its slice's to tell. */
+		ended_say_by(world, 1, "net0", "x");
+		cr_expect(strstr(world_text(world, 10, "vm-warning", "sentence"),
+				 "(slice 1, on node node1)"));
+		ended_say_by(world, 0, "net0", "x");
+		cr_expect(strstr(world_end(world), "bad report"));
+		world_free(world);
+	}
+}
+
+Test(devices, of_a_slice_that_is_not_there)
+{
+	json_t *const places[] = {json_integer(2), json_string("node2")};
+	static const char *const whys[] = {"net0: node=2: the VM has no such slice, its 2 are",
+					   "net0: node=node2: the VM has no slice on a node"};
+	struct world *world = world_pair();
+
+	for (unsigned i = 0; i < 2; i++) {
+		run_with(world, devices_ask_net(places[i]));
+		cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_USAGE);
+		cr_expect(strstr(world_text(world, 10, "error", "reason"), whys[i]), "%s",
+			  world_text(world, 10, "error", "reason"));
+		cr_expect_eq(world_count(world, 0, "run-placed"), 0);
+		world_clear(world);
+		world_close(world, 10, "done");
+	}
+	world_free(world);
+}
+
+/* Two slices on one node are told apart by their numbers alone. */
+Test(devices, of_a_node_with_two_slices)
+{
+	json_t *const places[] = {json_string("node0"), json_integer(1)};
+	struct world *world = world_pair();
+	json_t *slices = json_array();
+
+	for (unsigned i = 0; i < 2; i++)
+		json_array_append_new(slices, json_pack("{s:s, s:i, s:I}", "node", "node0", "cpus",
+							1, "mem_bytes", (json_int_t)(128 * MIB)));
+	for (unsigned i = 0; i < 2; i++) {
+		world_open(world, 10, CONTROL_ROLE_CLI);
+		world_say(world, 10, "{s:s, s:O, s:s, s:i, s:i, s:b, s:o}", "type", "run", "slices",
+			  slices, "append", "", "kernel_bytes", 5, "initrd_bytes", 0, "console", 1,
+			  "devices", devices_ask_net(places[i]));
+		if (i) {
+			cr_expect_eq(world_count(world, 10, "run-placed"), 1);
+			continue;
+		}
+		cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_USAGE);
+		cr_expect(strstr(world_text(world, 10, "error", "reason"),
+				 "net0: node=node0: the VM has 2 slices on this node"));
+		world_clear(world);
+		world_close(world, 10, "done");
+	}
+	json_decref(slices);
 	world_free(world);
 }
 
@@ -171,6 +281,23 @@ Test(devices, last_in_the_record)
 	world_free(old);
 }
 
+Test(devices, of_no_slice_are_in_no_record)
+{
+	struct world *old = running_with(devices_ask_net(json_integer(1))), *world = world_new();
+	json_t *record = json_object_get(world_last(old, 1, "slice-start")->msg, "record");
+	json_t *net = json_array_get(json_object_get(record, "devices"), 1);
+	char why[CONTROL_WHY_MAX];
+
+	json_object_set_new(net, "node", json_integer(2));
+	cr_expect_eq(coordinator_restore(world->co, record, 1000, why), -PANGEA_ECONTROL);
+	json_object_set_new(net, "node", json_string("node1"));
+	cr_expect_eq(coordinator_restore(world->co, record, 1000, why), -PANGEA_ECONTROL);
+	json_object_set_new(net, "node", json_integer(1));
+	cr_expect_eq(coordinator_restore(world->co, record, 1000, why), 0, "%s", why);
+	world_free(world);
+	world_free(old);
+}
+
 Test(devices, who_runs_the_vm_hears_of_an_end_once)
 {
 	struct world *world = running();
@@ -179,13 +306,14 @@ Test(devices, who_runs_the_vm_hears_of_an_end_once)
 	ended_say(world, "disk0", "killed by signal 9");
 	cr_expect_str_eq(
 		world_text(world, 10, "vm-warning", "sentence"),
-		"disk0 of VM vm1: its back end ended (killed by signal 9): reads and writes fail");
+		"disk0 of VM vm1: its back end ended (killed by signal 9): reads and writes fail "
+		"(slice 0, on node node0)");
 	ended_say(world, "disk0", "killed by signal 9");
 	cr_expect_eq(world_count(world, 10, "vm-warning"), 1);
 	ended_say(world, "net0", "exited with code 1");
 	cr_expect_str_eq(world_text(world, 10, "vm-warning", "sentence"),
 			 "net0 of VM vm1: its back end ended (exited with code 1): nothing is sent "
-			 "or received any more");
+			 "or received any more (slice 0, on node node0)");
 	list = listed(world);
 	cr_expect_str_eq(text(list, 0, "ended"), "killed by signal 9");
 	cr_expect_str_eq(text(list, 1, "ended"), "exited with code 1");
