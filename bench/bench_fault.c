@@ -178,7 +178,7 @@ static void local_measure(struct bench *b, unsigned count)
 {
 	uint64_t ram_end = (uint64_t)count * PANGEA_PAGE_SIZE;
 	pthread_t thread;
-	int err = pages_create(ram_end, PAGES_USER, &b->pages);
+	int err = pages_create(ram_end, 0, PAGES_USER, &b->pages);
 
 	if (err)
 		fail("userfaultfd", err);

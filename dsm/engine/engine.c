@@ -146,7 +146,7 @@ static int parts_create(struct engine *e)
 	if (!err)
 		err = engine_cache_create(e);
 	if (!err)
-		err = pages_create(e->config.ram_end,
+		err = pages_create(e->config.ram_end, e->config.room_end,
 				   (e->config.kernel_faults ? PAGES_KERNEL : PAGES_USER) |
 					   (e->config.slices == 1 ? PAGES_ALONE : 0),
 				   &e->pages);

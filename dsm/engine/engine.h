@@ -74,6 +74,8 @@ struct engine_config {
 	bool plaintext; /* what goes over the network is not encrypted: whoever is on it reads and writes */
 	uint32_t epoch;
 	uint64_t ram_end; /* one past the last guest physical address of RAM */
+	/* Address space kept free behind engine_ram() up to there, for what is no RAM; 0: none. */
+	uint64_t room_end;
 	const struct engine_range *ranges;
 	unsigned ranges_count; /* must tile RAM: no gap but the hole, no overlap */
 	const char *bind_host; /* numeric address to listen on */

@@ -46,10 +46,11 @@ enum pages_use {
  * Reserves the address space for guest memory up to ram_end (a multiple of the page size; not
  * inside the hole) and, but for PAGES_ALONE, registers it. PAGES_KERNEL takes a privilege
  * (/dev/userfaultfd, CAP_SYS_PTRACE, or vm.unprivileged_userfaultfd=1). The reason for a refusal is
- * logged as a sentence. Errors: -EINVAL, -ENOMEM, -EPERM (userfaultfd refused), -ENOSYS (kernel too
+ * logged as a sentence. Behind G the address space up to pages_ram() + room_end is reserved too,
+ * inaccessible: its owner may map there what he likes, and it goes with G. 0: none. Errors: -EINVAL, -ENOMEM, -EPERM (userfaultfd refused), -ENOSYS (kernel too
  * old), others of the calls.
  */
-int pages_create(uint64_t ram_end, enum pages_use use, struct pages **out);
+int pages_create(uint64_t ram_end, uint64_t room_end, enum pages_use use, struct pages **out);
 /* Unregisters and unmaps. Threads that still wait in a fault run into unmapped memory. */
 void pages_destroy(struct pages *pages);
 

@@ -42,7 +42,7 @@ struct pages {
 	uint8_t *g; /* what vCPUs use */
 	uint8_t *a; /* the alias */
 	uint64_t ram_end;
-	uint64_t map_size; /* of each mapping, guard included */
+	uint64_t g_size, a_size; /* of the mappings, guard included */
 	int memfd;
 	int uffd;
 	bool alone;
@@ -383,17 +383,17 @@ static int each_part(const struct pages *pages, uint8_t *base,
 }
 
 /* Reserves address space and maps RAM into it; what is not RAM stays inaccessible. */
-static int view_map(const struct pages *pages, uint8_t **view)
+static int view_map(const struct pages *pages, uint64_t size, uint8_t **view)
 {
-	void *base = mmap(NULL, pages->map_size, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *base =
+		mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	int err;
 
 	if (base == MAP_FAILED)
 		return -errno;
 	err = each_part(pages, base, part_map);
 	if (err)
-		munmap(base, pages->map_size);
+		munmap(base, size);
 	else
 		*view = base;
 	return err;
@@ -435,9 +435,9 @@ static int pages_setup(struct pages *pages, enum pages_use use)
 	int err = memory_open(pages);
 
 	if (!err)
-		err = view_map(pages, &pages->g);
+		err = view_map(pages, pages->g_size, &pages->g);
 	if (!err)
-		err = view_map(pages, &pages->a);
+		err = view_map(pages, pages->a_size, &pages->a);
 	if (err) {
 		log_error("cannot map guest memory: %s", error_text(err));
 		return err;
@@ -462,7 +462,7 @@ static bool ram_end_valid(uint64_t ram_end)
 	return ram_end <= GPA_HOLE_START || ram_end > GPA_HOLE_END;
 }
 
-int pages_create(uint64_t ram_end, enum pages_use use, struct pages **out)
+int pages_create(uint64_t ram_end, uint64_t room_end, enum pages_use use, struct pages **out)
 {
 	struct pages *pages;
 	int err;
@@ -475,7 +475,8 @@ int pages_create(uint64_t ram_end, enum pages_use use, struct pages **out)
 	pages->memfd = -1;
 	pages->uffd = -1;
 	pages->ram_end = ram_end;
-	pages->map_size = ram_end + GUARD_SIZE;
+	pages->a_size = ram_end + GUARD_SIZE;
+	pages->g_size = (room_end > ram_end ? room_end : ram_end) + GUARD_SIZE;
 	pages->alone = use & PAGES_ALONE;
 	err = pages_setup(pages, use);
 	if (err)
@@ -489,11 +490,11 @@ void pages_destroy(struct pages *pages)
 {
 	/* The mapping goes first: a thread that still waits must not go on with stale memory. */
 	if (pages->g)
-		munmap(pages->g, pages->map_size);
+		munmap(pages->g, pages->g_size);
 	if (pages->uffd >= 0)
 		close(pages->uffd);
 	if (pages->a)
-		munmap(pages->a, pages->map_size);
+		munmap(pages->a, pages->a_size);
 	if (pages->memfd >= 0)
 		close(pages->memfd);
 	free(pages);

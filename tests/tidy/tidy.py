@@ -35,7 +35,7 @@ ARROWS = {
     "vmm/devices": {"vmm/boot/layout.h", "vmm/machine/bus.h", "base"},
     "vmm/pci": {"vmm/boot/layout.h", "vmm/machine/bus.h", "base"},
     "vmm/vhost": {"base"},
-    "vmm/virtio": {"vmm/pci", "vmm/vhost", "vmm/boot/layout.h", "vmm/machine/bus.h", "base"},
+    "vmm/virtio": {"vmm/pci", "vmm/vhost", "vmm/boot/layout.h", "vmm/machine/bus.h", "vmm/machine/shape.h", "base"},
     "vmm/boot": {"vmm/boot/layout.h", "vmm/machine/shape.h", "vmm/cpu/vcpu.h", "base"},
     "vmm/machine": {"vmm/machine/bus.h", "vmm/machine/shape.h", "vmm/machine/machine_msg.h",
                     "vmm/boot/layout.h", "vmm/cpu/vcpu.h", "vmm/cpu/msr.h", "vmm/cpu", "vmm/apic",

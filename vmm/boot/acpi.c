@@ -281,7 +281,10 @@ static void srat_cpu_put(struct acpi_writer *w, unsigned slice, uint32_t apic_id
 	acpi_put32(w, 0);
 }
 
-/* Section 5.2.16: one proximity domain a slice. */
+/*
+ * Section 5.2.16: one proximity domain a slice. Images are left out: Linux takes the end of all that the table names for
+ * the end of memory, and where that is beyond 4 GiB it fills 64 MiB with zeroes, for bounce buffers, on the last node.
+ */
 static uint64_t srat_build(struct build *b)
 {
 	struct acpi_writer *w = &b->w;

@@ -30,6 +30,7 @@
 #define LOADER_UNKNOWN 0xff
 #define E820_RAM       1
 #define E820_RESERVED  2
+#define E820_PRAM      12 /* persistent memory that ACPI does not describe (NVDIMM without NFIT) */
 #define E820_ENTRY     20
 
 #define PTE_TABLE      0x3ull  /* present, writable */
@@ -58,6 +59,8 @@ static void e820_fill(uint8_t *bp, const struct vm_shape *shape)
 	e820_add(bp, LAYOUT_HIGH_START, loader_low_end(shape), E820_RAM);
 	e820_add(bp, LAYOUT_PCI_ECAM, LAYOUT_PCI_ECAM + LAYOUT_PCI_ECAM_SIZE, E820_RESERVED);
 	e820_add(bp, GPA_HOLE_END, shape->ram_end, E820_RAM);
+	for (unsigned i = 0; i < shape->images; i++)
+		e820_add(bp, shape->image[i].start, shape->image[i].end, E820_PRAM);
 }
 
 static void boot_params_place(const struct loader_image *image, uint8_t *ram)

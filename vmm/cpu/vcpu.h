@@ -136,10 +136,11 @@ struct guest_clock;   /* vmm/clock/clock.h */
 struct locked_access; /* base/locked.h */
 
 struct vcpu_config {
-	unsigned id;	  /* its number in the VM */
-	unsigned vcpus;	  /* in the VM */
-	uint8_t *ram;	  /* engine_ram() */
-	uint64_t ram_end; /* RAM: [0, GPA_HOLE_START) and [GPA_HOLE_END, ram_end), cut at ram_end */
+	unsigned id;	/* its number in the VM */
+	unsigned vcpus; /* in the VM */
+	uint8_t *ram;	/* engine_ram() */
+	uint64_t
+		ram_end; /* RAM: [0, GPA_HOLE_START) and [GPA_HOLE_END, ram_end), cut at ram_end; images: image_add */
 	struct vcpu_bus bus;
 	/*
 	 * A LOCKed access to RAM that no host instruction may do (it crosses a page or a cache
@@ -183,6 +184,12 @@ struct vcpu_ops {
 	/* State that all vCPUs of one VM in this process share. 0 or negative errno. */
 	int (*shared_create)(uint8_t *ram, uint64_t ram_end, void **out);
 	void (*shared_destroy)(void *shared);
+	/*
+	 * Between shared_create and the first create: [gpa, gpa + bytes), whole pages behind RAM, is memory too, at
+	 * ram + gpa, and read-only: it can be loaded, executed and walked; a store to it goes to the bus, which drops it.
+	 * It never changes. NULL: the engine has none. 0 or negative errno.
+	 */
+	int (*image_add)(void *shared, uint64_t gpa, uint64_t bytes);
 	int (*create)(const struct vcpu_config *config, struct vcpu **out);
 	void (*destroy)(struct vcpu *v);
 	/* Runs guest code until an exit. */

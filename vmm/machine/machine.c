@@ -91,6 +91,9 @@ static int vcpus_create(struct machine *m, const struct machine_config *c)
 		err = m->ops->shared_create(c->ram, m->shape.ram_end, &m->vcpu_shared);
 	if (err)
 		goto fail_vcpus;
+	err = machine_images_attach(m);
+	if (err)
+		goto fail_shared;
 	for (i = 0; i < m->vcpus_count; i++) {
 		m->vcpus[i].id = m->first_vcpu + i;
 		err = machine_vcpu_create(m, &m->vcpus[i], c);
@@ -101,6 +104,7 @@ static int vcpus_create(struct machine *m, const struct machine_config *c)
 fail_created:
 	while (i--)
 		machine_vcpu_destroy(&m->vcpus[i]);
+fail_shared:
 	if (m->ops->shared_destroy)
 		m->ops->shared_destroy(m->vcpu_shared);
 fail_vcpus:

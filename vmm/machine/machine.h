@@ -76,7 +76,7 @@ struct machine_config {
 	const struct vm_shape *shape; /* copied */
 	unsigned self;		      /* this slice */
 	const struct vcpu_ops *vcpu_ops;
-	uint8_t *ram;	 /* engine_ram() */
+	uint8_t *ram;	 /* engine_ram(), the shape's images mapped (machine_images_map) */
 	uint64_t tsc_hz; /* 1 MHz .. 10 GHz; LAYOUT_TSC_HZ is the choice */
 	enum cpu_vendor vendor;
 	uint64_t features; /* of the CPU model: mask of enum cpu_feature */

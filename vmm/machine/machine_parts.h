@@ -87,6 +87,7 @@ struct machine {
 	void *vcpu_shared;
 	unsigned first_vcpu, vcpus_count;
 	bool debug_exit;
+	_Atomic bool image_stored; /* a store to an image was logged */
 	struct machine_vcpu *vcpus;
 	struct apic_env apic_env;
 	struct bus bus;			 /* what the vCPUs here reach */
@@ -180,6 +181,8 @@ int machine_ports_claim(struct machine *m, unsigned owner, uint16_t first, unsig
 			const struct bus_ops *ops, void *dev);
 int machine_mmio_claim(struct machine *m, unsigned owner, uint64_t first, uint64_t count,
 		       const struct bus_ops *ops, void *dev, const struct bus_ops *far);
+/* machine_images.c: the images on the bus, and in the CPU engine; before its first CPU. */
+int machine_images_attach(struct machine *m);
 
 /* machine_pci.c: this slice's PCI bus and its devices, if it has a host bridge; attach on all slices. Takes c's devices
  * over, come what may. */

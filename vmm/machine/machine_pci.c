@@ -188,7 +188,12 @@ int machine_pci_attach(struct machine *m)
 static int devices_create(struct machine *m, struct machine_pci *pci,
 			  const struct machine_config *c)
 {
-	const struct virtio_env env = {.mem = {c->ram, m->shape.ram_end, memory_changed, m},
+	const struct virtio_env env = {.mem = {.ram = c->ram,
+					       .ram_end = m->shape.ram_end,
+					       .changed = memory_changed,
+					       .ctx = m,
+					       .images = m->shape.images,
+					       .image = m->shape.image},
 				       .deliver = msi_deliver,
 				       .thread_gone = device_gone,
 				       .ctx = m};

@@ -102,6 +102,29 @@ int shape_init(struct vm_shape *shape, unsigned slices, const unsigned *vcpus,
 	return 0;
 }
 
+uint64_t shape_memory_end(const struct vm_shape *shape)
+{
+	return shape->images ? shape->image[shape->images - 1].end : shape->ram_end;
+}
+
+int shape_image_add(struct vm_shape *shape, uint64_t bytes)
+{
+	uint64_t before = shape_memory_end(shape), start, size;
+
+	if (!bytes)
+		return -EINVAL;
+	if (bytes > SHAPE_IMAGE_BYTES_MAX)
+		return -E2BIG;
+	if (shape->images == SHAPE_IMAGES_MAX)
+		return -ENOSPC;
+	if (before < GPA_HOLE_END)
+		before = GPA_HOLE_END;
+	start = (before + HOME_CHUNK_SIZE + SHAPE_IMAGE_ALIGN - 1) & ~(SHAPE_IMAGE_ALIGN - 1);
+	size = (bytes + HOME_CHUNK_SIZE - 1) & ~(HOME_CHUNK_SIZE - 1);
+	shape->image[shape->images++] = (struct shape_image){start, start + size, bytes};
+	return 0;
+}
+
 unsigned shape_slice_of_vcpu(const struct vm_shape *shape, unsigned vcpu)
 {
 	for (unsigned i = 0; i < shape->slices; i++) {

@@ -12,6 +12,12 @@
 /* The hole at 3 GiB can cut one slice's memory in two. */
 #define SHAPE_RANGES_MAX 2
 
+/* Read-only images of one VM, and how they lie: each begins at a multiple of SHAPE_IMAGE_ALIGN, at least HOME_CHUNK_SIZE
+ * behind RAM or the one before, and takes whole pieces of HOME_CHUNK_SIZE: what Linux asks of persistent memory. */
+#define SHAPE_IMAGES_MAX      4
+#define SHAPE_IMAGE_ALIGN     (UINT64_C(1) << 30)
+#define SHAPE_IMAGE_BYTES_MAX (UINT64_C(64) << 30)
+
 /* 1 << this == VCPUS_MAX: with SLICES_MAX slices the ids fit in the 15 bits of an I/O APIC's destination. */
 #define SHAPE_APIC_SHIFT_MAX 8
 
@@ -24,6 +30,12 @@ struct shape_slice {
 	uint64_t mem_bytes;
 	unsigned ranges_count; /* 0 for a slice without memory */
 	struct shape_range ranges[SHAPE_RANGES_MAX];
+};
+
+/* The same bytes on every slice, outside of the coherent memory (docs/images.md). */
+struct shape_image {
+	uint64_t start, end; /* guest physical */
+	uint64_t bytes;	     /* of its file; the rest up to end is zero */
 };
 
 struct vm_shape {
@@ -39,6 +51,8 @@ struct vm_shape {
 	struct shape_slice slice[SLICES_MAX];
 	uint8_t distance[SLICES_MAX][SLICES_MAX];    /* ACPI SLIT: 10 to itself, 11..254 else */
 	uint32_t latency_ns[SLICES_MAX][SLICES_MAX]; /* of an access to another slice; 0: unknown */
+	unsigned images;
+	struct shape_image image[SHAPE_IMAGES_MAX];
 };
 
 /*
@@ -49,6 +63,13 @@ struct vm_shape {
  */
 int shape_init(struct vm_shape *shape, unsigned slices, const unsigned *vcpus,
 	       const uint64_t *mem_bytes);
+/*
+ * Places an image of so many bytes behind what there is. -EINVAL (no bytes), -E2BIG (beyond SHAPE_IMAGE_BYTES_MAX), -ENOSPC
+ * (there are SHAPE_IMAGES_MAX).
+ */
+int shape_image_add(struct vm_shape *shape, uint64_t bytes);
+/* One past the last address of RAM and images. */
+uint64_t shape_memory_end(const struct vm_shape *shape);
 /* The slice of a vCPU; SLICES_MAX if there is none such. */
 unsigned shape_slice_of_vcpu(const struct vm_shape *shape, unsigned vcpu);
 /* The x2APIC id of a vCPU that there is. */

@@ -16,6 +16,7 @@
 #include "vmm/machine/machine.h"
 #include "vmm/machine/shape.h"
 #include "vmm/main/slice_devices.h"
+#include "vmm/main/slice_images.h"
 
 /* The socket to the daemon, given at start. */
 #define SLICE_CONTROL_FD 3
@@ -60,6 +61,7 @@ struct slice_config {
 	uint64_t cache_bytes; /* most memory for remote pages, if it is limited */
 	bool cache_limited;
 	struct slice_devices devices; /* of this slice */
+	struct slice_images images;   /* the shape says where they lie */
 };
 
 enum slice_state {

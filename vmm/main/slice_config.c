@@ -208,6 +208,8 @@ int slice_config_parse(const json_t *msg, struct slice_config *config, char *why
 		err = slice_rdma_parse(msg, config, why);
 	if (!err)
 		err = cache_parse(msg, config, why);
+	if (!err)
+		err = slice_images_parse(msg, &config->images, &config->shape, why);
 	config->devices.count = 0;
 	if (!err && config->self == 0)
 		err = boot_parse(msg, config, why);

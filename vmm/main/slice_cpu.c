@@ -123,7 +123,8 @@ static bool model_disagrees(const struct slice_config *config, char *why, size_t
 	}
 	if (!config->force && feature_missing(&features, config, why, size))
 		return true;
-	if (features.phys_bits < LAYOUT_PHYS_BITS && config->shape.ram_end >> features.phys_bits) {
+	if (features.phys_bits < LAYOUT_PHYS_BITS &&
+	    shape_memory_end(&config->shape) >> features.phys_bits) {
 		snprintf(why, size, "KVM here has %u bits of guest addresses, too few",
 			 features.phys_bits);
 		return true;

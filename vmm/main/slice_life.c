@@ -11,6 +11,7 @@
 #include "confine/confine.h"
 #include "vmm/boot/layout.h"
 #include "vmm/boot/smbios.h"
+#include "vmm/machine/machine_images.h"
 #include "vmm/main/slice.h"
 
 /*
@@ -119,6 +120,7 @@ static int engine_make(struct slice *s, unsigned *port)
 		.plaintext = s->config.plaintext,
 		.epoch = s->config.epoch,
 		.ram_end = shape->ram_end,
+		.room_end = shape_memory_end(shape),
 		.ranges = ranges,
 		.ranges_count = ranges_fill(shape, ranges),
 		.bind_host = s->config.bind_host,
@@ -138,6 +140,19 @@ static int engine_make(struct slice *s, unsigned *port)
 
 	err = engine_create(&config, port, &s->engine);
 	pair_wipe(&s->config.keys, sizeof(s->config.keys));
+	return err;
+}
+
+/* The files' descriptors have done their work once they are mapped. */
+static int images_map(struct slice *s)
+{
+	const struct slice_images *images = &s->config.images;
+	int err = machine_images_map(engine_ram(s->engine), &s->config.shape, images->fd);
+
+	for (unsigned i = 0; i < images->count; i++)
+		close(images->fd[i]);
+	if (err)
+		log_error("an image cannot be mapped: %s", error_text(err));
 	return err;
 }
 
@@ -237,6 +252,8 @@ void slice_configure(struct slice *s, const json_t *msg)
 	if (!image_open(s) || !cpu_take(s) || !cache_take(s))
 		return;
 	err = engine_make(s, &port);
+	if (!err)
+		err = images_map(s);
 	if (!err)
 		err = machine_make(s);
 	if (!err)

@@ -3,8 +3,11 @@
 #ifndef VMM_GUEST_MEMORY_H
 #define VMM_GUEST_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "vmm/machine/shape.h"
 
 /*
  * The mapping is the vCPUs' own (engine_ram()): a page that is not here is a page fault of the thread that touches it,
@@ -17,10 +20,16 @@ struct guest_memory {
 	/* Bytes were stored: code that was decoded from there is stale (vcpu_ops.memory_changed). May be NULL. */
 	void (*changed)(void *ctx, uint64_t gpa, uint64_t len);
 	void *ctx;
+	unsigned images; /* which can be read, and not written */
+	const struct shape_image *image;
 };
 
 /* Where [gpa, gpa + len) lies in this process, or NULL: not all of it is RAM. Any thread; touches nothing. */
 uint8_t *guest_memory_at(const struct guest_memory *mem, uint64_t gpa, uint64_t len);
+/* The same for bytes that are only read: they may lie in an image, as a whole. */
+const uint8_t *guest_memory_readable(const struct guest_memory *mem, uint64_t gpa, uint64_t len);
+/* Does all of it lie in one image? */
+bool guest_memory_image(const struct guest_memory *mem, uint64_t gpa, uint64_t len);
 /* To be called after a store to [gpa, gpa + len). */
 void guest_memory_changed(const struct guest_memory *mem, uint64_t gpa, uint64_t len);
 

@@ -193,7 +193,9 @@ static int request_take(struct virtio_blk *b, struct virtqueue *q, unsigned queu
 	    virtqueue_read(chain, 0, &header, sizeof(header)) != sizeof(header))
 		return -PANGEA_EDRIVER;
 	header.reserved = 0;
-	if (header.type == VIRTIO_BLK_T_GET_ID)
+	if (chain->refused)
+		fate = VIRTIO_BLK_S_IOERR;
+	else if (header.type == VIRTIO_BLK_T_GET_ID)
 		fate = id_give(b, q, chain);
 	else
 		fate = request_judge(b, &header, chain->out_bytes - sizeof(header),

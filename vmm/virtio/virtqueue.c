@@ -173,13 +173,16 @@ static int segment_add(const struct virtqueue *q, const struct descriptor *d,
 {
 	unsigned count = chain->out_count + chain->in_count;
 	uint64_t bytes = (uint64_t)chain->out_bytes + chain->in_bytes + d->len;
-	uint8_t *base = guest_memory_at(q->mem, d->gpa, d->len);
-	bool in = d->flags & DESC_F_WRITE;
+	bool in = d->flags & DESC_F_WRITE,
+	     refused = in && guest_memory_image(q->mem, d->gpa, d->len);
+	const uint8_t *base = in ? guest_memory_at(q->mem, d->gpa, d->len)
+				 : guest_memory_readable(q->mem, d->gpa, d->len);
 
-	if (d->len == 0 || !base || count == VIRTQUEUE_SEGMENTS_MAX ||
+	if (d->len == 0 || (!base && !refused) || count == VIRTQUEUE_SEGMENTS_MAX ||
 	    bytes > VIRTQUEUE_CHAIN_BYTES_MAX || (!in && chain->in_count > 0))
 		return -PANGEA_EDRIVER;
 	chain->segment[count] = (struct virtqueue_segment){base, d->gpa, d->len};
+	chain->refused |= refused;
 	if (in) {
 		chain->in_count++;
 		chain->in_bytes += d->len;
@@ -199,6 +202,7 @@ static int chain_read(const struct virtqueue *q, uint16_t head, struct virtqueue
 	chain->head = head;
 	chain->out_count = chain->in_count = 0;
 	chain->out_bytes = chain->in_bytes = 0;
+	chain->refused = false;
 	for (;;) {
 		struct descriptor d;
 		int err;
@@ -331,8 +335,10 @@ uint32_t virtqueue_write(const struct virtqueue *q, const struct virtqueue_chain
 			continue;
 		}
 		here = s->len - offset < len - done ? s->len - offset : len - done;
-		memcpy(s->base + offset, (const uint8_t *)bytes + done, here);
-		guest_memory_changed(q->mem, s->gpa + offset, here);
+		if (s->base) {
+			memcpy(q->mem->ram + s->gpa + offset, (const uint8_t *)bytes + done, here);
+			guest_memory_changed(q->mem, s->gpa + offset, here);
+		}
 		done += here;
 		offset = 0;
 	}

@@ -22,9 +22,10 @@ struct virtqueue_config {
 	bool indirect;			      /* VIRTIO_F_INDIRECT_DESC was */
 };
 
-/* One piece of a buffer. It may cross pages, so touching it may fault several times. */
+/* One piece of a buffer. It may cross pages, so touching it may fault several times. What is to be sent may lie in a
+ * read-only image; what is to be filled and does has no base: bytes for it are dropped. */
 struct virtqueue_segment {
-	uint8_t *base;
+	const uint8_t *base;
 	uint64_t gpa;
 	uint32_t len; /* not 0 */
 };
@@ -34,6 +35,7 @@ struct virtqueue_chain {
 	uint16_t head;
 	unsigned out_count, in_count; /* segment[0..out_count), then in_count more */
 	uint32_t out_bytes, in_bytes;
+	bool refused; /* a segment to be filled lies in an image: the request cannot be done */
 	struct virtqueue_segment segment[VIRTQUEUE_SEGMENTS_MAX];
 };
 

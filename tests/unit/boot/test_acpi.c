@@ -276,3 +276,17 @@ Test(acpi, iasl_accepts_every_table)
 	snprintf(command, sizeof(command), "rm -r %s", dir);
 	cr_assert_eq(system(command), 0);
 }
+
+Test(acpi, images_are_left_out)
+{
+	struct vm_shape s;
+	struct acpi_index index;
+	const uint8_t *srat;
+	uint32_t length;
+
+	shape_make(&s, 2, 1);
+	cr_assert_eq(shape_image_add(&s, 5 * MIB), 0);
+	cr_assert_eq(acpi_build(&s, area, AREA_SIZE, LAYOUT_ACPI_START, &index), 0);
+	srat = table_find(&index, "SRAT", &length);
+	cr_expect_eq(entries_count(srat, length, 48, 1), 2, "Linux would make bounce buffers");
+}

@@ -130,6 +130,39 @@ Test(loader, bzimage_is_placed_for_the_64_bit_entry)
 	munmap(ram, 64 * MIB);
 }
 
+Test(loader, images_are_told_as_persistent_memory)
+{
+	static uint8_t kernel[KERNEL_SIZE];
+	struct loader_image *image;
+	struct vcpu_state bsp;
+	struct vm_shape shape;
+	const uint8_t *bp;
+	uint8_t *ram;
+	char path[64];
+
+	shape_make(&shape, 64);
+	cr_assert_eq(shape_image_add(&shape, 3 * MIB), 0);
+	cr_assert_eq(shape_image_add(&shape, 1), 0);
+	bzimage_make(kernel);
+	file_make(path, kernel, sizeof(kernel));
+	cr_assert_eq(loader_open(&shape, path, NULL, "", &image, why, sizeof(why)), 0, "%s", why);
+	ram = mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(ram, MAP_FAILED);
+	cr_assert_eq(loader_place(image, &shape, ram, &bsp), 0);
+	bp = ram + LAYOUT_BOOT_PARAMS;
+	cr_assert_eq(bp[0x1e8], 6);
+	for (unsigned i = 0; i < 2; i++) {
+		const uint8_t *entry = bp + 0x2d0 + (size_t)(4 + i) * 20;
+
+		cr_expect_eq(le64_get(entry), shape.image[i].start);
+		cr_expect_eq(le64_get(entry + 8), shape.image[i].end - shape.image[i].start);
+		cr_expect_eq(le32_get(entry + 16), 12);
+	}
+	loader_close(image);
+	munmap(ram, 64 * MIB);
+	unlink(path);
+}
+
 Test(loader, identity_map_reaches_the_entry)
 {
 	static uint8_t k[KERNEL_SIZE];

@@ -110,3 +110,35 @@ Test(shape, apic_ids)
 		cr_expect_eq(shape_vcpu_of_apic_id(&s, UINT32_MAX), VCPUS_MAX);
 	}
 }
+
+Test(shape, images_lie_behind_memory_with_gaps)
+{
+	struct vm_shape s;
+	unsigned vcpus[] = {1};
+	uint64_t mem[] = {64 * MIB}, big[] = {6 * GIB}, end;
+
+	cr_assert_eq(shape_init(&s, 1, vcpus, mem), 0);
+	cr_expect_eq(shape_memory_end(&s), s.ram_end);
+	cr_expect_eq(shape_image_add(&s, 0), -EINVAL);
+	cr_expect_eq(shape_image_add(&s, SHAPE_IMAGE_BYTES_MAX + 1), -E2BIG);
+	cr_assert_eq(s.images, 0);
+	cr_assert_eq(shape_image_add(&s, 1), 0);
+	cr_expect_eq(s.image[0].start, 5 * GIB, "behind the hole");
+	cr_expect_eq(s.image[0].end, 5 * GIB + 2 * MIB);
+	cr_expect_eq(s.image[0].bytes, 1);
+	cr_assert_eq(shape_image_add(&s, GIB), 0);
+	cr_assert_eq(shape_image_add(&s, 3 * MIB), 0);
+	cr_assert_eq(shape_image_add(&s, SHAPE_IMAGE_BYTES_MAX), 0);
+	end = s.ram_end;
+	for (unsigned i = 0; i < s.images; i++) {
+		cr_expect_eq(s.image[i].start % SHAPE_IMAGE_ALIGN, 0);
+		cr_expect_eq((s.image[i].end - s.image[i].start) % HOME_CHUNK_SIZE, 0);
+		cr_expect_geq(s.image[i].start, end + HOME_CHUNK_SIZE, "neighbours would be one");
+		end = s.image[i].end;
+	}
+	cr_expect_eq(shape_memory_end(&s), end);
+	cr_expect_eq(shape_image_add(&s, 1), -ENOSPC);
+	cr_assert_eq(shape_init(&s, 1, vcpus, big), 0);
+	cr_assert_eq(shape_image_add(&s, 1), 0);
+	cr_expect_eq(s.image[0].start, 8 * GIB);
+}

@@ -91,7 +91,7 @@ static uint8_t touch_end(struct pages *pages, struct toucher *t)
 static struct pages *pages_new(uint64_t ram_end)
 {
 	struct pages *pages = NULL;
-	int err = pages_create(ram_end, PAGES_USER, &pages);
+	int err = pages_create(ram_end, 0, PAGES_USER, &pages);
 
 	if (err == -EPERM || err == -ENOSYS)
 		cr_skip_test("userfaultfd is not available here");
@@ -116,7 +116,7 @@ Test(pages, alone)
 	struct pages *pages = NULL;
 	struct page_fault fault;
 	struct toucher t;
-	int err = pages_create(RAM_END, PAGES_USER | PAGES_ALONE, &pages);
+	int err = pages_create(RAM_END, 0, PAGES_USER | PAGES_ALONE, &pages);
 
 	if (err == -EPERM || err == -ENOSYS)
 		cr_skip_test("userfaultfd is not available here");
@@ -430,7 +430,7 @@ Test(pages, sizes_out_of_limits_are_refused)
 	struct pages *pages;
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-		cr_assert_eq(pages_create(bad[i], PAGES_USER, &pages), -EINVAL, "%u", i);
+		cr_assert_eq(pages_create(bad[i], 0, PAGES_USER, &pages), -EINVAL, "%u", i);
 }
 
 /* No write is seen after unmap has returned: what an invalidation's acknowledgement rests on. */

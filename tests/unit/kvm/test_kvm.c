@@ -354,6 +354,42 @@ Test(kvm, private_slot)
 	munmap(host, size);
 }
 
+/* An image, where the private slot above was: loads see it, stores come out as accesses to a device. */
+Test(kvm, image_is_read_only)
+{
+	const uint64_t gpa = 0xd0000000, size = 0x200000,
+		       loaded[] = {0x1122334455667788, 0x99aabbccddeeff00};
+	struct guest g;
+	uint8_t *ram = mmap(NULL, gpa + size, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	cr_assert_neq(ram, MAP_FAILED);
+	cr_assert_neq(mmap(ram, GUEST_RAM, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+		      MAP_FAILED);
+	cr_assert_eq(mprotect(ram + gpa, size, PROT_READ | PROT_WRITE), 0);
+	memcpy(ram + gpa + 24, loaded, sizeof(loaded));
+	cr_assert_eq(mprotect(ram + gpa, size, PROT_READ), 0);
+	guest_fill(ram);
+	guest_open(&g, &vcpu_kvm_ops, ram, GUEST_RAM);
+	cr_expect_eq(vcpu_kvm_ops.image_add(g.shared, 0x1000, size), -EINVAL);
+	cr_expect_eq(vcpu_kvm_ops.image_add(g.shared, gpa + 1, size), -EINVAL);
+	cr_assert_eq(vcpu_kvm_ops.image_add(g.shared, gpa, size), 0);
+	cr_expect_eq(vcpu_kvm_ops.image_add(g.shared, gpa, size), -EEXIST);
+	guest_kernel(&g, LABEL(mmio));
+	guest_put(&g);
+	g.bus.logged = 0;
+	cr_assert_eq(guest_run(&g), VCPU_EXIT_HLT);
+	g.ops->state_get(g.v, &g.s);
+	cr_expect_eq(guest_accesses(&g, 'w'), 4);
+	cr_expect_eq(guest_accesses(&g, 'r'), 0);
+	cr_expect_eq(g.s.gpr[RCX], loaded[0]);
+	cr_expect_eq((uint32_t)g.s.gpr[RDX], (uint32_t)loaded[1]);
+	cr_expect_eq(ram[gpa], 0);
+	guest_close(&g);
+	munmap(ram, gpa + size);
+}
+
 Test(kvm, bad_configurations)
 {
 	struct vcpu_config config;

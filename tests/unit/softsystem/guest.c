@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cpu_feature.h"
 #include "tests/unit/softsystem/guest.h"
@@ -186,7 +187,23 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void open_as(struct guest *g, bool amd, uint64_t features)
+/* As a slice has it: one file, mapped for reading where the guest sees it; here for writing elsewhere, too. */
+static void image_open(struct guest *g)
+{
+	int fd = memfd_create("image", MFD_CLOEXEC);
+
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(ftruncate(fd, IMAGE_SIZE), 0);
+	g->image = mmap(NULL, IMAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	cr_assert_neq(g->image, MAP_FAILED);
+	cr_assert_neq(
+		mmap(g->ram + IMAGE_GPA, IMAGE_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0),
+		MAP_FAILED);
+	close(fd);
+	cr_assert_eq(vcpu_soft_ops.image_add(g->shared, IMAGE_GPA, IMAGE_SIZE), 0);
+}
+
+static void open_as(struct guest *g, bool amd, uint64_t features, bool image)
 {
 	struct vcpu_config config = {
 		.id = 3,
@@ -202,10 +219,14 @@ static void open_as(struct guest *g, bool amd, uint64_t features)
 	memset(g, 0, sizeof(*g));
 	g->amd = amd;
 	g->features = features;
-	g->ram = mmap(NULL, GUEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	g->ram = mmap(NULL, IMAGE_GPA + IMAGE_SIZE, PROT_NONE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	cr_assert_neq(g->ram, MAP_FAILED);
+	cr_assert_eq(mprotect(g->ram, GUEST_RAM, PROT_READ | PROT_WRITE), 0);
 	config.ram = g->ram;
 	cr_assert_eq(vcpu_soft_ops.shared_create(g->ram, GUEST_RAM, &g->shared), 0);
+	if (image)
+		image_open(g);
 	config.shared = g->shared;
 	cr_assert_eq(vcpu_soft_ops.create(&config, &g->v), 0);
 	memcpy(g->ram + CODE, guest_code, (size_t)(guest_code_end - guest_code));
@@ -217,22 +238,29 @@ static void open_as(struct guest *g, bool amd, uint64_t features)
 
 void guest_open(struct guest *g)
 {
-	open_as(g, false, 0);
+	open_as(g, false, 0, false);
 }
 
 void guest_open_amd(struct guest *g)
 {
-	open_as(g, true, 0);
+	open_as(g, true, 0, false);
 }
 
 void guest_open_newer(struct guest *g)
 {
-	open_as(g, false, CPU_FEATURES_MASK);
+	open_as(g, false, CPU_FEATURES_MASK, false);
+}
+
+void guest_open_image(struct guest *g)
+{
+	open_as(g, false, 0, true);
 }
 
 void guest_close(struct guest *g)
 {
 	vcpu_soft_ops.destroy(g->v);
 	vcpu_soft_ops.shared_destroy(g->shared);
-	munmap(g->ram, GUEST_RAM);
+	munmap(g->ram, IMAGE_GPA + IMAGE_SIZE);
+	if (g->image)
+		munmap(g->image, IMAGE_SIZE);
 }

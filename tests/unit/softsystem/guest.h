@@ -27,6 +27,8 @@
 #define DATA	   0x60000u
 #define MMIO_GPA   0xd0000000u /* in the hole, mapped at the same linear address by map_mmio */
 #define UNMAPPED   0x200000u   /* linear, in PT1 */
+#define IMAGE_GPA  0x40000000u /* of guest_open_image */
+#define IMAGE_SIZE 0x4000u
 
 /* Selectors. */
 #define SEL_KCODE   0x08
@@ -57,6 +59,7 @@
 
 struct guest {
 	uint8_t *ram;
+	uint8_t *image; /* its bytes, to be written by the test alone; or null */
 	void *shared;
 	struct vcpu *v;
 	struct vcpu_exit exit;
@@ -82,6 +85,8 @@ void guest_open(struct guest *g);
 void guest_open_amd(struct guest *g);
 /* The same as guest_open, of a CPU model with all features there are. */
 void guest_open_newer(struct guest *g);
+/* The same, with a read-only image of zeroes. */
+void guest_open_image(struct guest *g);
 void guest_close(struct guest *g);
 /* Makes the state in g->s the vCPU's; and back. */
 void guest_put(struct guest *g);

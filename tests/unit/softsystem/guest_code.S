@@ -140,6 +140,19 @@ entry call_rbx
 	call rbx
 	hlt
 
+entry xadd_locked
+	lock xadd [rbx], rax
+	hlt
+
+entry movs
+	rep movsb
+	hlt
+
+entry movups_store
+	movups [rbx], xmm0
+	movups xmm1, [rbx]
+	hlt
+
 entry load_store_load			/* after INVLPG or a CR3 reload (rdi) sees new mappings */
 	mov rax, [rbx]
 	mov rcx, [rbx]

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/error.h"
 #include "base/limits.h"
@@ -56,6 +57,92 @@ Test(guest_memory, has_a_hole)
 		     base + PANGEA_PAGE_SIZE);
 	cr_assert_null(guest_memory_at(&mem, PANGEA_PAGE_SIZE, 2 * PANGEA_PAGE_SIZE + 1));
 	cr_assert_null(guest_memory_at(&mem, GPA_HOLE_END, 1));
+}
+
+Test(guest_memory, images_are_for_reading)
+{
+	const struct shape_image image[] = {{.start = 0x40000000, .end = 0x40200000},
+					    {.start = 0x80000000, .end = 0x80200000}};
+	uint8_t *base = (uint8_t *)(UINT64_C(1) << 40); /* never touched */
+	struct guest_memory mem = {.ram = base, .ram_end = 0x100000, .images = 2, .image = image};
+
+	cr_assert_eq(guest_memory_readable(&mem, 0, 0x100000), base);
+	cr_assert_null(guest_memory_readable(&mem, 0, 0x100001));
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_eq(guest_memory_readable(&mem, image[i].start, 0x200000),
+			     base + image[i].start);
+		cr_assert_null(guest_memory_readable(&mem, image[i].start, 0x200001));
+		cr_assert_null(guest_memory_readable(&mem, image[i].start - 1, 2));
+		cr_assert_null(guest_memory_readable(&mem, image[i].end, 1));
+		cr_assert_null(guest_memory_readable(&mem, image[i].start + 1, UINT64_MAX));
+		cr_assert_null(guest_memory_at(&mem, image[i].start, 1));
+	}
+}
+
+/* An image behind the driver's memory; the mapping is the test's own. */
+static void image_map(struct shape_image *image)
+{
+	uint64_t start = DRIVER_RAM_BYTES + 2 * PANGEA_PAGE_SIZE;
+	uint8_t *base = mmap(NULL, start + PANGEA_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	cr_assert_neq(base, MAP_FAILED);
+	memset(base + start, 0x3c, PANGEA_PAGE_SIZE);
+	cr_assert_eq(mprotect(base + start, PANGEA_PAGE_SIZE, PROT_READ), 0);
+	*image = (struct shape_image){.start = start, .end = start + PANGEA_PAGE_SIZE};
+	ram.mem.ram = base;
+	ram.mem.images = 1;
+	ram.mem.image = image;
+}
+
+Test(virtqueue, sends_from_an_image_and_drops_what_is_for_it)
+{
+	const uint8_t bytes[] = {1, 2, 3, 4};
+	struct shape_image image;
+	uint8_t got[8];
+
+	driver_ram_open(&ram);
+	image_map(&image);
+	driver_queue_init(&driver, &ram.mem, 0, 8, false);
+	cr_assert_eq(virtqueue_init(&queue, &driver.config, &ram.mem), 0);
+	driver_add(&driver,
+		   (const struct driver_piece[]){{image.start + 8, 8, false},
+						 {DRIVER_DATA, 2, true},
+						 {image.start, 2, true}},
+		   3, false);
+	cr_assert_eq(virtqueue_pop(&queue, &chain), 1);
+	cr_expect(chain.refused);
+	cr_expect_eq(virtqueue_read(&chain, 0, got, sizeof(got)), sizeof(got));
+	cr_expect_eq(got[0], 0x3c);
+	cr_expect_eq(virtqueue_write(&queue, &chain, 0, bytes, 4), 4);
+	cr_expect_eq(memcmp(driver_at(&ram.mem, DRIVER_DATA), bytes, 2), 0);
+	cr_expect_eq(ram.mem.ram[image.start], 0x3c);
+	virtqueue_push(&queue, chain.head, 4);
+	/* One that only sends is as any other. */
+	driver_add(&driver, &(const struct driver_piece){image.start, 16, false}, 1, true);
+	cr_assert_eq(virtqueue_pop(&queue, &chain), 1);
+	cr_expect_not(chain.refused);
+	virtqueue_push(&queue, chain.head, 0);
+	/* Beyond its end there is nothing. */
+	driver_add(&driver, &(const struct driver_piece){image.end - 8, 16, false}, 1, false);
+	cr_assert_eq(virtqueue_pop(&queue, &chain), -PANGEA_EDRIVER);
+}
+
+Test(virtqueue, rings_and_tables_do_not_lie_in_an_image)
+{
+	struct virtqueue_config config;
+	struct shape_image image;
+
+	driver_ram_open(&ram);
+	image_map(&image);
+	driver_queue_init(&driver, &ram.mem, 0, 8, false);
+	config = driver.config;
+	config.descriptors = image.start;
+	cr_expect_eq(virtqueue_init(&queue, &config, &ram.mem), -EINVAL);
+	cr_assert_eq(virtqueue_init(&queue, &driver.config, &ram.mem), 0);
+	driver_descriptor(&driver, 0, image.start, 32, DRIVER_F_INDIRECT, 0);
+	driver_offer(&driver, 0);
+	cr_expect_eq(virtqueue_pop(&queue, &chain), -PANGEA_EDRIVER);
 }
 
 Test(virtqueue, refuses_rings_that_cannot_be)

@@ -23,6 +23,8 @@
 /* Leaves with their subleaves that a guest can be told; our model has about 30. */
 #define KVM_CPUID_MAX 96u
 
+#define KVM_IMAGES_MAX 4u
+
 struct kvm_slot {
 	uint64_t gpa, size;
 };
@@ -32,6 +34,7 @@ struct kvm_machine {
 	/* constant after kvm_vm_create */
 	int dev_fd, vm_fd;
 	size_t run_size; /* of each vCPU's struct kvm_run mapping */
+	uint8_t *ram;
 	uint64_t ram_end;
 	bool tsc_scaling;
 	struct kvm_features features;
@@ -40,7 +43,8 @@ struct kvm_machine {
 	/* lock */
 	pthread_mutex_t lock;
 	unsigned slots_count;
-	struct kvm_slot slots[2 + KVM_PRIVATE_SLOTS_MAX]; /* RAM below and above the hole first */
+	struct kvm_slot slots[2 + KVM_IMAGES_MAX +
+			      KVM_PRIVATE_SLOTS_MAX]; /* RAM below and above the hole first */
 };
 
 /* guest TSC = hardware ticks + base + the vCPU's own tsc_offset. "host": of the host's TSC. */
@@ -89,6 +93,7 @@ static inline struct kvm_cpu *kvm_cpu_of(const struct vcpu *v)
 
 /* kvm_vm.c */
 int kvm_vm_create(uint8_t *ram, uint64_t ram_end, void **out);
+int kvm_vm_image_add(void *shared, uint64_t gpa, uint64_t bytes); /* vcpu_ops.image_add */
 void kvm_vm_destroy(void *shared);
 /* Opens /dev/kvm and checks its version; the descriptor or a negative errno, said in a sentence. */
 int kvm_device_open(void);

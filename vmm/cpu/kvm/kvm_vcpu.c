@@ -282,6 +282,7 @@ const struct vcpu_ops vcpu_kvm_ops = {
 	.name = "kvm",
 	.shared_create = kvm_vm_create,
 	.shared_destroy = kvm_vm_destroy,
+	.image_add = kvm_vm_image_add,
 	.create = kvm_create,
 	.destroy = kvm_destroy,
 	.run = kvm_run_loop,

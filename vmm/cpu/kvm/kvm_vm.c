@@ -121,10 +121,11 @@ static bool overlaps(const struct kvm_machine *vm, uint64_t gpa, uint64_t size)
 }
 
 /* Under the lock, or before anybody else knows the VM. */
-static int slot_add(struct kvm_machine *vm, uint64_t gpa, void *host, uint64_t size)
+static int slot_add(struct kvm_machine *vm, uint64_t gpa, void *host, uint64_t size, uint32_t flags)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = vm->slots_count,
+		.flags = flags,
 		.guest_phys_addr = gpa,
 		.memory_size = size,
 		.userspace_addr = (uintptr_t)host,
@@ -142,10 +143,10 @@ static int slot_add(struct kvm_machine *vm, uint64_t gpa, void *host, uint64_t s
 static int ram_map(struct kvm_machine *vm, uint8_t *ram)
 {
 	uint64_t low = vm->ram_end < GPA_HOLE_START ? vm->ram_end : GPA_HOLE_START;
-	int err = slot_add(vm, 0, ram, low);
+	int err = slot_add(vm, 0, ram, low, 0);
 
 	if (!err && vm->ram_end > GPA_HOLE_END)
-		err = slot_add(vm, GPA_HOLE_END, ram + GPA_HOLE_END, vm->ram_end - GPA_HOLE_END);
+		err = slot_add(vm, GPA_HOLE_END, ram + GPA_HOLE_END, vm->ram_end - GPA_HOLE_END, 0);
 	return err;
 }
 
@@ -161,9 +162,26 @@ int kvm_vm_private_slot(void *shared, uint64_t gpa, void *host, uint64_t size)
 	if (vm->slots_count == sizeof(vm->slots) / sizeof(vm->slots[0]))
 		err = -ENOSPC;
 	else
-		err = slot_add(vm, gpa, host, size);
+		err = slot_add(vm, gpa, host, size, 0);
 	pthread_mutex_unlock(&vm->lock);
 	return err;
+}
+
+/* Loads and fetches go to the mapping; a store comes out as an access to a device, and the bus drops it. */
+int kvm_vm_image_add(void *shared, uint64_t gpa, uint64_t bytes)
+{
+	struct kvm_machine *vm = shared;
+
+	if (!bytes || (gpa | bytes) % PANGEA_PAGE_SIZE || gpa < vm->ram_end || gpa + bytes < gpa)
+		return -EINVAL;
+	if (ioctl(vm->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_READONLY_MEM) <= 0) {
+		log_error("this host's KVM lacks read-only memory slots, which images need: take "
+			  "--cpu soft");
+		return -ENOTSUP;
+	}
+	if (vm->slots_count == sizeof(vm->slots) / sizeof(vm->slots[0]))
+		return -ENOSPC;
+	return slot_add(vm, gpa, vm->ram + gpa, bytes, KVM_MEM_READONLY);
 }
 
 /* ---- life ---- */
@@ -247,6 +265,7 @@ int kvm_vm_create(uint8_t *ram, uint64_t ram_end, void **out)
 	if (!vm)
 		return -ENOMEM;
 	vm->dev_fd = vm->vm_fd = -1;
+	vm->ram = ram;
 	vm->ram_end = ram_end;
 	err = lock_init(&vm->lock);
 	if (err) {

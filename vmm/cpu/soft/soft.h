@@ -235,11 +235,19 @@ struct soft_code_page {
 	_Atomic uint64_t looked; /* gen when its code was last compared or decoded */
 };
 
+#define SOFT_IMAGES_MAX 4
+
 /* What all vCPUs of one VM in this process share (soft_vm.c); it outlives them. */
 struct soft_vm {
 	uint8_t *ram;
 	uint64_t ram_end;
-	struct soft_code_page *code;  /* by gfn */
+	/* Memory that is read and executed, and never written; all of it lies below memory_end. */
+	unsigned images;
+	struct soft_image {
+		uint64_t start, end;
+	} image[SOFT_IMAGES_MAX];
+	uint64_t memory_end;
+	struct soft_code_page *code;  /* by gfn, up to memory_end */
 	_Atomic uint64_t code_ticket; /* counts marks of pages */
 	/* The vCPUs of this process; a slot is taken at create and given back at destroy. */
 	struct soft_cpu *_Atomic cpus[VCPUS_MAX];

@@ -214,7 +214,7 @@ static uint64_t block_linear(const struct soft_cpu *c, uint64_t rip)
 /* By aligned words: of a store to one, all bytes are seen or none. */
 static void source_copy(const struct soft_cpu *c, uint8_t *dst, uint64_t gpa, unsigned n)
 {
-	if (!soft_is_ram(c->vm, gpa)) {
+	if (!soft_is_memory(c->vm, gpa)) {
 		memset(dst, 0xff, n); /* an empty bus: FF FF is #UD */
 		return;
 	}
@@ -338,7 +338,7 @@ SOFT_RACY static bool block_compare(struct soft_cpu *c, struct soft_block *b, ui
 	return true;
 }
 
-/* The physical address of rip's byte, which must be RAM. */
+/* The physical address of rip's byte, which must be memory. */
 static uint64_t block_fetch(struct soft_cpu *c, uint64_t linear)
 {
 	const struct soft_tlb_entry *e = int_tlb(c->tlb->exec, linear);
@@ -347,7 +347,7 @@ static uint64_t block_fetch(struct soft_cpu *c, uint64_t linear)
 	if (c->mode != 64 && c->rip > c->seg[SEG_CS].limit)
 		soft_raise_error(c, NULL, VEC_GP, 0);
 	gpa = int_tlb_hit(e, linear, 1) ? linear + e->addend : soft_fetch_translate(c, linear);
-	if (unlikely(!soft_is_ram(c->vm, gpa)))
+	if (unlikely(!soft_is_memory(c->vm, gpa)))
 		soft_raise(c, NULL, VEC_UD); /* as the all ones of an empty bus would */
 	return gpa;
 }

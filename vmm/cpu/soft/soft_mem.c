@@ -105,7 +105,7 @@ static uint64_t phys_load(struct soft_cpu *c, uint64_t gpa, unsigned size)
 {
 	uint64_t value = UINT64_MAX;
 
-	if (soft_is_ram(c->vm, gpa))
+	if (soft_is_memory(c->vm, gpa))
 		return host_load(c->vm->ram + gpa, size);
 	c->config.bus.mmio_read(c->config.bus.ctx, c->vcpu.id, gpa, size, &value);
 	return value;

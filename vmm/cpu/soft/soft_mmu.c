@@ -73,25 +73,27 @@ static struct paging paging_of(const struct soft_cpu *c)
 	return p;
 }
 
-/* Tables outside of RAM read as zeroes: not present. */
+/* Tables outside of memory read as zeroes: not present. */
 static uint64_t entry_read(const struct soft_cpu *c, uint64_t gpa, unsigned size)
 {
 	const uint8_t *host = c->vm->ram + gpa;
 
-	if (!soft_is_ram(c->vm, gpa))
+	if (!soft_is_memory(c->vm, gpa))
 		return 0;
 	if (size == 8)
 		return __atomic_load_n((const uint64_t *)host, __ATOMIC_ACQUIRE);
 	return __atomic_load_n((const uint32_t *)host, __ATOMIC_ACQUIRE);
 }
 
-/* Sets bits in an entry of RAM unless it has changed meanwhile. */
+/* Sets bits in an entry unless it has changed meanwhile. What lies in an image stays as it is, as on a bus. */
 static bool entry_set(struct soft_cpu *c, uint64_t gpa, unsigned size, uint64_t old, uint64_t bits)
 {
 	uint8_t *host = c->vm->ram + gpa;
 	uint32_t old32 = (uint32_t)old;
 	bool done;
 
+	if (!soft_is_ram(c->vm, gpa))
+		return true;
 	if (size == 8)
 		done = __atomic_compare_exchange_n((uint64_t *)host, &old, old | bits, false,
 						   __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
@@ -288,7 +290,8 @@ static struct soft_tlb_entry tlb_data_entry(struct soft_cpu *c, const struct wal
 	uint64_t page = w->linear & LINEAR_PAGE_MASK, gpa = w->gpa & LINEAR_PAGE_MASK;
 	const struct soft_vm *vm = c->vm;
 
-	if (!soft_is_ram(vm, gpa) || (c->break_data && soft_debug_page(c, page)) ||
+	if (!(write ? soft_is_ram(vm, gpa) : soft_is_memory(vm, gpa)) ||
+	    (c->break_data && soft_debug_page(c, page)) ||
 	    (write && !soft_code_store_untold(c, gpa >> PAGE_SHIFT)))
 		return (struct soft_tlb_entry){page | SOFT_TLB_SLOW, gpa - page};
 	return (struct soft_tlb_entry){page, (uint64_t)(uintptr_t)(vm->ram + gpa) - page};

@@ -138,6 +138,16 @@ static inline bool soft_is_ram(const struct soft_vm *vm, uint64_t gpa)
 {
 	return gpa < vm->ram_end && (gpa < GPA_HOLE_START || gpa >= GPA_HOLE_END);
 }
+/* Is gpa RAM or in an image? Then ram + gpa is where it is loaded from. Not for stores. */
+static inline bool soft_is_memory(const struct soft_vm *vm, uint64_t gpa)
+{
+	if (soft_is_ram(vm, gpa))
+		return true;
+	for (unsigned i = 0; i < vm->images; i++)
+		if (gpa >= vm->image[i].start && gpa < vm->image[i].end)
+			return true;
+	return false;
+}
 
 /* ---- soft_segment.c, soft_run.c (system) ---------------------------------------------------- */
 

@@ -213,6 +213,7 @@ const struct vcpu_ops vcpu_soft_ops = {
 	.name = "soft",
 	.shared_create = soft_vm_create,
 	.shared_destroy = soft_vm_destroy,
+	.image_add = soft_vm_image_add,
 	.create = soft_create,
 	.destroy = soft_destroy,
 	.run = soft_run,

@@ -233,6 +233,7 @@ int soft_state_set(struct vcpu *v, const struct vcpu_state *state);
 /* ---- soft_vm.c ------------------------------------------------------------------------------- */
 
 int soft_vm_create(uint8_t *ram, uint64_t ram_end, void **out);
+int soft_vm_image_add(void *shared, uint64_t gpa, uint64_t bytes); /* vcpu_ops.image_add */
 void soft_vm_destroy(void *shared);
 
 #endif
