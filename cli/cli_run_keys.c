@@ -18,6 +18,7 @@ const struct run_file_key run_file_keys[] = {
 	{.name = "disk", .list = true, .head = "file", .head_path = true},
 	{.name = "net", .list = true, .head = "type"},
 	{.name = "fs", .list = true, .head = "dir", .head_path = true},
+	{.name = "image", .path = true, .list = true},
 	{.name = "slice", .list = true},
 	{0},
 };

@@ -70,6 +70,10 @@ static const char usage[] =
 	"                           a folder of that node, in a folder that its daemon allows; the "
 	"guest\n"
 	"                           mounts it by mount -t virtiofs TAG; repeat it, up to 4\n"
+	"  --image FILE             a read-only image, as persistent memory (/dev/pmem0, ...): "
+	"each node "
+	"reads\n"
+	"                           its own copy of it, which is fetched once; repeat it, up to 4\n"
 	"  --cloud-init FILE        user-data for cloud-init, on a small disk (cidata) of its own\n"
 	"  --hostname NAME          the guest's name, for cloud-init\n"
 	"  --ssh-key FILE           public keys that may log in, for cloud-init\n"
@@ -121,6 +125,7 @@ enum {
 	OPT_DISK,
 	OPT_NET,
 	OPT_FS,
+	OPT_IMAGE,
 	OPT_CLOUD_INIT,
 	OPT_HOSTNAME,
 	OPT_SSH_KEY,
@@ -162,6 +167,7 @@ static const struct option longs[] = {
 	{"disk", required_argument, NULL, OPT_DISK},
 	{"net", required_argument, NULL, OPT_NET},
 	{"fs", required_argument, NULL, OPT_FS},
+	{"image", required_argument, NULL, OPT_IMAGE},
 	{"cloud-init", required_argument, NULL, OPT_CLOUD_INIT},
 	{"hostname", required_argument, NULL, OPT_HOSTNAME},
 	{"ssh-key", required_argument, NULL, OPT_SSH_KEY},
@@ -403,6 +409,8 @@ static int device_option(struct run_options *opts, int opt, const char *command)
 		return run_net_option(opts, optarg, command);
 	case OPT_FS:
 		return run_fs_option(opts, optarg, command);
+	case OPT_IMAGE:
+		return run_image_option(opts, optarg, command);
 	case OPT_CLOUD_INIT:
 		return run_seed_option(opts, &opts->seed.user_data, optarg, command);
 	case OPT_HOSTNAME:
@@ -466,6 +474,7 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	case OPT_DISK:
 	case OPT_NET:
 	case OPT_FS:
+	case OPT_IMAGE:
 	case OPT_CLOUD_INIT:
 	case OPT_HOSTNAME:
 	case OPT_SSH_KEY:

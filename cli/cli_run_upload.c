@@ -11,8 +11,6 @@
 
 /* As the coordinator's limit. */
 #define FILE_BYTES_MAX (UINT64_C(512) << 20)
-/* The coordinator ends who has more pieces on their way. */
-#define PIECES_MAX (CONTROL_UPLOAD_WINDOW / CONTROL_UPLOAD_PIECE)
 
 static const char *const file_names[] = {"kernel", "initrd"};
 
@@ -82,7 +80,7 @@ static int piece_send(struct run_upload *upload, int which, struct control_conn 
 		err = control_send(conn, msg, buf, (size_t)n);
 		json_decref(msg);
 		upload->sent[which] += (uint64_t)n;
-		upload->unanswered++;
+		upload->unanswered += (unsigned)n;
 	}
 	free(buf);
 	if (!err || err == -EPIPE) /* a lost connection has its own sentence */
@@ -97,14 +95,19 @@ int run_upload_continue(struct run_upload *upload, struct control_conn *conn)
 	int code = 0;
 
 	for (int i = 0; i < RUN_FILES && !code; i++)
-		while (!code && upload->unanswered < PIECES_MAX &&
+		/* The coordinator ends who has more on its way. */
+		while (!code &&
+		       upload->unanswered <= CONTROL_UPLOAD_WINDOW - CONTROL_UPLOAD_PIECE &&
 		       upload->sent[i] < upload->bytes[i])
 			code = piece_send(upload, i, conn);
 	return code;
 }
 
-void run_upload_answered(struct run_upload *upload)
+void run_upload_answered(struct run_upload *upload, const json_t *msg)
 {
-	if (upload->unanswered)
-		upload->unanswered--;
+	char why[CONTROL_WHY_MAX];
+	unsigned bytes;
+
+	if (control_get_uint(msg, "bytes", 1, CONTROL_UPLOAD_WINDOW, &bytes, why) == 0)
+		upload->unanswered -= bytes < upload->unanswered ? bytes : upload->unanswered;
 }

@@ -213,6 +213,7 @@ static pid_t node_start(struct up *up, unsigned number)
 {
 	char program[sizeof(up->bin) + 32], name[16], cpus[16], mem[32];
 	char pki[STATE_PATH_MAX + 64], run_dir[STATE_PATH_MAX + 64];
+	char images[STATE_PATH_MAX + 96];
 
 	snprintf(program, sizeof(program), "%s/pangead", up->bin);
 	snprintf(name, sizeof(name), "node%u", number);
@@ -220,9 +221,11 @@ static pid_t node_start(struct up *up, unsigned number)
 	snprintf(mem, sizeof(mem), "%llu", (unsigned long long)up->mem_bytes);
 	cluster_pki_path(up->dir, name, pki);
 	state_path(up->dir, name, run_dir);
+	snprintf(images, sizeof(images), "%s/images", run_dir);
 	char *argv[] = {program, (char[]){"--coordinator"}, up->address, (char[]){"--name"}, name,
 			(char[]){"--cpus"}, cpus, (char[]){"--mem"}, mem, (char[]){"--pki"}, pki,
 			(char[]){"--run-dir"}, run_dir, (char[]){"--console-dir"}, run_dir,
+			(char[]){"--image-dir"}, images,
 			/* This user's own files, as far as he may use them. */
 			(char[]){"--disks"}, (char[]){"/"}, (char[]){"--data-address"},
 			(char *)(uintptr_t)(up->data_address ? up->data_address : "127.0.0.1"),

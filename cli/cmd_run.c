@@ -15,6 +15,7 @@ struct run {
 	struct console console;
 	struct run_options opts;
 	struct run_upload upload;
+	struct run_images images;
 	FILE *stats_json;	     /* or null */
 	bool sent;		     /* its kernel has arrived */
 	bool stopped;		     /* we asked for its end */
@@ -51,6 +52,8 @@ static void run_ask(struct client *client)
 		json_object_set_new(msg, "name", json_string(run->opts.name));
 	if (run->opts.devices.count)
 		json_object_set_new(msg, "devices", control_devices_json(&run->opts.devices));
+	if (run->opts.images)
+		json_object_set_new(msg, "images", control_images_json(&run->images.list));
 	if (run->opts.vendor)
 		json_object_set_new(msg, "vendor", json_string(run->opts.vendor));
 	if (run->opts.model)
@@ -131,6 +134,9 @@ static void upload_go_on(struct run *run)
 {
 	int code = run_upload_continue(&run->upload, run->console.client.conn);
 
+	if (!code)
+		code = run_images_continue(&run->images, run->console.client.conn,
+					   &run->upload.unanswered);
 	if (code)
 		client_finish(&run->console.client, code);
 }
@@ -270,9 +276,12 @@ static void run_msg(struct client *client, json_t *msg, const uint8_t *blob, siz
 			attached_take(run, msg);
 	} else if (control_is(msg, "run-placed")) {
 		placed_take(run, msg);
-	} else if (control_is(msg, "file-ack")) {
-		run_upload_answered(&run->upload);
+	} else if (control_is(msg, "file-ack") || control_is(msg, "image-ack")) {
+		run_upload_answered(&run->upload, msg);
 		upload_go_on(run);
+	} else if (control_is(msg, "image-send")) {
+		if (run_images_asked(&run->images, msg))
+			upload_go_on(run);
 	} else if (control_is(msg, "vm-engines")) {
 		engines_take(msg);
 	} else if (control_is(msg, "vm-links")) {
@@ -379,6 +388,7 @@ static int run_renew(struct run *run)
 	run->opts.name = run->name;
 	run->console = (struct console){.log = run->console.log};
 	run->sent = run->stopped = run->ended = run->reset = false;
+	run_images_renew(&run->images);
 	return run_upload_open(&run->upload, &run->opts);
 }
 
@@ -415,6 +425,9 @@ static int run_main(struct run *run, int argc, char **argv)
 	code = cli_target_resolve(&target);
 	if (code)
 		return code;
+	code = run_images_open(&run->images, &run->opts);
+	if (code)
+		return code;
 	code = files_open(run);
 	if (code)
 		return code;
@@ -429,6 +442,8 @@ int cmd_run(int argc, char **argv)
 	struct run *run = calloc(1, sizeof(*run));
 	int code = run ? run_main(run, argc, argv) : EXIT_ERROR;
 
+	if (run)
+		run_images_close(&run->images);
 	if (run && run->stats_json)
 		fclose(run->stats_json);
 	if (run && run->console.log)

@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "control/devices.h"
+#include "control/images.h"
 
 enum run_file {
 	RUN_KERNEL,
@@ -51,6 +52,8 @@ struct run_options {
 	unsigned distance; /* between any two NUMA nodes; 0: as measured */
 	json_t *slices;	   /* array of {node, cpus, mem_bytes} */
 	struct control_devices devices;
+	unsigned images; /* files of --image */
+	const char *image[CONTROL_IMAGES_MAX];
 	bool net_none; /* --net none was said */
 	struct run_seed seed;
 	bool no_console, stats, force;
@@ -116,7 +119,7 @@ enum run_next run_again_decide(struct run_again *again, int code, bool reset, ui
 struct run_upload {
 	int fd[RUN_FILES];
 	uint64_t bytes[RUN_FILES], sent[RUN_FILES];
-	unsigned unanswered; /* pieces on their way */
+	unsigned unanswered; /* bytes on their way, those of images too */
 	bool begun;
 };
 
@@ -125,8 +128,32 @@ int run_upload_open(struct run_upload *upload, const struct run_options *opts);
 void run_upload_close(struct run_upload *upload);
 /* Sends as many pieces as may be on their way; 0 or an exit code, having said why. */
 int run_upload_continue(struct run_upload *upload, struct control_conn *conn);
-/* One piece has arrived. */
-void run_upload_answered(struct run_upload *upload);
+/* What a file-ack or image-ack says has arrived. */
+void run_upload_answered(struct run_upload *upload, const json_t *msg);
+
+/* ---- cli_run_images.c ---- */
+struct run_image {
+	int fd;
+	bool asked; /* some node lacks it */
+	uint64_t sent, said_ns;
+};
+
+struct run_images {
+	struct control_images list;
+	struct run_image one[CONTROL_IMAGES_MAX];
+};
+
+/* Takes a value of --image; -1 to go on, else the exit code. */
+int run_image_option(struct run_options *opts, const char *value, const char *command);
+/* Opens the files and reads all of them, for their digests; 0 or EXIT_IMAGE, having said why. */
+int run_images_open(struct run_images *images, const struct run_options *opts);
+void run_images_close(struct run_images *images);
+/* The VM is started again: as run_images_open left them. */
+void run_images_renew(struct run_images *images);
+/* An image-send message: that one is wanted. False: it makes no sense. */
+bool run_images_asked(struct run_images *images, const json_t *msg);
+/* Sends as many pieces as may be on their way, counting their bytes; 0 or an exit code, having said why. */
+int run_images_continue(struct run_images *images, struct control_conn *conn, unsigned *unanswered);
 
 /* ---- cli_run_stats.c ---- */
 /* Prints the table of a vm-ended message to stderr. */

@@ -36,6 +36,7 @@ static const struct {
 	{"attach", OPERATOR},
 	/* a file and what is typed go from the operator to the coordinator, and on to the node */
 	{"file-chunk", OPERATOR | COORDINATOR},
+	{"image-chunk", OPERATOR | COORDINATOR},
 	{"console-input", OPERATOR | COORDINATOR},
 	/* a node offers what it has, and reports of its slices */
 	{"register", NODE},
@@ -49,13 +50,19 @@ static const struct {
 	{"slice-gone", NODE},
 	{"slice-silent", NODE},
 	{"slice-devices", NODE},
+	{"image-have", NODE},
+	{"image-stored", NODE},
+	{"image-busy", NODE},
+	{"image-failed", NODE},
 	{"console-taken", NODE},
 	/* the coordinator hands these on to the operator */
 	{"file-ack", NODE | COORDINATOR},
+	{"image-ack", NODE | COORDINATOR},
 	{"console-output", NODE | COORDINATOR},
 	/* a coordinator orders nodes */
 	{"registered", COORDINATOR},
 	{"files-begin", COORDINATOR},
+	{"image-want", COORDINATOR},
 	{"vm-forget", COORDINATOR},
 	{"vm-record", COORDINATOR},
 	{"slice-start", COORDINATOR},
@@ -71,6 +78,7 @@ static const struct {
 	{"nodes-list", COORDINATOR},
 	{"vms-list", COORDINATOR},
 	{"run-placed", COORDINATOR},
+	{"image-send", COORDINATOR},
 	{"vm-state", COORDINATOR},
 	{"vm-engines", COORDINATOR},
 	{"vm-links", COORDINATOR},

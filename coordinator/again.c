@@ -110,6 +110,15 @@ void agains_unkept(struct agains *agains, const char *vm, const char *why)
 	snprintf(slot->why, sizeof(slot->why), "%s", why);
 }
 
+/* Images are kept by the nodes alone, which drop what was not used for long. */
+static void image_fail(struct agains *agains, struct again *again)
+{
+	again->over = true;
+	agains_unkept(
+		agains, again->vm,
+		"a node does not have one of its images any more: run it from a client again");
+}
+
 bool agains_take(struct agains *agains, uint64_t peer, const json_t *msg)
 {
 	struct again *again = peer ? again_find(agains, peer) : NULL;
@@ -123,6 +132,8 @@ bool agains_take(struct agains *agains, uint64_t peer, const json_t *msg)
 		again->unanswered -= again->unanswered != 0;
 	else if (control_is(msg, "vm-state"))
 		again->over |= !state || strcmp(state, "placing") != 0;
+	else if (control_is(msg, "image-send"))
+		image_fail(agains, again);
 	else if (control_is(msg, "error") || control_is(msg, "vm-ended"))
 		again->over = true;
 	return true;

@@ -108,6 +108,7 @@ struct request {
 	const char *transport;	/* static */
 	const char *encryption; /* static */
 	struct control_devices devices;
+	struct control_images images;
 	bool detached, unlisted;
 	const uint8_t *seed; /* the contents of the device that is one; null: there is none */
 };
@@ -290,6 +291,7 @@ static int request_parse(const json_t *msg, struct request *request, char *why)
 	    (err = encryption_parse(msg, request, why)) || (err = protection_check(request, why)) ||
 	    (err = profile_parse(msg, request, why)) ||
 	    (err = control_devices_get(msg, &request->devices, why)) ||
+	    (err = control_images_get(msg, &request->images, why)) ||
 	    (err = flag_parse(msg, "detached", &request->detached, why)) ||
 	    (err = flag_parse(msg, "rm", &request->unlisted, why)) ||
 	    (json_object_get(msg, "distance") &&
@@ -365,6 +367,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 	vm->transport = request->transport;
 	vm->encryption = request->encryption;
 	vm->devices = request->devices;
+	vm->images = request->images;
 	action_send(co, peer->id,
 		    message_make("{s:s, s:s, s:O, s:s, s:o, s:o, s:o, s:I, s:o}", "type",
 				 "run-placed", "profile", control_profile_name(cmdline->profile),
@@ -380,6 +383,7 @@ static void run_begin(struct coordinator *co, struct peer *peer, struct vm *vm,
 				 (json_int_t)request->kernel_bytes, "initrd_bytes",
 				 (json_int_t)request->initrd_bytes),
 		    request->seed, request->seed ? CONTROL_SEED_BYTES : 0);
+	images_ask(co, vm);
 	placed_log(co, vm);
 	vm_state_set(co, vm, VM_PLACING);
 }
@@ -616,14 +620,23 @@ static const struct {
 	void (*take)(struct coordinator *co, struct peer *peer,
 		     const struct coordinator_event *event);
 } requests[] = {
-	{"nodes", nodes_take},	     {"vms", vms_take},
-	{"run", run_take},	     {"file-chunk", chunk_take},
-	{"stop", stop_take},	     {"button", button_take},
-	{"reset", reset_take},	     {"rm", rm_take},
-	{"inspect", inspect_take},   {"logs", logs_take},
-	{"console", console_attach}, {"console-input", console_input_take},
-	{"detach", detach_take},     {"attach", attach_take},
-	{"leaving", leaving_take},   {"heartbeat", heartbeat_take},
+	{"nodes", nodes_take},
+	{"vms", vms_take},
+	{"run", run_take},
+	{"file-chunk", chunk_take},
+	{"image-chunk", image_chunk_take},
+	{"stop", stop_take},
+	{"button", button_take},
+	{"reset", reset_take},
+	{"rm", rm_take},
+	{"inspect", inspect_take},
+	{"logs", logs_take},
+	{"console", console_attach},
+	{"console-input", console_input_take},
+	{"detach", detach_take},
+	{"attach", attach_take},
+	{"leaving", leaving_take},
+	{"heartbeat", heartbeat_take},
 };
 
 void client_message(struct coordinator *co, struct peer *peer,

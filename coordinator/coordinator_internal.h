@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "control/devices.h"
+#include "control/images.h"
 #include "coordinator/coordinator_state.h"
 
 /* Of every VM: its slices are the same from its start to its end. */
@@ -123,6 +124,22 @@ struct slice {
 	json_t *stats;	   /* object or null */
 };
 
+/* What a node has said of an image; of a VM's slices on one node the first one stands for it. */
+enum image_place {
+	IMAGE_UNKNOWN,
+	IMAGE_LACKS,
+	IMAGE_HAS,
+};
+
+/* An image on its way from the owner to the nodes that lack it, to all of them at once. */
+struct image_way {
+	bool asked;	       /* its owner was told to send it */
+	uint64_t sent;	       /* came from the owner, and went on */
+	uint64_t acknowledged; /* by the slowest node, and the owner was told */
+	enum image_place place[SLICES_MAX];
+	uint64_t acked[SLICES_MAX]; /* by each */
+};
+
 /* Who keeps a VM waiting. */
 struct wait {
 	unsigned seconds; /* 0: nobody */
@@ -159,6 +176,9 @@ struct vm {
 	bool features_open;	/* they are to be cut to what all hosts can give */
 	unsigned distance;	/* between any two slices, as its owner says; 0: as measured */
 	uint64_t file_bytes[2]; /* kernel, initrd */
+	struct control_images images;
+	struct image_way image_way[CONTROL_IMAGES_MAX]; /* how each gets to the nodes */
+	bool files_stored;				/* kernel and initrd have arrived */
 	struct control_devices devices;
 	/* How each one's back end ended; "": it did not. */
 	char ended[CONTROL_DEVICES_MAX][CONTROL_ENDED_MAX];
@@ -463,6 +483,19 @@ int node_slice_message(struct coordinator *co, struct node *node,
 		       const struct coordinator_event *event, bool again, char *why);
 void slice_send(struct coordinator *co, struct vm *vm, unsigned index, json_t *msg,
 		const void *blob, size_t len);
+
+/* ---- coordinator_images.c ---- */
+/* The VM is placed: its nodes are asked which of its images they have. */
+void images_ask(struct coordinator *co, struct vm *vm);
+/* What a node says of them, if it is that: false. While the VM is not being placed it is no news. */
+bool images_news(struct coordinator *co, struct vm *vm, const struct node *node, const json_t *msg);
+/* A piece of one, from the owner. */
+void image_chunk_take(struct coordinator *co, struct peer *peer,
+		      const struct coordinator_event *event);
+/* Starts the VM if its kernel and all images are where they belong. */
+void vm_start_if_ready(struct coordinator *co, struct vm *vm);
+/* The VM is over: its nodes may forget what they got for it. */
+void vm_files_forget(struct coordinator *co, struct vm *vm);
 
 /* ---- coordinator_devices.c ---- */
 /*

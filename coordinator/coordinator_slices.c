@@ -368,7 +368,8 @@ static void files_take(struct coordinator *co, struct vm *vm, const json_t *msg)
 	if (vm->state != VM_PLACING)
 		return;
 	if (control_is(msg, "files-stored")) {
-		vm_start(co, vm);
+		vm->files_stored = true;
+		vm_start_if_ready(co, vm);
 	} else if (control_is(msg, "files-failed")) {
 		if (control_get_string(msg, "reason", &said, why) < 0)
 			said = "no reason given";
@@ -431,6 +432,8 @@ int node_slice_message(struct coordinator *co, struct node *node,
 			files_take(co, report.vm, event->msg);
 		return 0;
 	}
+	if (images_news(co, report.vm, node, event->msg))
+		return 0;
 	err = slice_find(&report, node, &stray, why);
 	if (err)
 		return err;

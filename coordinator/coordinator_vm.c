@@ -171,6 +171,8 @@ void vm_start(struct coordinator *co, struct vm *vm)
 		/* Its own; the paths of others' are not its business. */
 		if (vm_devices_count(vm, i))
 			json_object_set_new(msg, "devices", vm_devices_of(vm, i));
+		if (vm->images.count)
+			json_object_set_new(msg, "images", control_images_json(&vm->images));
 		vm->slice[i].state = SLICE_STARTING;
 		slice_send(co, vm, i, msg, NULL, 0);
 	}
@@ -425,11 +427,7 @@ void vm_finish_if_done(struct coordinator *co, struct vm *vm)
 		return;
 	if (vm->blame_ms > co->now_ms)
 		return;
-	if (vm->slice[0].node)
-		action_send(co, vm->slice[0].node->peer,
-			    message_make("{s:s, s:s, s:o}", "type", "vm-forget", "vm", vm->name,
-					 "incarnation", control_id_json(vm->incarnation)),
-			    NULL, 0);
+	vm_files_forget(co, vm);
 	action_log(co, "VM %s ended with code %d: %s", vm->name, vm->code, vm->reason);
 	again = kept_ended(co, vm);
 	if (!again)

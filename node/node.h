@@ -11,6 +11,7 @@
 #include "confine/confine.h"
 #include "control/control.h"
 #include "node/node_devices.h"
+#include "node/node_images.h"
 #include "node/node_rate.h"
 
 /* Slices and uploads of one daemon at a time; a machine with more CPUs than this is rare. */
@@ -94,6 +95,7 @@ struct node_slice {
 	struct node_backend *backend[CONTROL_DEVICES_MAX];
 	int handover_fd; /* by which it gets connections to those that were started again; -1: none */
 	json_t *devices;
+	json_t *images; /* what it is told of images; or null */
 	json_t *config; /* slice-start, until the slice has been told; or null */
 	json_t *ended;	/* the report of back ends that ended; or null */
 };
@@ -118,6 +120,8 @@ struct node_options {
 	struct node_rdma rdma;
 	const char *disk_dir[NODE_DISK_DIRS_MAX]; /* below which disks may lie */
 	unsigned disks;				  /* how many */
+	const char *image_dir;			  /* the folder of images */
+	uint64_t image_cache_bytes;		  /* of them, at most */
 	unsigned cpus, grace_s;
 	uint64_t mem_bytes;
 };
@@ -150,6 +154,7 @@ struct node_daemon {
 	struct node_slice *slice[NODE_SLICES_MAX];
 	json_t *records; /* what the coordinator wants kept of each VM, by incarnation */
 	struct upload upload[NODE_UPLOADS_MAX];
+	struct node_images images; /* uv_images.c */
 };
 
 /* ---- node_rdma.c ---- */
@@ -263,11 +268,11 @@ void console_lost_send(struct node_slice *slice);
 /* ---- node_spawn.c ---- */
 /*
  * Starts the slice's vmm, confined, with the socket as fd 3, the kernel as 4 and the initrd as 5 (each
- * -1: none), and from NODE_DEVICE_FD_FIRST on its ends of its devices' connections (null: it has none). It dies with
- * us. Returns the pid or -errno.
+ * -1: none), from NODE_DEVICE_FD_FIRST on its ends of its devices' connections (null: it has none), and behind them its
+ * images. It dies with us. Returns the pid or -errno.
  */
 pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd,
-		const struct node_devices *devices);
+		const struct node_devices *devices, const int *images, unsigned images_count);
 /* "killed by signal 9", "exited with code 1". */
 void status_describe(int status, char *out, size_t size);
 

@@ -196,6 +196,11 @@ static int handover_make(const struct node_daemon *node, struct node_devices *de
 	return err;
 }
 
+unsigned node_devices_fds(const struct node_devices *devices)
+{
+	return devices->count + (devices->handover[1] >= 0 ? 1 : 0);
+}
+
 int node_devices_open(const struct node_daemon *node, const json_t *msg, int seed,
 		      struct node_devices *out, char *why)
 {

@@ -104,6 +104,8 @@ struct node_devices *node_devices_new(void);
  */
 int node_devices_open(const struct node_daemon *node, const json_t *msg, int seed,
 		      struct node_devices *out, char *why);
+/* How many descriptors a slice inherits of them. */
+unsigned node_devices_fds(const struct node_devices *devices);
 /* Closes what is still open. */
 void node_devices_close(struct node_devices *devices);
 /* For slice-config: a new reference, null without memory. slices: of the VM. */

@@ -111,6 +111,7 @@ void slice_drop(struct node_slice *slice)
 			node->slice[i] = NULL;
 	json_decref(slice->reports);
 	json_decref(slice->devices);
+	json_decref(slice->images);
 	json_decref(slice->config);
 	json_decref(slice->ended);
 	free(slice->console);

@@ -31,6 +31,9 @@ static const char usage[] =
 	"  --console-dir DIR        keep what VMs that boot here print, in DIR/VM.console\n"
 	"  --disks DIR              a folder below which disks of VMs may lie; repeat it\n"
 	"                           (" NODE_DISK_DIR ")\n"
+	"  --image-dir DIR          keep the read-only images of VMs there\n"
+	"                           (" NODE_IMAGE_DIR ")\n"
+	"  --image-cache SIZE       of them at most, the least recently used go first (16G)\n"
 	"  --grace SECONDS          how long slices go on without a coordinator (60)\n"
 	"  --pki DIR                node.pem, ca.crt and crl.pem (/etc/pangea/pki for root, else\n"
 	"                           ~/.config/pangea/pki)\n"
@@ -88,6 +91,10 @@ static void options_default(struct node_options *opts, struct defaults *defaults
 	}
 	if (!opts->disks)
 		opts->disk_dir[opts->disks++] = NODE_DISK_DIR;
+	if (!opts->image_dir)
+		opts->image_dir = NODE_IMAGE_DIR;
+	if (!opts->image_cache_bytes)
+		opts->image_cache_bytes = NODE_IMAGE_CACHE_MAX;
 	if (!opts->cpus)
 		opts->cpus = online < 1 ? 1 : online > VCPUS_MAX ? VCPUS_MAX : (unsigned)online;
 	if (!opts->mem_bytes) {
@@ -182,6 +189,8 @@ static const struct option longs[] = {
 	{"run-dir", required_argument, NULL, 'r'},
 	{"console-dir", required_argument, NULL, 'o'},
 	{"disks", required_argument, NULL, 'D'},
+	{"image-dir", required_argument, NULL, 'i'},
+	{"image-cache", required_argument, NULL, 'I'},
 	{"grace", required_argument, NULL, 'g'},
 	{"pki", required_argument, NULL, 'p'},
 	{"plaintext", no_argument, NULL, 'P'},
@@ -239,6 +248,18 @@ static int disks_take(struct node_options *opts)
 	return -1;
 }
 
+static int images_option(struct node_options *opts, int opt)
+{
+	if (opt == 'i' && optarg[0] != '/')
+		return options_bad("--image-dir is a folder by its whole path");
+	if (opt == 'i')
+		opts->image_dir = optarg;
+	else if (control_size_parse(optarg, &opts->image_cache_bytes) < 0 ||
+		 !opts->image_cache_bytes)
+		return options_bad("--image-cache is a size such as 512M or 16G");
+	return -1;
+}
+
 /* One option; -1 to go on, else the exit code. */
 static int option_take(struct node_options *opts, int opt, int *level)
 {
@@ -268,6 +289,9 @@ static int option_take(struct node_options *opts, int opt, int *level)
 		return -1;
 	case 'D':
 		return disks_take(opts);
+	case 'i':
+	case 'I':
+		return images_option(opts, opt);
 	case 'g':
 		if (control_uint_parse(optarg, 1, 86400, &opts->grace_s) < 0)
 			return options_bad("--grace is a number of seconds from 1 to 86400");
@@ -472,9 +496,14 @@ static void daemon_run(struct node_daemon *node)
 		log_warn(
 			"plaintext: the control connection is not encrypted, and nobody proves who "
 			"he is");
+	node->images.cache = (struct image_cache){.dir = node->opts.image_dir,
+						  .max_bytes = node->opts.image_cache_bytes,
+						  .dir_fd = -1,
+						  .lock_fd = -1};
 	link_start(node);
 	uv_run(&node->loop, UV_RUN_DEFAULT);
 	/* Only a refused registration stops the loop early; there are no slices then. */
+	images_close(node);
 	uv_loop_close(&node->loop);
 }
 

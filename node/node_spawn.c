@@ -66,13 +66,16 @@ static void oom_raise(const char *text)
 	close(fd);
 }
 
+/* Descriptors behind the first ones: of devices, one for new connections of theirs, of images. */
+#define SPAWN_FDS_MAX (CONTROL_DEVICES_MAX + 1 + CONTROL_IMAGES_MAX)
+
 /* What the child is told. */
 struct child {
 	const char *path;
 	char oom[24];
 	int sock, kernel, initrd;
 	unsigned devices;
-	int device[CONTROL_DEVICES_MAX + 1]; /* the last for new connections */
+	int device[SPAWN_FDS_MAX];
 };
 
 /* In the child: every descriptor has its number, and there are no others. */
@@ -81,7 +84,7 @@ static bool child_descriptors(const struct child *child)
 	int sock = fd_lift(child->sock);
 	int kernel = fd_lift(child->kernel);
 	int initrd = fd_lift(child->initrd);
-	int device[CONTROL_DEVICES_MAX + 1];
+	int device[SPAWN_FDS_MAX];
 
 	for (unsigned i = 0; i < child->devices; i++)
 		device[i] = fd_lift(child->device[i]);
@@ -121,7 +124,7 @@ static void child_run(const char *confine, void *arg)
 }
 
 pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd,
-		const struct node_devices *devices)
+		const struct node_devices *devices, const int *images, unsigned images_count)
 {
 	const struct node_daemon *node = slice->node;
 	char name[NAME_MAX_LEN + 64];
@@ -140,6 +143,8 @@ pid_t vmm_spawn(struct node_slice *slice, int sock, int kernel, int initrd,
 		child.device[child.devices] = devices->list[child.devices].slice_fd;
 	if (devices && devices->handover[1] >= 0)
 		child.device[child.devices++] = devices->handover[1];
+	for (unsigned i = 0; i < images_count; i++)
+		child.device[child.devices++] = images[i];
 	return confine_spawn(&node->confine, &process, child_run, &child, &slice->hold);
 }
 

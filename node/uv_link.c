@@ -95,8 +95,10 @@ static void forget_take(struct node_daemon *node, const json_t *msg)
 	char why[CONTROL_WHY_MAX];
 	uint64_t incarnation;
 
-	if (control_get_id(msg, "incarnation", &incarnation, why) == 0)
-		upload_forget(node, incarnation);
+	if (control_get_id(msg, "incarnation", &incarnation, why))
+		return;
+	upload_forget(node, incarnation);
+	images_forget(node, incarnation);
 }
 
 static void console_wanted(struct node_daemon *node, const json_t *msg)
@@ -148,6 +150,10 @@ static void link_msg(struct control_conn *conn, json_t *msg, const uint8_t *blob
 		registered_take(node);
 	else if (control_is(msg, "files-begin") || control_is(msg, "file-chunk"))
 		upload_take(node, msg, blob, len);
+	else if (control_is(msg, "image-want"))
+		images_want(node, msg);
+	else if (control_is(msg, "image-chunk"))
+		images_chunk(node, msg, blob, len);
 	else if (control_is(msg, "vm-forget"))
 		forget_take(node, msg);
 	else if (control_is(msg, "slice-start"))
@@ -204,6 +210,7 @@ static void grace_begin(struct node_daemon *node)
 {
 	slices_hold(node);
 	uploads_drop_unused(node);
+	images_drop_unused(node);
 	if (!slices_wait(node) || node->grace)
 		return;
 	log_warn("the slices here go on; waiting %u s for a coordinator", node->opts.grace_s);
@@ -275,6 +282,7 @@ static void heartbeat(uv_timer_t *timer)
 		control_abort(node->conn);
 		return;
 	}
+	images_tick(node);
 	link_send(node, json_pack("{s:s}", "type", "heartbeat"), NULL, 0);
 }
 

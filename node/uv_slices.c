@@ -70,6 +70,7 @@ void slice_finish_if_over(struct node_slice *slice)
 	control_deadline_cancel(&slice->deadline);
 	console_log_close(slice);
 	slice->over = true;
+	images_slice_over(slice);
 	if (slice->orphan)
 		slice_drop(slice);
 	else
@@ -313,8 +314,31 @@ static int start_parse(const struct node_daemon *node, const json_t *msg, struct
 	return budget_check(node, slice, why);
 }
 
+/* The slice's images: open files, which it finds behind those of its devices. The limit on its memory lets them be in it: the host
+ * counts a file's pages for who reads them first, and takes them back when memory is short. */
+static int images_prepare(struct node_slice *slice, const json_t *msg, unsigned devices,
+			  int fds[CONTROL_IMAGES_MAX], unsigned *count, char *why)
+{
+	uint64_t bytes[CONTROL_IMAGES_MAX];
+	int found = images_take(slice->node, msg, slice->incarnation, fds, bytes, why);
+
+	*count = found > 0 ? (unsigned)found : 0;
+	if (found <= 0)
+		return found;
+	slice->images = json_array();
+	for (unsigned i = 0; i < *count; i++) {
+		if (slice->limit_bytes)
+			slice->limit_bytes += bytes[i];
+		json_array_append_new(slice->images,
+				      json_pack("{s:i, s:I}", "fd",
+						(int)(NODE_DEVICE_FD_FIRST + devices + i), "bytes",
+						(json_int_t)bytes[i]));
+	}
+	return 0;
+}
+
 static int slice_spawn(struct node_slice *slice, const struct upload *upload,
-		       const struct node_devices *devices)
+		       const struct node_devices *devices, const int *images, unsigned images_count)
 {
 	struct node_daemon *node = slice->node;
 	struct control_options opts = {
@@ -328,8 +352,9 @@ static int slice_spawn(struct node_slice *slice, const struct upload *upload,
 		slice->limit_bytes += devices->count * DEVICE_BYTES;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
-	slice->pid = vmm_spawn(slice, fds[1], upload ? upload->fd[UPLOAD_KERNEL] : -1,
-			       upload ? upload->fd[UPLOAD_INITRD] : -1, devices);
+	slice->pid =
+		vmm_spawn(slice, fds[1], upload ? upload->fd[UPLOAD_KERNEL] : -1,
+			  upload ? upload->fd[UPLOAD_INITRD] : -1, devices, images, images_count);
 	close(fds[1]);
 	if (slice->pid < 0) {
 		close(fds[0]);
@@ -363,6 +388,9 @@ static int config_send(struct node_slice *slice, const json_t *msg, const struct
 	json_object_del(config, "devices");
 	if (slice->devices)
 		json_object_set(config, "devices", slice->devices);
+	json_object_del(config, "images");
+	if (slice->images)
+		json_object_set(config, "images", slice->images);
 	err = control_send(slice->conn, config, NULL, 0);
 	json_decref(config);
 	return err;
@@ -451,7 +479,8 @@ void slice_start(struct node_daemon *node, const json_t *msg)
 	struct node_devices *devices = node_devices_new();
 	char why[CONTROL_WHY_MAX] = "no room for one more slice";
 	struct upload *upload = NULL;
-	int err = -ENOMEM, code = 0;
+	int err = -ENOMEM, code = 0, images[CONTROL_IMAGES_MAX];
+	unsigned images_count = 0;
 
 	if (slice)
 		slice->handover_fd = -1;
@@ -465,12 +494,17 @@ void slice_start(struct node_daemon *node, const json_t *msg)
 		err = start_prepare(node, msg, slice, &upload, devices, &code, why);
 	if (!err) {
 		slice->node = node;
-		err = slice_spawn(slice, upload, devices);
+		err = images_prepare(slice, msg, node_devices_fds(devices), images, &images_count,
+				     why);
+	}
+	if (!err) {
+		err = slice_spawn(slice, upload, devices, images, images_count);
 		if (err)
 			snprintf(why, sizeof(why), "cannot start: %s", error_text(err));
 	}
 	if (err) {
 		start_failed(node, msg, code, why);
+		json_decref(slice ? slice->images : NULL);
 		free(slice);
 	} else {
 		*slot = slice;

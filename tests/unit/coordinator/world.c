@@ -135,6 +135,11 @@ void world_say_blob(struct world *world, uint64_t peer, const char *type, const 
 	    blob, len);
 }
 
+void world_say_with(struct world *world, uint64_t peer, json_t *msg, const void *blob, size_t len)
+{
+	say(world, peer, msg, blob, len);
+}
+
 void world_chunk(struct world *world, uint64_t peer, const void *blob, size_t len)
 {
 	say(world, peer,

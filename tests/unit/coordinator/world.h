@@ -33,6 +33,8 @@ void world_say_json_blob(struct world *world, uint64_t peer, json_t *msg, const 
 const char *world_incarnation(const struct world *world, const char *vm);
 void world_say_blob(struct world *world, uint64_t peer, const char *type, const void *blob,
 		    size_t len);
+/* The same of any message, which is taken. */
+void world_say_with(struct world *world, uint64_t peer, json_t *msg, const void *blob, size_t len);
 /* A piece of the kernel. */
 void world_chunk(struct world *world, uint64_t peer, const void *blob, size_t len);
 /* Lets time pass in ticks of 200 ms; nodes 1..beating say that they live. */
