@@ -33,8 +33,9 @@ static const char usage[] =
 	"  --cpu-model MODEL        what the CPUs have: v1, v2, v3 or max (the most that all hosts "
 	"give)\n"
 	"  --force                  with --cpu kvm: on hosts that are not fit for the guest, too\n"
-	"  --cpus C, --mem SIZE     the size of the whole machine (as 512M, 4G)\n"
+	"  --cpus C, -m, --mem SIZE the size of the whole machine (as 512M, 4G)\n"
 	"  --placement spread|pack  on all nodes, evenly, or on as few as there need be (spread)\n"
+	"  --overcommit             let nodes give up to 4 times as many CPUs as they offer\n"
 	"  --nodes N                spread it over at most N nodes (all that are ready)\n"
 	"  --slice node=NAME,cpus=C,mem=SIZE\n"
 	"                           one slice, spelled out; the first one boots; repeat it\n"
@@ -135,6 +136,7 @@ enum {
 	OPT_NAME,
 	OPT_NODES,
 	OPT_PLACEMENT,
+	OPT_OVERCOMMIT,
 	OPT_DETACH,
 	OPT_RM,
 	OPT_NO_CONSOLE,
@@ -177,6 +179,7 @@ static const struct option longs[] = {
 	{"name", required_argument, NULL, OPT_NAME},
 	{"nodes", required_argument, NULL, OPT_NODES},
 	{"placement", required_argument, NULL, OPT_PLACEMENT},
+	{"overcommit", no_argument, NULL, OPT_OVERCOMMIT},
 	{"detach", no_argument, NULL, OPT_DETACH},
 	{"rm", no_argument, NULL, OPT_RM},
 	{"no-console", no_argument, NULL, OPT_NO_CONSOLE},
@@ -435,6 +438,9 @@ static int life_option(struct run_options *opts, int opt, const char *command)
 					 optarg);
 		opts->placement = optarg;
 		return -1;
+	case OPT_OVERCOMMIT:
+		opts->overcommit = true;
+		return -1;
 	case OPT_DETACH:
 		opts->detach = true;
 		return -1;
@@ -462,6 +468,7 @@ static int option_take(struct run_options *opts, struct cli_target *target, int 
 	case OPT_ON_REBOOT:
 	case OPT_ON_CRASH:
 	case OPT_PLACEMENT:
+	case OPT_OVERCOMMIT:
 	case OPT_DETACH:
 	case OPT_RM:
 		return life_option(opts, opt, command);
@@ -610,9 +617,8 @@ static int line_take(struct taking *taking, int argc, char **argv, bool only_loo
 	int opt, code = -1;
 
 	optind = 0;
-	while (code < 0 && (opt = getopt_long(argc, argv, "d", longs, NULL)) != -1) {
-		if (opt == 'd')
-			opt = OPT_DETACH;
+	while (code < 0 && (opt = getopt_long(argc, argv, "dm:", longs, NULL)) != -1) {
+		opt = opt == 'd' ? OPT_DETACH : opt == 'm' ? OPT_MEM : opt;
 		if (!only_look)
 			code = option_take(taking->opts, taking->target, opt, argv[0]);
 		else if (opt == '?')

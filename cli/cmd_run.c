@@ -76,6 +76,8 @@ static void run_ask(struct client *client)
 		json_string(run_profile_choose(&run->opts, run->upload.fd[RUN_KERNEL])));
 	if (run->opts.placement)
 		json_object_set_new(msg, "placement", json_string(run->opts.placement));
+	if (run->opts.overcommit)
+		json_object_set_new(msg, "overcommit", json_true());
 	if (run->opts.rm)
 		json_object_set_new(msg, "rm", json_true());
 	if (run->opts.detach)

@@ -43,6 +43,7 @@ struct run_options {
 	const char *profile;   /* of words for the kernel; null: by the machine, for a bzImage */
 	char guest_path[STATE_PATH_MAX * 2];
 	const char *placement; /* "spread" or "pack"; null: the coordinator's choice */
+	bool overcommit;       /* more CPUs than nodes offer */
 	unsigned cpus, nodes;
 	uint64_t mem_bytes;
 	/* Of each slice's cache of remote pages; at most one is not 0. */

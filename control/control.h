@@ -41,6 +41,7 @@
  * About VMs as such, of a client by their name, whether they run or have ended:
  *   run           "detached": it has no owner once its kernel has arrived; "on_reboot", "on_crash": restart or end,
  *                 of such a one; "rm": it is not listed when it has ended
+ *                 "placement": spread or pack; "overcommit": of CPUs
  *   vms           "all": those that have ended, too
  *   inspect       vm-inspected: "vm", all that is known of it
  *   logs          log: a piece of its console's log from "offset" on, as a blob; "lost" bytes before it are not there

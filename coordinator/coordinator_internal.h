@@ -43,6 +43,8 @@
 /* The kernels and initrds of all detached VMs together, and the run message of one. */
 #define KEPT_BYTES_MAX (UINT64_C(4) << 30)
 #define KEPT_RUN_MAX   (256u << 10)
+/* With --overcommit a node is given so many vCPUs for each CPU that it offers. Memory is never promised twice. */
+#define OVERCOMMIT_CPUS 4u
 /* A detached VM that ends within LIFE_SHORT_MS has had a short life. After so many of them in a row it is not
  * started again; before that, each is followed by a longer pause. */
 #define LIFE_SHORT_MS	  60000
@@ -110,6 +112,7 @@ struct slice {
 	char node_name[NAME_MAX_LEN + 1];
 	bool seen; /* in the inventory that is being taken */
 	unsigned vcpus;
+	unsigned cpus_over; /* of these, beyond what its node offers (--overcommit) */
 	uint64_t mem_bytes;
 	/* The most memory for copies of the others' pages, and the part of it that the node's offer
 	 * pays for. */
@@ -354,8 +357,10 @@ void kept_store_seed(struct coordinator *co, const struct vm *vm, const uint8_t 
 void kept_stored(struct coordinator *co, const struct vm *vm);
 /* It runs. */
 void kept_running(struct coordinator *co, const struct vm *vm);
-/* It has ended: true if it is to be started again. Else it is kept no more; why not may be added to its reason. */
+/* It has ended: true if it is to be started again. Else why not may be added to its reason. */
 bool kept_ended(struct coordinator *co, struct vm *vm);
+/* Nothing is to start it again any more. */
+void kept_forget(struct coordinator *co, const char *name);
 /* It could not be started. */
 void kept_failed(struct coordinator *co, struct kept *kept, int code, const char *why);
 /* stop and button of one that waits to be started again; true: so it was. */
@@ -392,6 +397,7 @@ void logs_take(struct coordinator *co, struct peer *peer, const struct coordinat
 /* ---- coordinator_placement.c ---- */
 struct placement {
 	unsigned slices;
+	bool overcommit; /* of CPUs */
 	struct {
 		struct node *node;
 		unsigned vcpus;

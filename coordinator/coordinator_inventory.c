@@ -197,7 +197,7 @@ static int resources_count(struct coordinator *co, struct node *node, char *why)
 			slice->seen = false;
 			if (slice->node != node || slice->state == SLICE_GONE)
 				continue;
-			cpus += slice->vcpus;
+			cpus += slice->vcpus - slice->cpus_over;
 			mem_bytes += slice_taken(slice);
 		}
 	}

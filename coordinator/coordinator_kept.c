@@ -302,8 +302,15 @@ bool kept_ended(struct coordinator *co, struct vm *vm)
 	if (cause)
 		snprintf(vm->reason + used, sizeof(vm->reason) - used, "; " TOO_OFTEN,
 			 LIVES_SHORT_MAX, LIFE_SHORT_MS / 1000);
-	kept_drop(co, kept);
 	return false;
+}
+
+void kept_forget(struct coordinator *co, const char *name)
+{
+	struct kept *kept = kept_find(co, name);
+
+	if (kept)
+		kept_drop(co, kept);
 }
 
 /* What waited to be started again is not. */

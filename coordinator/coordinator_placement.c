@@ -27,14 +27,36 @@ static int offer_compare(const void *a, const void *b)
 	return strverscmp(x->node->name, y->node->name);
 }
 
-static void offers_collect(struct coordinator *co, struct offers *offers)
+/* All vCPUs that slices on the node have. */
+static unsigned node_vcpus(const struct coordinator *co, const struct node *node)
+{
+	unsigned vcpus = 0;
+
+	for (unsigned i = 0; i < VMS_MAX; i++)
+		for (unsigned s = 0; co->vm[i] && s < co->vm[i]->slices; s++)
+			if (co->vm[i]->slice[s].node == node &&
+			    co->vm[i]->slice[s].state != SLICE_GONE)
+				vcpus += co->vm[i]->slice[s].vcpus;
+	return vcpus;
+}
+
+/* The CPUs that the node has for a VM that may share them with others. */
+static unsigned node_cpus_shared(const struct coordinator *co, const struct node *node)
+{
+	unsigned taken = node_vcpus(co, node), all = node->cpus * OVERCOMMIT_CPUS;
+
+	return all > taken ? all - taken : 0;
+}
+
+static void offers_collect(struct coordinator *co, bool overcommit, struct offers *offers)
 {
 	offers->count = 0;
 	for (unsigned i = 0; i < NODES_MAX; i++) {
 		struct node *node = &co->node[i];
 		if (node->used && node->peer)
-			offers->offer[offers->count++] =
-				(struct offer){node, node->cpus_free, node->mem_free};
+			offers->offer[offers->count++] = (struct offer){
+				node, overcommit ? node_cpus_shared(co, node) : node->cpus_free,
+				node->mem_free};
 	}
 	qsort(offers->offer, offers->count, sizeof(offers->offer[0]), offer_compare);
 }
@@ -356,7 +378,10 @@ int placement_find(struct coordinator *co, const json_t *run, struct placement *
 	if (err)
 		return err;
 	memset(out, 0, sizeof(*out));
-	offers_collect(co, &offers);
+	if (json_object_get(run, "overcommit") &&
+	    (err = control_get_bool(run, "overcommit", &out->overcommit, why)))
+		return err;
+	offers_collect(co, out->overcommit, &offers);
 	if (json_array_size(slices))
 		return place_explicit(&offers, slices, out, why);
 	return spread(&offers, run, out, why);

@@ -117,7 +117,10 @@ static int slices_restore(struct vm *vm, const json_t *record, char *why)
 		    (err = control_get_uint(one, "vcpus", 0, VCPUS_MAX, &slice->vcpus, why)) ||
 		    (err = control_get_u64(one, "mem_bytes", 0, GUEST_MEM_MAX, &slice->mem_bytes,
 					   why)) ||
-		    (err = cache_restore(slice, one, why)))
+		    (err = cache_restore(slice, one, why)) ||
+		    (json_object_get(one, "cpus_over") &&
+		     (err = control_get_uint(one, "cpus_over", 0, slice->vcpus, &slice->cpus_over,
+					     why))))
 			return err;
 		snprintf(slice->node_name, sizeof(slice->node_name), "%s", node);
 		slice->state = SLICE_STARTED;

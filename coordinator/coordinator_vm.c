@@ -51,8 +51,12 @@ struct vm *vm_create(struct coordinator *co, const char *name, const struct plac
 		slice->cache_bytes = placement->slice[i].cache_bytes;
 		slice->cache_room_bytes = placement->slice[i].cache_room_bytes;
 		snprintf(slice->node_name, sizeof(slice->node_name), "%s", node->name);
-		invariant(node->cpus_free >= slice->vcpus && node->mem_free >= slice_taken(slice));
-		node->cpus_free -= slice->vcpus;
+		/* Beyond what the node offers there are CPUs by overcommit alone: placement_find. */
+		slice->cpus_over =
+			slice->vcpus > node->cpus_free ? slice->vcpus - node->cpus_free : 0;
+		invariant((placement->overcommit || !slice->cpus_over) &&
+			  node->mem_free >= slice_taken(slice));
+		node->cpus_free -= slice->vcpus - slice->cpus_over;
 		node->mem_free -= slice_taken(slice);
 	}
 	return vm;
@@ -65,7 +69,7 @@ void slice_gone(struct slice *slice)
 	slice->state = SLICE_GONE;
 	/* What a node that is away has free is counted when it is back. */
 	if (slice->node && slice->node->peer) {
-		slice->node->cpus_free += slice->vcpus;
+		slice->node->cpus_free += slice->vcpus - slice->cpus_over;
 		slice->node->mem_free += slice_taken(slice);
 	}
 }
@@ -113,6 +117,9 @@ json_t *vm_slices_json(const struct vm *vm, bool with_stats)
 		json_t *one =
 			message_make("{s:s, s:i, s:I}", "node", slice->node_name, "vcpus",
 				     (int)slice->vcpus, "mem_bytes", (json_int_t)slice->mem_bytes);
+		if (slice->cpus_over)
+			json_object_set_new(one, "cpus_over",
+					    json_integer((json_int_t)slice->cpus_over));
 		if (slice->cache_limited)
 			json_object_set_new(one, "cache_bytes",
 					    json_integer((json_int_t)slice->cache_bytes));
@@ -430,8 +437,10 @@ void vm_finish_if_done(struct coordinator *co, struct vm *vm)
 	vm_files_forget(co, vm);
 	action_log(co, "VM %s ended with code %d: %s", vm->name, vm->code, vm->reason);
 	again = kept_ended(co, vm);
-	if (!again)
+	if (!again) {
 		ended_list(co, vm);
+		kept_forget(co, vm->name);
+	}
 	action_record(co, COORDINATOR_RECORD_VM, vm->name, NULL);
 	ended_tell(co, vm, again);
 	for (unsigned i = 0; i < VMS_MAX; i++)

@@ -218,7 +218,10 @@ Test(kept, with_end_a_reboot_ends_it_and_it_stays_listed)
 	cr_expect_str_eq(state_listed(world, true), "ended");
 	cr_expect_not(coordinator_keeps_files(world->co, "vm1"));
 	cr_expect_not(record_last(world, COORDINATOR_RECORD_KEPT));
-	cr_expect(record_last(world, COORDINATOR_RECORD_ENDED));
+	const json_t *entry = record_last(world, COORDINATOR_RECORD_ENDED);
+	cr_assert(entry);
+	cr_expect(json_is_integer(json_object_get(entry, "restarts")));
+	cr_expect_str_eq(json_string_value(json_object_get(entry, "on_reboot")), "end");
 	world_free(world);
 }
 

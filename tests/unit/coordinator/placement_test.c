@@ -216,3 +216,54 @@ Test(placement, packs_no_more_than_nodes_offer)
 	cr_expect(strstr(world_text(world, 10, "error", "reason"), "spread or pack"));
 	world_free(world);
 }
+
+static void run_over(struct world *world, uint64_t client, unsigned cpus, bool over)
+{
+	world_say(world, client, "{s:s, s:[], s:s, s:i, s:i, s:b, s:i, s:I, s:i, s:b}", "type",
+		  "run", "slices", "append", "", "kernel_bytes", 1, "initrd_bytes", 0, "console", 0,
+		  "cpus", (int)cpus, "mem_bytes", (json_int_t)(128 * MIB), "nodes", 1, "overcommit",
+		  (int)over);
+}
+
+static json_int_t cpus_free(struct world *world)
+{
+	world_open(world, 99, CONTROL_ROLE_CLI);
+	world_say(world, 99, "{s:s}", "type", "nodes");
+	const json_t *list = json_object_get(world_last(world, 99, "nodes-list")->msg, "nodes");
+	json_int_t cpus = json_integer_value(json_object_get(json_array_get(list, 0), "cpus_free"));
+	world_close(world, 99, "done");
+	return cpus;
+}
+
+/* One node of 2 CPUs: 8 vCPUs at most, and what is taken comes back exactly. */
+Test(placement, overcommits_cpus_when_asked_and_not_beyond_its_limit)
+{
+	struct world *world = nodes(1, (unsigned[]){2}, (unsigned[]){1024});
+
+	run_over(world, 10, 3, false);
+	cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_NOFIT);
+	run_over(world, 10, 9, true);
+	cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_NOFIT);
+	run_over(world, 10, 3, true);
+	cr_expect_str_eq(world_text(world, 10, "run-placed", "vm"), "vm1");
+	cr_expect_eq(cpus_free(world), 0);
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	run_over(world, 11, 6, true);
+	cr_expect_eq(world_int(world, 11, "error", "code"), EXIT_NOFIT);
+	run_over(world, 11, 5, true);
+	cr_expect_str_eq(world_text(world, 11, "run-placed", "vm"), "vm2");
+	world_say(world, 10, "{s:s, s:s}", "type", "stop", "vm", "vm2");
+	cr_expect_eq(cpus_free(world), 0);
+	world_say(world, 10, "{s:s, s:s}", "type", "stop", "vm", "vm1");
+	cr_expect_eq(cpus_free(world), 2);
+	world_free(world);
+}
+
+Test(placement, memory_is_never_given_twice)
+{
+	struct world *world = nodes(1, (unsigned[]){2}, (unsigned[]){64});
+
+	run_over(world, 10, 1, true);
+	cr_expect_eq(world_int(world, 10, "error", "code"), EXIT_NOFIT);
+	world_free(world);
+}
