@@ -109,10 +109,13 @@ static bool members_gone_within(const char *dir, unsigned ms)
  * coordinator keeps. */
 static bool members_file(const char *name)
 {
+	static const char *const begins[] = {"upload-", "vm-", "kept-", "ended-", "file-", "log-"};
 	const char *dot = strchr(name, '.');
 
-	return strncmp(name, "upload-", 7) == 0 || strncmp(name, "vm-", 3) == 0 ||
-	       strcmp(name, "lock") == 0 ||
+	for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
+		if (strncmp(name, begins[i], strlen(begins[i])) == 0)
+			return true;
+	return strcmp(name, "lock") == 0 ||
 	       (dot && (strcmp(dot, ".console") == 0 || strcmp(dot, ".console.old") == 0));
 }
 
