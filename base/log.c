@@ -35,18 +35,30 @@ int log_level_parse(const char *name)
 	return -EINVAL;
 }
 
-static void line_write(enum log_level level, const char *fmt, va_list ap)
+/* As syslog numbers them; systemd takes such a prefix from standard error. */
+static const char *const journal_prefixes[] = {"<3>", "<4>", "<6>", "<7>"};
+
+/* What stands before the message; returns its length. */
+static size_t head_write(enum log_level level, char *line, size_t room)
 {
-	char line[1024];
 	struct timespec now;
 	struct tm tm;
-	size_t used, room = sizeof(line) - 1;
+	size_t used;
 
+	if (log_sink_journal())
+		return (size_t)snprintf(line, room, "%s%s: ", journal_prefixes[level], log_tag);
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
 	used = strftime(line, room, "%Y-%m-%dT%H:%M:%S", &tm);
-	used += (size_t)snprintf(line + used, room - used, ".%03ldZ %s %s: ", now.tv_nsec / 1000000,
-				 log_tag, level_names[level]);
+	return used + (size_t)snprintf(line + used, room - used,
+				       ".%03ldZ %s %s: ", now.tv_nsec / 1000000, log_tag,
+				       level_names[level]);
+}
+
+static void line_write(enum log_level level, const char *fmt, va_list ap)
+{
+	char line[1024];
+	size_t room = sizeof(line) - 1, used = head_write(level, line, room);
 	int n = vsnprintf(line + used, room - used, fmt, ap);
 	if (n > 0)
 		used = used + (size_t)n < room ? used + (size_t)n : room - 1;

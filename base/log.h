@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Logging to standard error: one line a call, with date and time (UTC), the process's tag, level. */
+/* Logging to standard error: one line a call, with date (UTC), tag and level; to the journal, with priorities. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 

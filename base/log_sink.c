@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ enum sink_kind {
 
 static enum sink_kind sink_kind;
 static int sink_fd = -1;
+static bool sink_journal;
 static _Atomic unsigned lines_lost;
 
 static int fd_reopen(void)
@@ -41,6 +43,21 @@ static int fd_reopen(void)
 	return high;
 }
 
+/* systemd names the journal's socket by device and inode: standard error may have become something else since. */
+static bool journal_is(const struct stat *st)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+
+	return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+	       dev == (unsigned long long)st->st_dev && ino == (unsigned long long)st->st_ino;
+}
+
+bool log_sink_journal(void)
+{
+	return sink_journal;
+}
+
 void log_sink_open(void)
 {
 	struct stat st;
@@ -49,8 +66,10 @@ void log_sink_open(void)
 		close(sink_fd);
 	sink_fd = -1;
 	sink_kind = SINK_PLAIN;
+	sink_journal = false;
 	if (fstat(STDERR_FILENO, &st) < 0 || S_ISREG(st.st_mode))
 		return;
+	sink_journal = journal_is(&st);
 	if (S_ISSOCK(st.st_mode)) {
 		sink_kind = SINK_SOCKET;
 		return;
@@ -84,8 +103,8 @@ void log_sink_write(const char *line, size_t len)
 	char note[64];
 
 	if (lost) {
-		int n = snprintf(note, sizeof(note), "(%u log lines lost: nobody read them)\n",
-				 lost);
+		int n = snprintf(note, sizeof(note), "%s(%u log lines lost: nobody read them)\n",
+				 sink_journal ? "<4>" : "", lost);
 
 		if (bytes_write(note, (size_t)n) > 0)
 			atomic_fetch_sub(&lines_lost, lost);

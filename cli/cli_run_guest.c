@@ -9,7 +9,11 @@
 
 #include "cli/run.h"
 
+/* In a build's folder; installed, wherever that is; installed by packages. */
+#define GUESTS_BUILT	 "guests"
+#define GUESTS_BESIDE	 "lib/pangea/guests"
 #define GUESTS_INSTALLED "/usr/lib/pangea/guests"
+#define GUESTS_DIRS	 3
 /* Names in the sentence about an unknown one. */
 #define LIST_BYTES 700
 
@@ -27,8 +31,8 @@ static bool program_is(const char *path)
 	return is;
 }
 
-/* (Directory of this program)/../guests; empty if it cannot be known. */
-static void beside(char *dir, size_t size)
+/* (Directory of this program)/../PLACE; empty if it cannot be known. */
+static void beside(const char *place, char *dir, size_t size)
 {
 	char self[STATE_PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -40,7 +44,7 @@ static void beside(char *dir, size_t size)
 	if (!slash)
 		return;
 	*slash = 0;
-	snprintf(dir, size, "%s/../guests", self);
+	snprintf(dir, size, "%s/../%s", self, place);
 }
 
 static void guests_add(const char *dir, char *list, size_t size)
@@ -63,17 +67,22 @@ static void guests_add(const char *dir, char *list, size_t size)
 
 int run_guest_find(const char *name, char *path, size_t size)
 {
-	char dirs[2][STATE_PATH_MAX + 16] = {"", GUESTS_INSTALLED}, list[LIST_BYTES] = "";
+	char dirs[GUESTS_DIRS][STATE_PATH_MAX + 32] = {"", "", GUESTS_INSTALLED};
+	char list[LIST_BYTES] = "";
 
-	beside(dirs[0], sizeof(dirs[0]));
-	for (int i = 0; i < 2; i++) {
+	beside(GUESTS_BUILT, dirs[0], sizeof(dirs[0]));
+	beside(GUESTS_BESIDE, dirs[1], sizeof(dirs[1]));
+	/* The same folder by two names is one. */
+	if (strcmp(dirs[1], "/usr/bin/../" GUESTS_BESIDE) == 0)
+		dirs[1][0] = 0;
+	for (int i = 0; i < GUESTS_DIRS; i++) {
 		if (!dirs[i][0] || !control_name_valid(name))
 			continue;
 		snprintf(path, size, "%s/%s", dirs[i], name);
 		if (program_is(path))
 			return 0;
 	}
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < GUESTS_DIRS; i++)
 		if (dirs[i][0])
 			guests_add(dirs[i], list, sizeof(list));
 	if (list[0])

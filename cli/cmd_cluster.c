@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/program.h"
 #include "cli/cluster.h"
 
 /* Until the coordinator listens, and until the daemons have registered. */
@@ -30,14 +31,14 @@ static const char usage[] =
 	"  --deadline SECONDS       how long a slice may be silent before its VM ends (30)\n"
 	"  --data-address ADDRESS   where slices reach each other, as that of an RDMA device "
 	"(127.0.0.1)\n"
-	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
+	"  --vmm FILE               the slice program (the pangea-vmm of this program)\n"
 	"  --state-dir DIR          addresses, process ids and logs\n"
 	"                           ($XDG_RUNTIME_DIR/pangea, else /tmp/pangea-UID)\n"
 	"  --help, --version\n";
 
 struct up {
 	char dir[STATE_PATH_MAX];
-	char bin[3072]; /* the folder of our programs */
+	char coordinator[STATE_PATH_MAX], node[STATE_PATH_MAX]; /* the daemons' programs */
 	unsigned nodes, cpus, port;
 	uint64_t mem_bytes;
 	const char *vmm, *grace, *deadline, *data_address;
@@ -113,20 +114,15 @@ static int option_take(struct up *up, struct cli_target *target, int opt, const 
 	}
 }
 
-/* The folder of the running program, without the slash. */
-static int bin_find(char *bin, size_t size)
+/* A daemon's program; it may be in a package that is not installed. */
+static int daemon_find(const char *name, const char *package, char *path, size_t size)
 {
-	ssize_t n = readlink("/proc/self/exe", bin, size - 1);
-	char *slash;
+	int err = program_find(name, path, size);
 
-	if (n < 0)
-		return -errno;
-	bin[n] = 0;
-	slash = strrchr(bin, '/');
-	if (!slash || (size_t)n == size - 1)
-		return -ENAMETOOLONG;
-	*slash = 0;
-	return 0;
+	if (err)
+		cli_say("%s is not installed: it is in the package %s", path[0] ? path : name,
+			package);
+	return err;
 }
 
 static void pause_ms(unsigned ms)
@@ -181,16 +177,15 @@ static void member_mourn(const struct up *up, const char *name)
 
 static pid_t coordinator_start(struct up *up)
 {
-	char program[sizeof(up->bin) + 32], listen[32];
+	char listen[32];
 	char pki[STATE_PATH_MAX + 64], address[STATE_PATH_MAX + 64];
 	char state[STATE_PATH_MAX + 64];
 
-	snprintf(program, sizeof(program), "%s/pangea-coordinator", up->bin);
 	snprintf(listen, sizeof(listen), "127.0.0.1:%u", up->port);
 	state_path(up->dir, "pki", pki);
 	state_path(up->dir, "coordinator.address", address);
 	state_path(up->dir, "coordinator", state);
-	char *argv[] = {program,
+	char *argv[] = {up->coordinator,
 			(char[]){"--listen"},
 			listen,
 			(char[]){"--pki"},
@@ -211,18 +206,17 @@ static pid_t coordinator_start(struct up *up)
 
 static pid_t node_start(struct up *up, unsigned number)
 {
-	char program[sizeof(up->bin) + 32], name[16], cpus[16], mem[32];
+	char name[16], cpus[16], mem[32];
 	char pki[STATE_PATH_MAX + 64], run_dir[STATE_PATH_MAX + 64];
 	char images[STATE_PATH_MAX + 96];
 
-	snprintf(program, sizeof(program), "%s/pangead", up->bin);
 	snprintf(name, sizeof(name), "node%u", number);
 	snprintf(cpus, sizeof(cpus), "%u", up->cpus);
 	snprintf(mem, sizeof(mem), "%llu", (unsigned long long)up->mem_bytes);
 	cluster_pki_path(up->dir, name, pki);
 	state_path(up->dir, name, run_dir);
 	snprintf(images, sizeof(images), "%s/images", run_dir);
-	char *argv[] = {program, (char[]){"--coordinator"}, up->address, (char[]){"--name"}, name,
+	char *argv[] = {up->node, (char[]){"--coordinator"}, up->address, (char[]){"--name"}, name,
 			(char[]){"--cpus"}, cpus, (char[]){"--mem"}, mem, (char[]){"--pki"}, pki,
 			(char[]){"--run-dir"}, run_dir, (char[]){"--console-dir"}, run_dir,
 			(char[]){"--image-dir"}, images,
@@ -340,10 +334,10 @@ static int cluster_up(struct up *up)
 {
 	int lock, code;
 
-	if (bin_find(up->bin, sizeof(up->bin)) < 0) {
-		cli_say("cannot find the folder of this program");
+	if (daemon_find("pangea-coordinator", "pangea-coordinator", up->coordinator,
+			sizeof(up->coordinator)) < 0 ||
+	    daemon_find("pangead", "pangea-node", up->node, sizeof(up->node)) < 0)
 		return EXIT_ERROR;
-	}
 	code = dir_prepare(up->dir);
 	if (code)
 		return code;

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "coordinator/certificates.h"
 #include "coordinator/coordinator_state.h"
+#include "control/service.h"
 #include "coordinator/keeping.h"
 
 #define DEFAULT_LISTEN "127.0.0.1:7420"
@@ -42,6 +43,7 @@ struct shell {
 	struct control_listener *listener;
 	uv_timer_t tick;
 	uv_signal_t sigterm, sigint, sighup;
+	struct service service; /* what started this process is told */
 	struct shell_peer peer[CONTROL_CONNS_MAX];
 	uint64_t next_id;
 	bool stopping;
@@ -393,6 +395,21 @@ static void reload_asked(uv_signal_t *handle, int signum)
 	refresh(handle->data, true);
 }
 
+/* It listens, or there would be no loop: it is ready. */
+static bool service_status(void *user, char *status, size_t size)
+{
+	const struct shell *shell = user;
+	struct coordinator_counts n;
+
+	coordinator_count(shell->co, &n);
+	snprintf(status, size,
+		 "%u nodes (%u away), %u VMs (%u running); free: %u of %u CPUs, %llu of %llu MiB",
+		 n.nodes, n.away, n.vms, n.running, n.cpus_free, n.cpus,
+		 (unsigned long long)(n.mem_free_bytes >> 20),
+		 (unsigned long long)(n.mem_bytes >> 20));
+	return true;
+}
+
 /* Ends this process; VMs go on for the grace time, in which another one may take them up. */
 static void shell_stop(uv_signal_t *handle, int signum)
 {
@@ -402,6 +419,7 @@ static void shell_stop(uv_signal_t *handle, int signum)
 		return;
 	log_info("stopping: %s", strsignal(signum));
 	shell->stopping = true;
+	service_stop(&shell->service, "VMs go on for the grace time");
 	control_listener_close(shell->listener);
 	uv_close((uv_handle_t *)&shell->tick, NULL);
 	uv_close((uv_handle_t *)&shell->sigterm, NULL);
@@ -425,6 +443,7 @@ static void handles_start(struct shell *shell)
 	uv_signal_start(&shell->sigterm, shell_stop, SIGTERM);
 	uv_signal_start(&shell->sigint, shell_stop, SIGINT);
 	uv_signal_start(&shell->sighup, reload_asked, SIGHUP);
+	service_start(&shell->service, &shell->loop, 0, service_status, shell);
 }
 
 /* Writes the address whole or not at all: others wait for the file to appear. */

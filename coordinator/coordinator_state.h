@@ -100,6 +100,14 @@ bool coordinator_keeps_log(const struct coordinator *co, const char *vm);
 /* The shell has a place for files: detached VMs are taken. Before the first step. */
 void coordinator_set_keeping(struct coordinator *co, bool keeps);
 void coordinator_free(struct coordinator *co);
+struct coordinator_counts {
+	unsigned nodes, away; /* nodes that are known, and those of them that are away */
+	unsigned vms, running;
+	unsigned cpus, cpus_free; /* of all nodes */
+	uint64_t mem_bytes, mem_free_bytes;
+};
+/* What there is now. */
+void coordinator_count(const struct coordinator *co, struct coordinator_counts *out);
 /* Takes one event and appends to out what is to be done, in order. */
 void coordinator_step(struct coordinator *co, const struct coordinator_event *event,
 		      struct coordinator_actions *out);

@@ -4,6 +4,8 @@
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build_dir=$top/build
+# Installed, as by a package, there is no tree to build in.
+[ -e "$top/CMakeLists.txt" ] || build_dir=${XDG_CACHE_HOME:-$HOME/.cache}/pangea
 guest_dir=${PANGEA_GUEST_DIR:-$build_dir/guest}
 
 # step TEXT...: one line that says what happens now, with the seconds since the first script's start.

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "confine/confine.h"
 #include "control/control.h"
+#include "control/service.h"
 #include "node/node_devices.h"
 #include "node/node_images.h"
 #include "node/node_rate.h"
@@ -134,6 +135,7 @@ struct node_daemon {
 	json_t *host;		/* what this machine can do, as found at the start */
 	struct confine confine; /* how slices can be confined here, found then too */
 	uv_signal_t sigterm, sigint, sigchld, sighup;
+	struct service service; /* what started this daemon is told */
 	bool stopping;
 	int exit_code;
 	/* the coordinator (uv_link.c) */
@@ -264,6 +266,10 @@ int console_relay(struct node_slice *slice, const json_t *msg, const uint8_t *da
 		  char *why);
 /* Tells what was dropped and not yet told; before the slice's last words. */
 void console_lost_send(struct node_slice *slice);
+
+/* ---- node_service.c ---- */
+/* Begins to tell the service manager, if there is one, how the daemon is. */
+void node_service_start(struct node_daemon *node);
 
 /* ---- node_spawn.c ---- */
 /*

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "host/host.h"
 #include "base/log.h"
+#include "base/program.h"
 #include "node/node.h"
 
 #define DEFAULT_COORDINATOR "127.0.0.1:7420"
@@ -40,7 +41,7 @@ static const char usage[] =
 	"  --plaintext              no TLS and no certificates: for a network that is trusted\n"
 	"  --token-file FILE        with --plaintext, the coordinator's token (mode 0600, one "
 	"line)\n"
-	"  --vmm FILE               the slice program (pangea-vmm beside this program)\n"
+	"  --vmm FILE               the slice program (the pangea-vmm of this program)\n"
 	"  --confine HOW            auto: slices have name spaces, a user and a memory cgroup\n"
 	"                           of their own where this host allows it; require: else this\n"
 	"                           daemon does not start; none (auto)\n"
@@ -69,24 +70,14 @@ static int options_bad(const char *what)
 	return EXIT_USAGE;
 }
 
-static void vmm_default(char *path, size_t size)
-{
-	ssize_t n = readlink("/proc/self/exe", path, size - 16);
-	char *slash;
-
-	path[n > 0 ? n : 0] = 0;
-	slash = strrchr(path, '/');
-	if (slash)
-		snprintf(slash + 1, 16, "pangea-vmm");
-}
-
 static void options_default(struct node_options *opts, struct defaults *defaults)
 {
 	uint64_t half = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
 	long online = sysconf(_SC_NPROCESSORS_ONLN);
 
 	if (!opts->vmm) {
-		vmm_default(defaults->vmm, sizeof(defaults->vmm));
+		/* If it is nowhere, prepare() says where it was looked for. */
+		(void)program_find("pangea-vmm", defaults->vmm, sizeof(defaults->vmm));
 		opts->vmm = defaults->vmm;
 	}
 	if (!opts->disks)
@@ -469,6 +460,7 @@ static void daemon_stop(uv_signal_t *handle, int signum)
 		return;
 	log_info("stopping: %s", strsignal(signum));
 	node->stopping = true;
+	service_stop(&node->service, "ending the slices here");
 	link_stop(node, "the daemon was stopped");
 	slices_kill(node);
 	uv_close((uv_handle_t *)&node->sigterm, NULL);
@@ -501,6 +493,7 @@ static void daemon_run(struct node_daemon *node)
 						  .dir_fd = -1,
 						  .lock_fd = -1};
 	link_start(node);
+	node_service_start(node);
 	uv_run(&node->loop, UV_RUN_DEFAULT);
 	/* Only a refused registration stops the loop early; there are no slices then. */
 	images_close(node);

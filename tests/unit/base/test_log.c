@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A log whose reader does not read: no line waits, and the reader learns how many it missed. */
+/* A log whose reader does not read: no line waits, and the reader learns how many it missed. And the journal. */
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -110,4 +111,48 @@ Test(log, a_file_keeps_what_it_holds)
 	cr_assert(strncmp(text, "before\n", 7) == 0, "%s", text);
 	cr_assert(strstr(text, ": one\nbetween\n"), "%s", text);
 	cr_assert(strstr(text, ": two\n"), "%s", text);
+}
+
+/* What one line is, on a socket that is the journal's or was. */
+static void journal_line(bool stale, char *line, size_t size)
+{
+	int ends[2], fd = -1;
+	char stream[64];
+	struct stat st;
+	ssize_t n;
+
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	if (stale)
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	cr_assert_eq(fstat(stale ? fd : ends[1], &st), 0);
+	snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino);
+	setenv("JOURNAL_STREAM", stream, 1);
+	cr_assert_eq(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+	log_init("tester", LOG_DEBUG);
+	log_error("one");
+	log_warn("two");
+	log_info("three");
+	log_debug("four");
+	n = read(ends[0], line, size - 1);
+	cr_assert_gt(n, 0);
+	line[n] = 0;
+}
+
+Test(log, the_journal_gets_priorities_and_no_dates)
+{
+	char text[512];
+
+	journal_line(false, text, sizeof(text));
+	cr_assert_str_eq(text,
+			 "<3>tester: one\n<4>tester: two\n<6>tester: three\n<7>tester: four\n");
+}
+
+Test(log, what_is_no_journal_any_more_gets_dates)
+{
+	char text[512];
+
+	journal_line(true, text, sizeof(text));
+	cr_assert(strstr(text, "Z tester error: one\n"), "%s", text);
+	cr_assert_null(strchr(text, '<'));
 }
