@@ -26,8 +26,9 @@ function(pangea_install_etc component file folder name)
 endfunction()
 
 install(TARGETS pangea DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT cli)
-pangea_install_manuals(cli pangea.1 pangea-check.1 pangea-cluster.1 pangea-console.1 pangea-join.1 pangea-nodes.1
-  pangea-pages.1 pangea-pki.1 pangea-reset.1 pangea-run.1 pangea-stop.1 pangea-vms.1)
+pangea_install_manuals(cli pangea.1 pangea-check.1 pangea-cluster.1 pangea-console.1 pangea-image.1 pangea-inspect.1
+  pangea-join.1 pangea-logs.1 pangea-nodes.1 pangea-pages.1 pangea-pki.1 pangea-ps.1 pangea-reset.1 pangea-rm.1
+  pangea-run.1 pangea-stop.1 pangea-vm.1 pangea-vms.1)
 file(GLOB pages ${PROJECT_SOURCE_DIR}/docs/*.md)
 install(FILES ${pages} README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT cli)
 install(FILES ${files}/pangea.sysusers DESTINATION lib/sysusers.d RENAME pangea.conf COMPONENT cli)
