@@ -62,10 +62,11 @@ if(TARGET pangea-spread)
     install(CODE "file(CREATE_LINK ../../../${CMAKE_INSTALL_BINDIR}/${program}
       \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${PANGEA_GUESTS}/initramfs/${program}\" SYMBOLIC)" COMPONENT guest)
   endforeach()
+  install(PROGRAMS guests/base/init DESTINATION ${PANGEA_SHARE}/guests/base COMPONENT guest)
   install(PROGRAMS guests/initramfs/init guests/initramfs/udhcpc-script
     DESTINATION ${PANGEA_SHARE}/guests/initramfs COMPONENT guest)
   install(PROGRAMS deploy/fetch deploy/initramfs DESTINATION ${PANGEA_SHARE}/deploy COMPONENT guest)
-  install(PROGRAMS deploy/images/make-debian DESTINATION ${PANGEA_SHARE}/deploy/images COMPONENT guest)
+  install(PROGRAMS deploy/images/make-debian deploy/images/make-base DESTINATION ${PANGEA_SHARE}/deploy/images COMPONENT guest)
   install(FILES deploy/lib.sh deploy/guest.conf DESTINATION ${PANGEA_SHARE}/deploy COMPONENT guest)
   get_property(microguests GLOBAL PROPERTY PANGEA_MICROGUESTS)
   install(TARGETS ${microguests} DESTINATION ${PANGEA_GUESTS}/guests COMPONENT guest)
