@@ -235,14 +235,15 @@ static int value_take(struct reading *reading, const struct option *option,
 	const char *word = scalar_of(node);
 	int code;
 
-	if (node->type == YAML_MAPPING_NODE && key->list) {
+	/* Nothing stands behind a plain path. */
+	if (node->type == YAML_MAPPING_NODE && key->list && !key->path) {
 		code = map_text(reading, key, node, &text);
 		return code < 0 ? value_give(reading, option, node, text.bytes) : code;
 	}
 	if (!word)
 		return bad(reading, node,
-			   key->list ? "an entry of \"%s\" is a text or a map"
-				     : "\"%s\" is one word, or a text in quotes",
+			   key->list && !key->path ? "an entry of \"%s\" is a text or a map"
+						   : "\"%s\" is one word, or a text in quotes",
 			   option->name);
 	if (key->path || key->head_path)
 		word = path_resolve(reading, word, path, sizeof(path));

@@ -13,7 +13,7 @@ _pangea() {
 		words=$(_pangea_options "$program" "$command")
 	else
 		case $before in
-		--kernel | --initrd | --disk | --console-log | --stats-json | --token-file | --pki | --state-dir)
+		--kernel | --initrd | --disk | --fs | --image | --cloud-init | --ssh-key | --console-log | --stats-json | --token-file | --pki | --state-dir)
 			compopt -o filenames 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -f -- "$current")
 			return
