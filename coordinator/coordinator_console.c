@@ -8,7 +8,10 @@
  * order among clients is not kept, only their sum, which is all that its buffer needs.
  */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
+#include "base/log.h"
 #include "coordinator/coordinator_internal.h"
 
 static void credit_give(struct coordinator *co, struct peer *peer, unsigned bytes)
@@ -19,11 +22,18 @@ static void credit_give(struct coordinator *co, struct peer *peer, unsigned byte
 		    0);
 }
 
+/* Is slice 0's node there to take anything? It may have to come back, to this coordinator or to one that was started anew. */
+static bool taker_there(const struct vm *vm)
+{
+	return vm->slice[0].node && vm->slice[0].node->peer;
+}
+
+/* While nobody takes it the client keeps what is typed. */
 void console_input_allow(struct coordinator *co, struct peer *peer)
 {
 	unsigned has = peer->input_credit + peer->input_owed;
 
-	if (!peer->watches && has < CONTROL_INPUT_WINDOW)
+	if (!peer->watches && taker_there(peer->vm) && has < CONTROL_INPUT_WINDOW)
 		credit_give(co, peer, CONTROL_INPUT_WINDOW - has);
 }
 
@@ -36,8 +46,26 @@ void console_inputs_allow(struct coordinator *co, struct vm *vm)
 
 void console_leave(struct peer *peer)
 {
+	free(peer->held);
+	peer->held = NULL;
+	peer->held_len = 0;
 	peer->console = peer->watches = false;
 	peer->input_credit = peer->input_owed = 0;
+}
+
+/* No more than the window, which was checked. */
+static void input_hold(struct peer *peer, const uint8_t *bytes, size_t len)
+{
+	if (!peer->held)
+		peer->held = malloc(CONTROL_INPUT_WINDOW);
+	invariant(peer->held != NULL && len <= CONTROL_INPUT_WINDOW - peer->held_len);
+	memcpy(peer->held + peer->held_len, bytes, len);
+	peer->held_len += (unsigned)len;
+}
+
+static void input_send(struct coordinator *co, struct vm *vm, const uint8_t *bytes, size_t len)
+{
+	slice_send(co, vm, 0, message_make("{s:s}", "type", "console-input"), bytes, len);
 }
 
 void console_input_take(struct coordinator *co, struct peer *peer,
@@ -56,8 +84,10 @@ void console_input_take(struct coordinator *co, struct peer *peer,
 	}
 	peer->input_credit -= (unsigned)event->blob_len;
 	peer->input_owed += (unsigned)event->blob_len;
-	slice_send(co, peer->vm, 0, message_make("{s:s}", "type", "console-input"), event->blob,
-		   event->blob_len);
+	if (taker_there(peer->vm))
+		input_send(co, peer->vm, event->blob, event->blob_len);
+	else
+		input_hold(peer, event->blob, event->blob_len);
 }
 
 void console_inputs_renew(struct coordinator *co, struct vm *vm)
@@ -66,7 +96,10 @@ void console_inputs_renew(struct coordinator *co, struct vm *vm)
 		struct peer *peer = &co->peer[i];
 		if (!peer->id || peer->vm != vm || !peer->console)
 			continue;
-		peer->input_owed = 0;
+		peer->input_owed = peer->held_len;
+		if (peer->held_len)
+			input_send(co, vm, peer->held, peer->held_len);
+		peer->held_len = 0;
 		console_input_allow(co, peer);
 	}
 }

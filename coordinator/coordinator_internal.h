@@ -216,6 +216,9 @@ struct peer {
 	/* Console input in bytes: what it may still send, and what the slice has not yet taken; together
 	 * CONTROL_INPUT_WINDOW once the VM runs. */
 	unsigned input_credit, input_owed;
+	/* What was typed while slice 0's node is away, of what is owed; or null. */
+	uint8_t *held;
+	unsigned held_len;
 	unsigned upload_owed; /* bytes of its kernel that the boot node has not acknowledged */
 	json_t *waits; /* its registration, while another daemon of its name may live; or null */
 	uint64_t waits_from_ms;
@@ -472,7 +475,7 @@ uint8_t *vm_console_past(const struct vm *vm, size_t most, size_t *len);
 void console_input_allow(struct coordinator *co, struct peer *peer);
 /* Everybody who watches the VM may type: it runs now. */
 void console_inputs_allow(struct coordinator *co, struct vm *vm);
-/* The link to slice 0 was made again: what was typed and not taken is forgotten. */
+/* The link to slice 0 was made again: what was typed meanwhile goes on, and what was on its way is forgotten. */
 void console_inputs_renew(struct coordinator *co, struct vm *vm);
 /* The peer has let go of its VM's console. */
 void console_leave(struct peer *peer);

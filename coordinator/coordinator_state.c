@@ -43,8 +43,10 @@ void coordinator_free(struct coordinator *co)
 		json_decref(co->node[i].host);
 		json_decref(co->node[i].strays);
 	}
-	for (unsigned i = 0; i < PEERS_MAX; i++)
+	for (unsigned i = 0; i < PEERS_MAX; i++) {
+		console_leave(&co->peer[i]);
 		json_decref(co->peer[i].waits);
+	}
 	for (unsigned i = 0; i < ENDED_MAX; i++)
 		json_decref(co->ended[i].msg);
 	kept_free(co);
@@ -220,6 +222,7 @@ static struct peer peer_forget(struct peer *peer)
 
 	json_decref(old.waits);
 	old.waits = NULL;
+	console_leave(&old);
 	memset(peer, 0, sizeof(*peer));
 	return old;
 }

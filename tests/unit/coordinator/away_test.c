@@ -94,6 +94,49 @@ Test(away, a_daemon_that_comes_back_is_taken_up)
 	world_free(world);
 }
 
+/* By who may type already, it is held; who comes meanwhile may not type yet. */
+Test(away, what_is_typed_meanwhile_comes_when_the_daemon_is_back)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_close(world, 1, "connection reset");
+	world_clear(world);
+	world_say_blob(world, 10, "console-input", "ab", 2);
+	world_say_blob(world, 10, "console-input", "c", 1);
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "console", "vm", "vm1");
+	cr_expect_eq(world_count(world, 11, "console-attached"), 1);
+	cr_expect_eq(world_count(world, 0, "console-input"), 0);
+	cr_expect_eq(world_count(world, 11, "console-credit"), 0);
+	come_back(world, 21, 0, 1, entry(world, 0, running), NULL);
+	const struct coordinator_action *input = world_last(world, 21, "console-input");
+	cr_assert_eq(input->blob_len, 3);
+	cr_expect_arr_eq(input->blob, "abc", 3);
+	cr_expect_eq(world_int(world, 11, "console-credit", "bytes"), CONTROL_INPUT_WINDOW);
+	/* What the first may send and what it waits for are still the window. */
+	cr_expect_eq(world_count(world, 10, "console-credit"), 0);
+	world_say(world, 21, "{s:s, s:s, s:i, s:i}", "type", "console-taken", "vm", "vm1", "slice",
+		  0, "bytes", 3);
+	cr_expect_eq(world_int(world, 10, "console-credit", "bytes"), 3);
+	world_free(world);
+}
+
+/* What was held goes with who typed it. */
+Test(away, what_is_typed_meanwhile_is_forgotten_with_its_client)
+{
+	struct world *world = world_at(STEP_RUNNING);
+
+	world_open(world, 11, CONTROL_ROLE_CLI);
+	world_say(world, 11, "{s:s, s:s}", "type", "console", "vm", "vm1");
+	world_close(world, 1, "connection reset");
+	world_clear(world);
+	world_say_blob(world, 11, "console-input", "ab", 2);
+	world_close(world, 11, "connection reset");
+	come_back(world, 21, 0, 1, entry(world, 0, running), NULL);
+	cr_expect_eq(world_count(world, 21, "console-input"), 0);
+	world_free(world);
+}
+
 /* The old connection hangs: nobody has noticed that it is gone. */
 Test(away, a_daemon_that_comes_back_early_is_taken_up)
 {
