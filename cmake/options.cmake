@@ -12,6 +12,8 @@ add_compile_options(-Wall -Wextra -Werror -Wimplicit-fallthrough -Wshadow -Wstri
 # optimization and is no use beside sanitizers), a jump through a table (RELRO, bound at the start).
 # vmm/cpu/soft leaves the stack protector out, the guests leave out all of it.
 add_compile_options(-fPIE -fstack-protector-strong)
+# Where a program was built is nobody's business, and the same source gives the same bytes: invariants name files of the tree.
+add_compile_options(-fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=)
 add_link_options(-pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
 if(NOT (PANGEA_ASAN OR PANGEA_TSAN OR PANGEA_FUZZ))
   add_compile_options($<$<CONFIG:Release,RelWithDebInfo>:-U_FORTIFY_SOURCE>

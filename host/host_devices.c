@@ -26,12 +26,9 @@ static bool program_find(const struct host_judge *j, const char *name, char path
 	return false;
 }
 
-/* virtiofsd is no command: where Debian 13 and Debian 12 have it. */
+/* virtiofsd is no command, and only this one serves (node/node_devices.c). */
 static bool virtiofsd_find(const struct host_judge *j, char path[PATH_BYTES])
 {
-	snprintf(path, PATH_BYTES, "/usr/libexec/virtiofsd");
-	if (host_file_there(j, path))
-		return true;
 	snprintf(path, PATH_BYTES, "/usr/lib/qemu/virtiofsd");
 	return host_file_there(j, path);
 }
@@ -67,6 +64,8 @@ void host_devices_judge(struct host_judge *j)
 		j, "folders", "virtiofsd",
 		"guests that boot here can have folders of this host (pangea run --fs)",
 		"guests that boot here can have no folders of this host (pangea run --fs): the "
-		"program that serves them is not installed",
-		"apt-get install virtiofsd  # Debian 12: qemu-system-common");
+		"program that serves them, Debian 12's, is not installed; that of Debian 13 does "
+		"not "
+		"serve here",
+		"apt-get install qemu-system-common  # Debian 12");
 }

@@ -138,27 +138,25 @@ static int net_words(const struct node_device *device, struct node_command *out)
 
 /*
  * The folder is its root (confine/confine_folder.c), so that it needs no mount of its own; a limit on open files it
- * has. What another process on the host changes the guest sees a second later (the default of both).
+ * has. What another process on the host changes the guest sees a second later (its default).
  */
-static int fs_words(const struct node_device *device, struct node_command *out)
+static int fs_words(struct node_command *out)
 {
-	bool old = strcmp(device->program, NODE_VIRTIOFSD_OLD) == 0;
 	int err = word_add(out, "--fd=%d", NODE_BACK_SOCKET);
 
 	if (!err)
 		err = word_add(out, "--rlimit-nofile=0");
-	if (!err && old)
+	if (!err)
 		err = word_add(out, "-o");
 	if (!err)
-		err = word_add(out, old ? "sandbox=chroot" : "--sandbox=chroot");
-	if (!err && old)
+		err = word_add(out, "sandbox=chroot");
+	if (!err)
 		err = word_add(out, "-o");
 	if (!err)
-		err = word_add(out, "%s=/proc/self/fd/%d/.", old ? "source" : "--shared-dir",
-			       NODE_BACK_LAYER);
-	if (!err && old)
+		err = word_add(out, "source=/proc/self/fd/%d/.", NODE_BACK_LAYER);
+	if (!err)
 		err = word_add(out, "-o");
-	return err ? err : word_add(out, old ? "log_level=warn" : "--log-level=warn");
+	return err ? err : word_add(out, "log_level=warn");
 }
 
 int node_command_make(const struct node_device *device, unsigned queues, struct node_command *out)
@@ -171,8 +169,7 @@ int node_command_make(const struct node_device *device, unsigned queues, struct 
 		return err;
 	if (device->what.type == CONTROL_DEVICE_BLK)
 		return disk_words(device, queues, out);
-	return device->what.type == CONTROL_DEVICE_NET ? net_words(device, out)
-						       : fs_words(device, out);
+	return device->what.type == CONTROL_DEVICE_NET ? net_words(device, out) : fs_words(out);
 }
 
 void node_command_free(struct node_command *command)

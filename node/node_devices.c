@@ -24,11 +24,8 @@ static const struct {
 	[CONTROL_DEVICE_BLK] = {"qemu-storage-daemon", "qemu-utils (Debian 12: qemu-system-common)",
 				"disks"},
 	[CONTROL_DEVICE_NET] = {"passt", "passt", "networks"},
-	[CONTROL_DEVICE_FS] = {"virtiofsd", "virtiofsd (Debian 12: qemu-system-common)", "folders"},
+	[CONTROL_DEVICE_FS] = {NODE_VIRTIOFSD, "qemu-system-common (of Debian 12)", "folders"},
 };
-
-/* virtiofsd is no command: where Debian 13 and Debian 12 have it. */
-static const char *const folder_programs[] = {NODE_VIRTIOFSD, NODE_VIRTIOFSD_OLD};
 
 static int program_find(const char *name, char out[PATH_MAX])
 {
@@ -47,15 +44,12 @@ static int program_find(const char *name, char out[PATH_MAX])
 	return -ENOENT;
 }
 
+/* virtiofsd is no command. That of Debian 13, /usr/libexec/virtiofsd, does not serve here: it takes the folder's name from its
+ * descriptor and serves what has that name, which of a folder that is no part of a tree is the root. */
 static int folder_program_find(char out[PATH_MAX])
 {
-	for (size_t i = 0; i < sizeof(folder_programs) / sizeof(folder_programs[0]); i++) {
-		if (access(folder_programs[i], X_OK) < 0)
-			continue;
-		snprintf(out, PATH_MAX, "%s", folder_programs[i]);
-		return 0;
-	}
-	return -ENOENT;
+	snprintf(out, PATH_MAX, "%s", NODE_VIRTIOFSD);
+	return access(out, X_OK) < 0 ? -ENOENT : 0;
 }
 
 static int tool_find(const struct node_daemon *node, struct node_device *device, char *why)

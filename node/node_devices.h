@@ -83,8 +83,7 @@ struct node_device {
 };
 
 /* The programs that serve folders: written in Rust (Debian 13) and in C (Debian 12). */
-#define NODE_VIRTIOFSD	   "/usr/libexec/virtiofsd"
-#define NODE_VIRTIOFSD_OLD "/usr/lib/qemu/virtiofsd"
+#define NODE_VIRTIOFSD "/usr/lib/qemu/virtiofsd"
 
 /* Whether its program speaks vhost-user, on a socket that listens; else it has a stream. */
 bool node_device_listens(enum control_device_type type);
