@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "coordinator/state_dir.h"
 
@@ -50,27 +52,15 @@ int state_dir_open(const char *dir)
 	return -EBUSY;
 }
 
-static int bytes_write(int fd, const char *text, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, text, len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		text += n;
-		len -= (size_t)n;
-	}
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
 static int file_write(const char *path, const json_t *record)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	char *text = json_dumps(record, JSON_INDENT(1));
-	int err = fd < 0 ? -errno : text ? bytes_write(fd, text, strlen(text)) : -ENOMEM;
+	int err = fd < 0 ? -errno : text ? file_write_at(fd, text, strlen(text), 0) : -ENOMEM;
 
 	free(text);
+	if (!err && fsync(fd) < 0)
+		err = -errno;
 	if (fd >= 0 && close(fd) < 0 && !err)
 		err = -errno;
 	return err;
@@ -150,4 +140,27 @@ int state_dir_load(const char *dir, const char *kind, state_dir_fn *fn, void *ar
 			file_load(dir, entry->d_name, fn, arg);
 	closedir(list);
 	return 0;
+}
+
+void state_dir_sweep(const char *dir, const char *prefix, state_dir_keeps *keeps,
+		     state_dir_remove *remove, void *arg)
+{
+	const size_t skip = strlen(prefix);
+	DIR *list = opendir(dir);
+	char vm[NAME_MAX_LEN + 1];
+	struct dirent *entry;
+
+	while (list && (entry = readdir(list)) != NULL) {
+		const char *name = entry->d_name + skip;
+		size_t len = strncmp(entry->d_name, prefix, skip) == 0 ? strcspn(name, ".") : 0;
+
+		if (len == 0 || len > NAME_MAX_LEN)
+			continue;
+		memcpy(vm, name, len);
+		vm[len] = 0;
+		if (!keeps(arg, vm))
+			remove(dir, vm);
+	}
+	if (list)
+		closedir(list);
 }

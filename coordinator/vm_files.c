@@ -3,7 +3,6 @@
  * Kernels and initrds of detached VMs: DIR/file-NAME.kernel, .initrd and .seed, with ".part" behind until they
  * are whole.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "coordinator/state_dir.h"
@@ -33,21 +33,6 @@ static int path_make(char path[PATH_MAX], const char *dir, const char *vm, const
 	return n > 0 && n < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
-static int bytes_write(int fd, const uint8_t *data, size_t len, uint64_t offset)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, data, len, (off_t)offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		data += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 int vm_files_store(const char *dir, const char *vm, const char *file, uint64_t offset,
 		   const void *data, size_t len)
 {
@@ -59,7 +44,7 @@ int vm_files_store(const char *dir, const char *vm, const char *file, uint64_t o
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
-	err = bytes_write(fd, data, len, offset);
+	err = file_write_at(fd, data, len, offset);
 	if (!err && offset / SYNC_BYTES != (offset + len) / SYNC_BYTES && fdatasync(fd) < 0)
 		err = -errno;
 	if (close(fd) < 0 && !err)
@@ -117,24 +102,7 @@ void vm_files_remove(const char *dir, const char *vm)
 				log_warn("cannot remove %s: %s", path, error_text(-errno));
 }
 
-void vm_files_sweep(const char *dir, vm_files_keeps *keeps, void *arg)
+void vm_files_sweep(const char *dir, state_dir_keeps *keeps, void *arg)
 {
-	DIR *list = opendir(dir);
-	char vm[NAME_MAX_LEN + 1];
-	struct dirent *entry;
-
-	while (list && (entry = readdir(list)) != NULL) {
-		const char *name = entry->d_name + strlen(PREFIX);
-		size_t len = strncmp(entry->d_name, PREFIX, strlen(PREFIX)) == 0
-				     ? strcspn(name, ".")
-				     : 0;
-		if (len == 0 || len > NAME_MAX_LEN)
-			continue;
-		memcpy(vm, name, len);
-		vm[len] = 0;
-		if (!keeps(arg, vm))
-			vm_files_remove(dir, vm);
-	}
-	if (list)
-		closedir(list);
+	state_dir_sweep(dir, PREFIX, keeps, vm_files_remove, arg);
 }

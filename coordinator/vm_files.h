@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "coordinator/state_dir.h"
+
 /* Of all: vm is a valid name, file "kernel", "initrd" or "seed". One thread. Errors are -errno. */
 
 /* A piece of a file that is not whole yet. */
@@ -18,7 +20,6 @@ int vm_files_open(const char *dir, const char *vm, const char *file);
 /* Whole or not; what is not there is no error. */
 void vm_files_remove(const char *dir, const char *vm);
 /* Removes what is of VMs for which keeps says no. */
-typedef int vm_files_keeps(void *arg, const char *vm);
-void vm_files_sweep(const char *dir, vm_files_keeps *keeps, void *arg);
+void vm_files_sweep(const char *dir, state_dir_keeps *keeps, void *arg);
 
 #endif

@@ -3,7 +3,6 @@
  * The console's log: DIR/log-NAME.new is written, DIR/log-NAME.old is what came before it, full, and DIR/log-NAME.at
  * says where in the console's output it stands, so that what a daemon sends twice is not written twice.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -238,24 +237,7 @@ void vm_log_remove(const char *dir, const char *vm)
 			log_warn("cannot remove %s: %s", path, error_text(-errno));
 }
 
-void vm_log_sweep(const char *dir, vm_files_keeps *keeps, void *arg)
+void vm_log_sweep(const char *dir, state_dir_keeps *keeps, void *arg)
 {
-	DIR *list = opendir(dir);
-	char vm[NAME_MAX_LEN + 1];
-	struct dirent *entry;
-
-	while (list && (entry = readdir(list)) != NULL) {
-		const char *name = entry->d_name + strlen(PREFIX);
-		size_t len = strncmp(entry->d_name, PREFIX, strlen(PREFIX)) == 0
-				     ? strcspn(name, ".")
-				     : 0;
-		if (len == 0 || len > NAME_MAX_LEN)
-			continue;
-		memcpy(vm, name, len);
-		vm[len] = 0;
-		if (!keeps(arg, vm))
-			vm_log_remove(dir, vm);
-	}
-	if (list)
-		closedir(list);
+	state_dir_sweep(dir, PREFIX, keeps, vm_log_remove, arg);
 }

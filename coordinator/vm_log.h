@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "coordinator/vm_files.h"
+#include "coordinator/state_dir.h"
 
 /* What is kept of a console: between half of it and all. */
 #define VM_LOG_BYTES_MAX (2u << 20)
@@ -32,6 +32,6 @@ int vm_log_read(const char *dir, const char *vm, uint64_t offset, uint8_t data[V
 		struct vm_log_piece *piece);
 void vm_log_remove(const char *dir, const char *vm);
 /* Removes the logs of VMs for which keeps says no. */
-void vm_log_sweep(const char *dir, vm_files_keeps *keeps, void *arg);
+void vm_log_sweep(const char *dir, state_dir_keeps *keeps, void *arg);
 
 #endif

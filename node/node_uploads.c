@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "node/node.h"
 
 /* As the coordinator's limit on what a client may send. */
@@ -64,21 +65,6 @@ void upload_forget(struct node_daemon *node, uint64_t incarnation)
 	memset(upload, 0, sizeof(*upload));
 }
 
-static int bytes_write(int fd, const uint8_t *data, size_t len, uint64_t offset)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, data, len, (off_t)offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		data += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 /* Makes the nameless files that are wanted, and fills the seed. */
 static int files_make(struct upload *upload, const char *dir, const uint8_t *seed)
 {
@@ -93,7 +79,7 @@ static int files_make(struct upload *upload, const char *dir, const uint8_t *see
 	}
 	if (!upload->want[UPLOAD_SEED])
 		return 0;
-	err = bytes_write(upload->fd[UPLOAD_SEED], seed, upload->want[UPLOAD_SEED], 0);
+	err = file_write_at(upload->fd[UPLOAD_SEED], seed, upload->want[UPLOAD_SEED], 0);
 	upload->got[UPLOAD_SEED] = upload->want[UPLOAD_SEED];
 	return err;
 }
@@ -160,7 +146,7 @@ int upload_chunk(struct node_daemon *node, const json_t *msg, const uint8_t *blo
 			 which == UPLOAD_KERNEL ? "kernel" : "initrd");
 		return -PANGEA_ECONTROL;
 	}
-	err = bytes_write(upload->fd[which], blob, len, offset);
+	err = file_write_at(upload->fd[which], blob, len, offset);
 	if (err) {
 		snprintf(why, CONTROL_WHY_MAX, "%s", error_text(err));
 		return err;

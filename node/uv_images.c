@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "node/node.h"
 
@@ -263,22 +264,6 @@ void images_want(struct node_daemon *node, const json_t *msg)
 
 /* ---- its bytes ---- */
 
-static int bytes_write(int fd, const uint8_t *data, size_t len, uint64_t offset)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, data, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		data += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
 static void save_run(uv_work_t *work)
 {
 	struct image_hold *hold = work->data;
@@ -328,7 +313,7 @@ static void save_begin(struct image_hold *hold)
 
 static void chunk_store(struct image_hold *hold, const uint8_t *blob, size_t len)
 {
-	int err = bytes_write(hold->fd, blob, len, hold->got);
+	int err = file_write_at(hold->fd, blob, len, hold->got);
 
 	if (!err)
 		err = control_digest_add(hold->digest, blob, len);
