@@ -264,8 +264,7 @@ struct soft_cpu {
 	uint64_t reg[19];     /* enum vcpu_gpr, REG_ZERO, REG_RIP (the block's start), REG_FAR */
 	uint64_t flag_result; /* lazy flags, soft_flags.h */
 	uint64_t flag_aux;
-	struct soft_tlb
-		*tlb; /* soft_tlb_select: the context's bank of the privilege, or the empty one */
+	struct soft_tlb *tlb;	  /* soft_tlb_select: the privilege's bank, or the empty one */
 	struct soft_block *block; /* being executed */
 	uint64_t insn_count;	  /* at block granularity */
 	_Atomic uint32_t attention;
@@ -330,8 +329,8 @@ struct soft_cpu {
 	struct soft_cache *cache;	  /* block cache (soft_block.c) */
 	struct soft_tlb_context *context; /* CR3's */
 	uint64_t tlb_entered;		  /* counts what made another context CR3's */
-	struct soft_tlb
-		tlb_empty; /* stays empty, so that every data access takes the slow path, where it is checked */
+	/* Stays empty, so that every data access takes the slow path, where it is checked. */
+	struct soft_tlb tlb_empty;
 	struct soft_tlb_context tlb_context[SOFT_TLB_CONTEXTS];
 };
 
