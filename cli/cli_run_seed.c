@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "cli/image.h"
 #include "cli/run.h"
 
@@ -138,6 +139,18 @@ static int file_put(int disk, const char *name, const char *data, size_t len)
 	return code;
 }
 
+/* mformat describes the file system as the one partition, too, in the boot sector's last bytes; Linux would find it twice. */
+static int partition_clear(int disk)
+{
+	static const uint8_t none[64];
+	int err = file_write_at(disk, none, sizeof(none), 446);
+
+	if (!err)
+		return 0;
+	cli_say("cannot write the seed: %s", error_text(err));
+	return EXIT_ERROR;
+}
+
 /* 64 KiB of FAT, the whole in memory. */
 static int disk_make(int disk, const char *user_data, size_t len, const char *meta_data)
 {
@@ -156,6 +169,8 @@ static int disk_make(int disk, const char *user_data, size_t len, const char *me
 		return EXIT_ERROR;
 	}
 	code = tool_go(format, -1, disk);
+	if (!code)
+		code = partition_clear(disk);
 	if (!code)
 		code = file_put(disk, "::user-data", user_data, len);
 	return code ? code : file_put(disk, "::meta-data", meta_data, strlen(meta_data));
